@@ -1,0 +1,3 @@
+//! The project's own tasks, behind the scripts of `ci/`.
+
+pub mod cases;

@@ -1,0 +1,2 @@
+//! The packet decision.
+#![no_std]

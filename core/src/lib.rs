@@ -1,0 +1,23 @@
+//! What decides in a service mesh that has one Envoy per node.
+//!
+//! Nothing here does I/O, asks for the time or draws a random number: objects go in, a plan comes
+//! out; a packet goes in, a verdict comes out; a request goes in, a route comes out. The simulator
+//! and the real agent are thin shells around these functions, so that they cannot disagree.
+//!
+//! Read it in the order in which data walks through it:
+//!
+//! 1. [`source`]: text that a user has (manifests, `kubectl get -o yaml`) becomes [`object`]s.
+//! 2. [`derive`]: what controllers would add (pods, addresses, endpoint slices) is added and marked.
+//! 3. [`ingress`]: an Ingress becomes a `CiliumEnvoyConfig` and its Service.
+//! 4. [`envoy`]: the resources of a `CiliumEnvoyConfig` are read against Envoy's own descriptors.
+//! 5. [`plan`]: changes to objects become changes to a [`plan::NodePlan`].
+//! 6. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict.
+//! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
+//! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+
+pub mod object;
+pub mod plan;
+pub mod problem;
+pub mod proxy;
+
+pub use nodeway_datapath as datapath;

@@ -1,0 +1,166 @@
+//! What one node must have: changes to objects in, changes to a [`NodePlan`] out.
+//!
+//! A plan is what the agent of a node keeps true: listeners and their ports, the resources of the
+//! node's Envoy, the frontends whose packets the hook leads to a listener, and the problems found
+//! on the way. The simulator applies it to its hooks and its proxy, the agent to BPF maps and xDS.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use prost_reflect::DynamicMessage;
+
+use crate::object::ObjectRef;
+use crate::problem::Problem;
+use crate::proxy;
+
+/// An Envoy resource's qualified name (`default/cilium-ingress-default-basic-ingress/listener`).
+pub type ResourceName = Arc<str>;
+
+/// Everything one node must have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePlan {
+    /// Listeners by name, each with its port.
+    pub listeners: BTreeMap<ResourceName, Arc<PlannedListener>>,
+    /// RouteConfigurations that listeners fetch by RDS.
+    pub routes: BTreeMap<ResourceName, Arc<PlannedRoutes>>,
+    /// Clusters by name.
+    pub clusters: BTreeMap<ResourceName, Arc<PlannedCluster>>,
+    /// Endpoints by EDS service name. A service without endpoints has an *empty* entry.
+    pub endpoints: BTreeMap<ResourceName, Arc<PlannedEndpoints>>,
+    /// Addresses whose packets are led to a listener.
+    pub frontends: BTreeMap<FrontendKey, PlannedFrontend>,
+    /// What is wrong with the objects behind this plan.
+    pub problems: BTreeSet<Problem>,
+}
+
+/// The address of a service port, as packets carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontendKey {
+    /// ClusterIP, LoadBalancer or external address, or a node's own for a NodePort.
+    pub address: IpAddr,
+    /// The port in packets: the service's port, or its NodePort.
+    pub port: u16,
+}
+
+impl fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// Which of a service's addresses a frontend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`
+    ClusterIp,
+    /// A node's address and `spec.ports[].nodePort`
+    NodePort,
+    /// `status.loadBalancer.ingress[].ip`
+    LoadBalancer,
+    /// `spec.externalIPs`
+    ExternalIp,
+}
+
+/// A service port whose packets are led to a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedFrontend {
+    /// Which of the service's addresses this is.
+    pub kind: FrontendKind,
+    /// The listener's qualified name.
+    pub listener: ResourceName,
+    /// The listener's port on loopback, host byte order.
+    pub listener_port: u16,
+    /// The Service.
+    pub service: ObjectRef,
+    /// The Service's port number (not the NodePort).
+    pub service_port: u16,
+    /// The config that claims it.
+    pub config: ObjectRef,
+}
+
+/// A listener of the node's Envoy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedListener {
+    /// Its port on 127.0.0.1 and ::1, from the ledger.
+    pub port: u16,
+    /// What the model reads of it.
+    pub model: Arc<proxy::Listener>,
+    /// The completed message that a real Envoy gets.
+    pub message: DynamicMessage,
+    /// The config it stands in.
+    pub config: ObjectRef,
+}
+
+/// A RouteConfiguration of the node's Envoy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRoutes {
+    /// What the model reads of it.
+    pub model: Arc<proxy::RouteTable>,
+    /// The completed message that a real Envoy gets.
+    pub message: DynamicMessage,
+    /// The config it stands in.
+    pub config: ObjectRef,
+}
+
+/// A cluster of the node's Envoy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedCluster {
+    /// What the model reads of it.
+    pub model: Arc<proxy::Cluster>,
+    /// The completed message that a real Envoy gets.
+    pub message: DynamicMessage,
+    /// The config it stands in.
+    pub config: ObjectRef,
+}
+
+/// The endpoints of one EDS service name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedEndpoints {
+    /// The Service they come from; none for a ClusterLoadAssignment written in a config.
+    pub service: Option<ObjectRef>,
+    /// Ready endpoints, sorted by address.
+    pub endpoints: Vec<PlannedEndpoint>,
+    /// Endpoints left out, with the reason (`not ready`, `terminating`).
+    pub left_out: Vec<(SocketAddr, &'static str)>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlannedEndpoint {
+    /// The pod's address and the target port.
+    pub address: SocketAddr,
+    /// The pod, when the slice names it.
+    pub pod: Option<ObjectRef>,
+    /// The node it runs on, when the slice names it.
+    pub node: Option<String>,
+}
+
+/// A new value, or none any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update<T> {
+    /// New or changed.
+    Put(T),
+    /// Gone.
+    Remove,
+}
+
+/// What changed in a plan. Applying all deltas in order gives the plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanDelta {
+    /// Listeners that changed.
+    pub listeners: BTreeMap<ResourceName, Update<Arc<PlannedListener>>>,
+    /// RouteConfigurations that changed.
+    pub routes: BTreeMap<ResourceName, Update<Arc<PlannedRoutes>>>,
+    /// Clusters that changed.
+    pub clusters: BTreeMap<ResourceName, Update<Arc<PlannedCluster>>>,
+    /// Endpoints that changed.
+    pub endpoints: BTreeMap<ResourceName, Update<Arc<PlannedEndpoints>>>,
+    /// Frontends that changed.
+    pub frontends: BTreeMap<FrontendKey, Update<PlannedFrontend>>,
+    /// Problems that appeared.
+    pub problems_found: BTreeSet<Problem>,
+    /// Problems that went away.
+    pub problems_gone: BTreeSet<Problem>,
+}
