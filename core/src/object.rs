@@ -61,7 +61,10 @@ impl Kind {
     /// Whether objects of this kind live in a namespace.
     #[must_use]
     pub fn namespaced(self) -> bool {
-        !matches!(self, Self::Node | Self::IngressClass | Self::CiliumClusterwideEnvoyConfig)
+        !matches!(
+            self,
+            Self::Node | Self::IngressClass | Self::CiliumClusterwideEnvoyConfig
+        )
     }
 }
 
@@ -86,7 +89,11 @@ impl ObjectRef {
     /// Names a namespaced object.
     #[must_use]
     pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind, namespace: namespace.into(), name: name.into() }
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// Names an object of a kind without namespaces.
@@ -236,7 +243,11 @@ impl Object {
             (true, None | Some("")) => "default",
             (true, Some(namespace)) => namespace,
         };
-        ObjectRef::new(self.kind(), namespace, metadata.name.as_deref().unwrap_or_default())
+        ObjectRef::new(
+            self.kind(),
+            namespace,
+            metadata.name.as_deref().unwrap_or_default(),
+        )
     }
 }
 
@@ -293,7 +304,11 @@ pub struct Objects {
 impl Objects {
     /// Puts an object in, or in the place of the one of that name, which is returned.
     pub fn insert(&mut self, object: Object, provenance: Provenance) -> Option<Entry> {
-        let entry = Entry { object, provenance, derived_fields: Vec::new() };
+        let entry = Entry {
+            object,
+            provenance,
+            derived_fields: Vec::new(),
+        };
         self.entries.insert(entry.object.reference(), entry)
     }
 

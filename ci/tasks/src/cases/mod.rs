@@ -49,7 +49,11 @@ impl Outcome {
     /// Compares what came out with what the row wants.
     #[must_use]
     pub fn of(got: Value, want: Value) -> Self {
-        if got == want { Self::Passed } else { Self::Failed { got, want } }
+        if got == want {
+            Self::Passed
+        } else {
+            Self::Failed { got, want }
+        }
     }
 }
 

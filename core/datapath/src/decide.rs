@@ -1,0 +1,206 @@
+//! Where a packet goes: the one decision that the simulator and the kernel share.
+//!
+//! What happens when something is missing is declared here, and is fail-closed throughout: a
+//! packet to a frontend is never carried on as if there were no redirect, except where a
+//! frontend's state says so (`arming`, `draining`).
+//!
+//! | missing | tc beside sk_lookup | tc alone | sk_lookup | connect |
+//! |---|---|---|---|---|
+//! | frontend | pass | pass | pass | pass |
+//! | the listener's socket | left to sk_lookup, which refuses: RST | dropped | refused: RST | refused: RST |
+
+use crate::flow::{Flow, Packet, protocol};
+use crate::kernel::{Frontend, FrontendState, Kernel, SocketState};
+use crate::reason::Reason;
+
+/// Which hook asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// tc ingress of a pod's host-side veth or of the node's uplink.
+    TcIngress {
+        /// Whether an sk_lookup program of ours is attached to the same namespace: then what has
+        /// no connection yet is left to it, and no host socket can take the traffic.
+        sk_lookup: bool,
+    },
+    /// The sk_lookup program of the node's network namespace: no connection has the packet.
+    SkLookup,
+    /// A connect call in the node's network namespace.
+    Connect,
+}
+
+/// What to do with a packet or a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<Socket> {
+    /// Carry on as if there were no hook.
+    Pass(Reason),
+    /// Refuse: a packet is dropped; a look-up finds no socket, so that the node answers RST.
+    Drop(Reason),
+    /// Deliver to this node; its TCP (and the sk_lookup program) finds the socket.
+    Deliver {
+        /// The packet's mark, for policy routing to local delivery.
+        mark: u32,
+        /// Why.
+        reason: Reason,
+    },
+    /// Deliver to this node and to this socket.
+    Assign {
+        /// The socket that takes the packet.
+        socket: Socket,
+        /// The packet's mark, for policy routing to local delivery.
+        mark: u32,
+        /// Why.
+        reason: Reason,
+    },
+    /// Connect to this port of loopback in place of what was asked for.
+    Connect {
+        /// The listener's port, host byte order.
+        port: u16,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl<Socket> Verdict<Socket> {
+    /// Why the verdict was given.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Pass(reason)
+            | Self::Drop(reason)
+            | Self::Deliver { reason, .. }
+            | Self::Assign { reason, .. }
+            | Self::Connect { reason, .. } => *reason,
+        }
+    }
+
+    /// The verdict's name, as reports and traces print it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pass(_) => "pass",
+            Self::Drop(_) => "drop",
+            Self::Deliver { .. } => "deliver",
+            Self::Assign { .. } => "assign",
+            Self::Connect { .. } => "connect",
+        }
+    }
+}
+
+/// The mark of a packet that is led to a listener's port: Cilium's TO_PROXY, `0x0200`, and above
+/// it the port in network byte order, as iptables' TPROXY rules compare it.
+#[must_use]
+pub const fn mark(listener_port: u16) -> u32 {
+    0x0200 | (listener_port.to_be() as u32) << 16
+}
+
+/// Decides on a packet or a call.
+///
+/// The flow's own socket comes first: a redirect must never tear a connection that this node
+/// already serves. Only then is a new connection given to the frontend's listener.
+pub fn decide<K: Kernel>(flow: &Flow, hook: Hook, kernel: &K) -> Verdict<K::Socket> {
+    if flow.protocol != protocol::TCP {
+        return Verdict::Pass(Reason::NotTcp);
+    }
+    let Some(frontend) = kernel.frontend(flow.family, &flow.dst, flow.dport) else {
+        return Verdict::Pass(Reason::NotAFrontend);
+    };
+    if matches!(flow.packet, Packet::IcmpError) {
+        return Verdict::Deliver {
+            mark: mark(frontend.listener_port),
+            reason: Reason::IcmpError,
+        };
+    }
+    match hook {
+        Hook::TcIngress { sk_lookup } => at_tc(flow, sk_lookup, frontend, kernel),
+        Hook::SkLookup => at_sk_lookup(flow, frontend, kernel),
+        Hook::Connect => at_connect(frontend),
+    }
+}
+
+/// tc sees every packet: first the flow's own socket, then the frontend's state.
+fn at_tc<K: Kernel>(
+    flow: &Flow,
+    sk_lookup: bool,
+    frontend: &Frontend,
+    kernel: &K,
+) -> Verdict<K::Socket> {
+    let mark = mark(frontend.listener_port);
+    if let Some(socket) = kernel.socket(flow) {
+        match kernel.state(&socket, frontend) {
+            SocketState::Established => {
+                return Verdict::Assign {
+                    socket,
+                    mark,
+                    reason: Reason::Established,
+                };
+            }
+            SocketState::Request => {
+                return Verdict::Assign {
+                    socket,
+                    mark,
+                    reason: Reason::RequestSocket,
+                };
+            }
+            // Beside sk_lookup the kernel's own TIME_WAIT path finds the listener at once. Alone,
+            // handing over the TIME_WAIT socket costs the client one retransmit, but works.
+            SocketState::TimeWait if sk_lookup => {
+                return Verdict::Deliver {
+                    mark,
+                    reason: Reason::TimeWait,
+                };
+            }
+            SocketState::TimeWait => {
+                return Verdict::Assign {
+                    socket,
+                    mark,
+                    reason: Reason::TimeWait,
+                };
+            }
+            // No connection has the packet. Another program's listening socket must not get it.
+            SocketState::OurListener | SocketState::OtherListener => {}
+        }
+    }
+    match frontend.state {
+        FrontendState::Draining => Verdict::Pass(Reason::Draining),
+        FrontendState::Arming if !flow.opens() => Verdict::Pass(Reason::OlderConnection),
+        FrontendState::Arming | FrontendState::Active if sk_lookup => Verdict::Deliver {
+            mark,
+            reason: Reason::LeftToSkLookup,
+        },
+        FrontendState::Arming | FrontendState::Active => {
+            match kernel.listener(flow.family, frontend) {
+                Some(socket) => Verdict::Assign {
+                    socket,
+                    mark,
+                    reason: Reason::NewConnection,
+                },
+                None => Verdict::Drop(Reason::NoListener),
+            }
+        }
+    }
+}
+
+/// sk_lookup runs when no connection has the packet, so it is always about a new one.
+fn at_sk_lookup<K: Kernel>(flow: &Flow, frontend: &Frontend, kernel: &K) -> Verdict<K::Socket> {
+    if matches!(frontend.state, FrontendState::Draining) {
+        return Verdict::Pass(Reason::Draining);
+    }
+    match kernel.listener(flow.family, frontend) {
+        Some(socket) => Verdict::Assign {
+            socket,
+            mark: mark(frontend.listener_port),
+            reason: Reason::NewConnection,
+        },
+        None => Verdict::Drop(Reason::NoListener),
+    }
+}
+
+/// A call has no packet yet: it is sent to the listener's own address, and refused there if
+/// nobody listens.
+fn at_connect<Socket>(frontend: &Frontend) -> Verdict<Socket> {
+    match frontend.state {
+        FrontendState::Draining => Verdict::Pass(Reason::Draining),
+        FrontendState::Arming | FrontendState::Active => Verdict::Connect {
+            port: frontend.listener_port,
+            reason: Reason::NodeCall,
+        },
+    }
+}
