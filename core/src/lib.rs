@@ -19,5 +19,6 @@ pub mod object;
 pub mod plan;
 pub mod problem;
 pub mod proxy;
+pub mod trace;
 
 pub use nodeway_datapath as datapath;

@@ -1,0 +1,217 @@
+//! The way of a request: each step, what was decided, on what evidence, and why the others lost.
+//!
+//! A [`Step`] holds facts; text is made when it is printed. The simulator fills steps while it
+//! runs, the live mode from maps and `config_dump`: both are printed by the same code.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodeway_datapath::{Flow, Hook, Reason};
+
+use crate::object::ObjectRef;
+use crate::plan::{FrontendKey, PlannedEndpoint, PlannedFrontend, ResourceName};
+
+/// The way of one request, in the order of time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Way {
+    /// Steps, each with the virtual time at which it was taken.
+    pub steps: Vec<(Duration, Step)>,
+}
+
+/// One step on the way of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// A name was resolved, or not.
+    Name(NameStep),
+    /// The destination was looked up in a node's frontend table.
+    Frontend(FrontendStep),
+    /// A hook gave its verdict.
+    Verdict(VerdictStep),
+    /// kube-proxy's rules translated the destination, or refused it.
+    Translation(TranslationStep),
+    /// A listening socket of the node's proxy took the connection.
+    Listener(ListenerStep),
+    /// The route's cluster was looked up.
+    Cluster(ClusterStep),
+    /// The cluster chose an endpoint.
+    Endpoint(EndpointStep),
+    /// An answer was given, or the connection failed.
+    Reply(ReplyStep),
+}
+
+/// A name and its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameStep {
+    /// What the client asked for (`productpage`, `10.96.0.1`).
+    pub asked: String,
+    /// What it is.
+    pub found: Name,
+}
+
+/// What a name turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A Service, by the cluster's DNS or, from outside, by its LoadBalancer address.
+    Service {
+        /// The Service.
+        service: ObjectRef,
+        /// The address the client connects to.
+        address: IpAddr,
+    },
+    /// An address as it stands, with the object that has it, if any.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// The object that has it.
+        owner: Option<ObjectRef>,
+    },
+    /// Nothing of that name.
+    Unknown {
+        /// Names that are close.
+        close: Vec<String>,
+        /// Why a Service of that name has no address here (`headless`, `no LoadBalancer address`).
+        why: String,
+    },
+}
+
+/// A look-up in a node's frontend table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontendStep {
+    /// The node.
+    pub node: Arc<str>,
+    /// What was looked up.
+    pub address: FrontendKey,
+    /// What the table has.
+    pub frontend: Option<PlannedFrontend>,
+}
+
+/// A verdict of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictStep {
+    /// The node.
+    pub node: Arc<str>,
+    /// The hook.
+    pub hook: Hook,
+    /// The device it is attached to (`veth of default/client`, `uplink`), empty where there is none.
+    pub device: Arc<str>,
+    /// The packet's flow.
+    pub flow: Flow,
+    /// The verdict's name (`assign`).
+    pub verdict: &'static str,
+    /// The verdict's reason.
+    pub reason: Reason,
+    /// The mark it set, or zero.
+    pub mark: u32,
+}
+
+/// What kube-proxy's rules did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranslationStep {
+    /// The node.
+    pub node: Arc<str>,
+    /// The destination before.
+    pub from: SocketAddr,
+    /// The Service whose address that is.
+    pub service: ObjectRef,
+    /// The endpoint chosen; none when the service has none, and the connection is refused.
+    pub to: Option<PlannedEndpoint>,
+    /// How many endpoints there were.
+    pub candidates: usize,
+    /// Whether the source became the node's address.
+    pub masqueraded: bool,
+}
+
+/// A connection accepted by the node's proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerStep {
+    /// The node of the proxy.
+    pub node: Arc<str>,
+    /// The listener's qualified name.
+    pub listener: ResourceName,
+    /// Its port on loopback.
+    pub port: u16,
+    /// The peer as the proxy sees it.
+    pub peer: SocketAddr,
+    /// The destination as the proxy sees it.
+    pub destination: SocketAddr,
+}
+
+/// The cluster of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStep {
+    /// Its name.
+    pub cluster: ResourceName,
+    /// The name of its endpoints; none when the node has no such cluster.
+    pub endpoints: Option<ResourceName>,
+}
+
+/// The endpoint chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointStep {
+    /// The name of the endpoint set.
+    pub endpoints: ResourceName,
+    /// The Service they come from.
+    pub service: Option<ObjectRef>,
+    /// The endpoint taken; none when there is none.
+    pub chosen: Option<PlannedEndpoint>,
+    /// All that could have been taken.
+    pub candidates: Vec<PlannedEndpoint>,
+    /// Endpoints that were no candidates, with the reason.
+    pub left_out: Vec<(SocketAddr, &'static str)>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyStep {
+    /// A backend answered.
+    Backend {
+        /// The pod.
+        pod: ObjectRef,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The proxy answered by itself.
+    Proxy {
+        /// The node of the proxy.
+        node: Arc<str>,
+        /// HTTP status.
+        status: u16,
+        /// Why, in Envoy's words where it has some (`no healthy upstream`).
+        why: String,
+    },
+    /// No answer came.
+    Failed(Failure),
+}
+
+/// Why no answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// The name has no address.
+    UnknownName,
+    /// RST in answer to SYN.
+    ConnectionRefused,
+    /// RST on a connection that stood.
+    ConnectionReset,
+    /// Nothing came back in time.
+    TimedOut,
+    /// The connection ended before a whole answer.
+    ConnectionClosed,
+    /// What came back was no HTTP.
+    NotHttp,
+}
+
+impl Failure {
+    /// The failure's name in JSON and in expectations; stable.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownName => "unknown-name",
+            Self::ConnectionRefused => "connection-refused",
+            Self::ConnectionReset => "connection-reset",
+            Self::TimedOut => "timed-out",
+            Self::ConnectionClosed => "connection-closed",
+            Self::NotHttp => "not-http",
+        }
+    }
+}
