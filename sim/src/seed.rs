@@ -28,7 +28,7 @@ pub struct Random {
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
@@ -36,7 +36,7 @@ impl Random {
     /// A number below `bound`; zero if the bound is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of a 128-bit product is unbiased enough for bounds far below 2^64.
-        u64::try_from((u128::from(self.next()) * u128::from(bound)) >> 64).unwrap_or(0)
+        u64::try_from((u128::from(self.draw()) * u128::from(bound)) >> 64).unwrap_or(0)
     }
 }
 
@@ -54,10 +54,10 @@ mod tests {
     #[test]
     fn a_name_has_its_own_stream_whatever_was_asked_before() {
         let seed = Seed(7);
-        let alone = seed.stream("veth of default/client").next();
-        let _ = seed.stream("uplink of node-1").next();
-        assert_eq!(seed.stream("veth of default/client").next(), alone);
-        assert_ne!(Seed(8).stream("veth of default/client").next(), alone);
+        let alone = seed.stream("veth of default/client").draw();
+        let _ = seed.stream("uplink of node-1").draw();
+        assert_eq!(seed.stream("veth of default/client").draw(), alone);
+        assert_ne!(Seed(8).stream("veth of default/client").draw(), alone);
     }
 
     #[test]
