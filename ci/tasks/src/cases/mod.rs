@@ -4,11 +4,14 @@
 //! the row asked for and what came out. What the project does not model is `not simulated`,
 //! never a guess.
 
-use std::fmt;
-use std::path::Path;
+pub mod pending;
 
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One row, as `README.md` of the cases describes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,3 +72,110 @@ impl fmt::Display for Outcome {
 
 /// Answers the rows of one row file. `file` is the row file's path: `*_file` inputs are relative to it.
 pub type Answer = fn(file: &Path, row: &Row) -> Outcome;
+
+/// Who answers the rows of a folder. Folders that are not named here are left alone.
+const ANSWERERS: &[(&str, Answer)] = &[];
+
+/// A row and what came of it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The row file, relative to the folder of all (`k8s-docs/ingress_tables.yaml`).
+    pub file: String,
+    /// The row's id.
+    pub id: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What the row expects.
+    pub want: Value,
+}
+
+impl Answered {
+    /// The row as one JSON object: `file`, `id`, `result`, `got`, `want`.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let (got, want) = match &self.outcome {
+            Outcome::Passed => (self.want.clone(), self.want.clone()),
+            Outcome::Failed { got, want } => (got.clone(), want.clone()),
+            Outcome::NotSimulated(why) => (json!({ "not simulated": why }), self.want.clone()),
+        };
+        json!({
+            "file": self.file,
+            "id": self.id,
+            "result": self.outcome.to_string(),
+            "got": got,
+            "want": want,
+        })
+    }
+}
+
+/// Answers every row of every row file below `folder`, in the order of files and rows.
+///
+/// # Errors
+/// When the folder is missing, has no row file, or a row file does not parse.
+pub fn run(folder: &Path) -> miette::Result<Vec<Answered>> {
+    if !folder.is_dir() {
+        return Err(miette!(
+            help = "name a folder of row files: ci/cases DIR, or NODEWAY_CASES=DIR",
+            "no outside cases at {}",
+            folder.display()
+        ));
+    }
+    let mut answered = Vec::new();
+    for (name, answer) in ANSWERERS {
+        for path in row_files(&folder.join(name))? {
+            let file = path
+                .strip_prefix(folder)
+                .unwrap_or(&path)
+                .display()
+                .to_string();
+            for row in rows(&path)? {
+                let outcome = answer(&path, &row);
+                answered.push(Answered {
+                    file: file.clone(),
+                    id: row.id,
+                    outcome,
+                    want: row.expect,
+                });
+            }
+        }
+    }
+    if answered.is_empty() {
+        return Err(miette!(
+            "{} holds no row file that is answered so far",
+            folder.display()
+        ));
+    }
+    Ok(answered)
+}
+
+/// The YAML files right in a folder, by name; none if the folder is missing.
+fn row_files(folder: &Path) -> miette::Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_diagnostic()? {
+        let path = entry.into_diagnostic()?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The rows of a file; none if it is no list of rows (an input that rows name).
+fn rows(path: &Path) -> miette::Result<Vec<Row>> {
+    let text = std::fs::read_to_string(path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("reading {}", path.display()))?;
+    if !text.lines().any(|line| line.starts_with("- id:")) {
+        return Ok(Vec::new());
+    }
+    serde_saphyr::from_str(&text)
+        .map_err(|error| miette!("{}: {error}", path.display()))
+        .wrap_err("a row file is a YAML list of rows with an `id` each")
+}
