@@ -1,3 +1,4 @@
 //! The project's own tasks, behind the scripts of `ci/`.
 
+pub mod bench;
 pub mod cases;
