@@ -1,4 +1,5 @@
 //! The project's own tasks, behind the scripts of `ci/`.
 
 pub mod bench;
+pub mod book;
 pub mod cases;

@@ -1,0 +1,44 @@
+//! `ci/book [--update]`: the book's commands, run and compared.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs every command of the book and compares what it prints with what the page says.
+#[derive(Parser)]
+#[command(name = "ci/book")]
+struct Arguments {
+    /// Rewrites the pages to say what the commands print now.
+    #[arg(long)]
+    update: bool,
+}
+
+fn main() -> miette::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = std::fs::canonicalize(&root).unwrap_or(root);
+    let (count, differences) = nodeway_ci::book::run(&root, arguments.update)?;
+    for difference in &differences {
+        let page = difference
+            .page
+            .strip_prefix(&root)
+            .unwrap_or(&difference.page);
+        eprintln!(
+            "{}:{}: $ {}\n{}\n",
+            page.display(),
+            difference.line,
+            difference.command,
+            difference.text
+        );
+    }
+    println!(
+        "{count} commands of the book, {} not as the book says",
+        differences.len()
+    );
+    if !differences.is_empty() {
+        eprintln!("when the change is meant: ci/book --update, then read the diff");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

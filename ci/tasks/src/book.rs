@@ -1,0 +1,250 @@
+//! The book's commands: run as a reader would, and compared with what the page says they print.
+//!
+//! A fence marked `console` holds commands (lines that begin with `$ `), each followed by what it
+//! prints, standard error included. `console exit=1` says how its last command ends. The commands
+//! of a page run in order, in a folder of their own that begins with a copy of `fixtures/`; so a
+//! page may edit what it likes. `…` at the end of an expected block stands for any further lines.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use miette::{IntoDiagnostic, WrapErr};
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
+
+/// The commands of one fence.
+#[derive(Debug)]
+struct Fence {
+    /// Bytes of the fence's text in its page.
+    range: std::ops::Range<usize>,
+    /// 1-based line of the fence's first command.
+    line: usize,
+    /// How its last command must end.
+    exit: i32,
+    /// Each command with what it must print.
+    commands: Vec<(String, String)>,
+}
+
+/// What a page says and what came out, where they differ.
+#[derive(Debug)]
+pub struct Difference {
+    /// The page.
+    pub page: PathBuf,
+    /// 1-based line of the fence.
+    pub line: usize,
+    /// The command.
+    pub command: String,
+    /// What the page says, and what came out.
+    pub text: String,
+}
+
+/// Runs every page of the book. With `update`, pages are rewritten to say what came out.
+///
+/// # Errors
+/// When a page cannot be read or written, or a shell cannot be started.
+pub fn run(root: &Path, update: bool) -> miette::Result<(usize, Vec<Difference>)> {
+    let mut count = 0;
+    let mut differences = Vec::new();
+    for page in pages(&root.join("book/src"))? {
+        let text = read(&page)?;
+        let fences = fences(&text);
+        if fences.is_empty() {
+            continue;
+        }
+        let folder = tempfile::tempdir().into_diagnostic()?;
+        copy(&root.join("fixtures"), &folder.path().join("fixtures"))?;
+        let mut rewritten = String::new();
+        let mut kept = 0;
+        for fence in fences {
+            let mut said = String::new();
+            let last = fence.commands.len();
+            for (number, (command, want)) in fence.commands.iter().enumerate() {
+                count += 1;
+                let (got, code) = shell(root, folder.path(), command)?;
+                let exit = if number + 1 == last { fence.exit } else { 0 };
+                if code != exit {
+                    differences.push(difference(
+                        &page,
+                        &fence,
+                        command,
+                        &format!("it must end with exit code {exit} and ended with {code}:\n{got}"),
+                    ));
+                } else if !matches(want, &got) && !update {
+                    differences.push(difference(
+                        &page,
+                        &fence,
+                        command,
+                        &format!("the page says:\n{want}\nit prints:\n{got}"),
+                    ));
+                }
+                said.push_str(&format!("$ {command}\n"));
+                said.push_str(if matches(want, &got) { want } else { &got });
+            }
+            rewritten.push_str(text.get(kept..fence.range.start).unwrap_or_default());
+            rewritten.push_str(&said);
+            kept = fence.range.end;
+        }
+        rewritten.push_str(text.get(kept..).unwrap_or_default());
+        if update && rewritten != text {
+            std::fs::write(&page, rewritten).into_diagnostic()?;
+        }
+    }
+    Ok((count, differences))
+}
+
+fn difference(page: &Path, fence: &Fence, command: &str, text: &str) -> Difference {
+    Difference {
+        page: page.to_owned(),
+        line: fence.line,
+        command: command.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+/// Whether what came out is what the page says, up to a last line `…`.
+fn matches(want: &str, got: &str) -> bool {
+    match want.strip_suffix("…\n") {
+        Some(beginning) => got.starts_with(beginning),
+        None => want == got,
+    }
+}
+
+fn read(path: &Path) -> miette::Result<String> {
+    std::fs::read_to_string(path)
+        .into_diagnostic()
+        .wrap_err_with(|| path.display().to_string())
+}
+
+/// Every page below a folder, in the order of names.
+fn pages(folder: &Path) -> miette::Result<Vec<PathBuf>> {
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(folder)
+        .into_diagnostic()
+        .wrap_err("book/src")?
+    {
+        let path = entry.into_diagnostic()?.path();
+        if path.is_dir() {
+            pages.extend(self::pages(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    Ok(pages)
+}
+
+fn fences(text: &str) -> Vec<Fence> {
+    let mut fences = Vec::new();
+    let mut exit = None;
+    for (event, range) in Parser::new(text).into_offset_iter() {
+        match event {
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
+                let mut words = info.split_whitespace();
+                exit = (words.next() == Some("console")).then(|| {
+                    let code = words.next().and_then(|word| word.strip_prefix("exit="));
+                    code.and_then(|code| code.parse().ok()).unwrap_or(0)
+                });
+            }
+            Event::Text(_) => {
+                if let Some(exit) = exit.take() {
+                    fences.push(fence(text, range, exit));
+                }
+            }
+            _ => {}
+        }
+    }
+    fences
+}
+
+fn fence(text: &str, range: std::ops::Range<usize>, exit: i32) -> Fence {
+    // A parser may hand out a block line by line; the block itself ends where its fence does.
+    let rest = text.get(range.start..).unwrap_or_default();
+    let length = rest.find("\n```").map_or(rest.len(), |end| end + 1);
+    let block = rest.get(..length).unwrap_or_default();
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command.to_owned(), String::new())),
+            (None, Some((_, output))) => output.push_str(&format!("{line}\n")),
+            (None, None) => {}
+        }
+    }
+    let before = text.get(..range.start).unwrap_or_default();
+    Fence {
+        range: range.start..range.start + length,
+        line: before.lines().count() + 1,
+        exit,
+        commands,
+    }
+}
+
+/// Runs one command line as the reader's shell would; what it prints, and how it ends.
+fn shell(root: &Path, folder: &Path, command: &str) -> miette::Result<(String, i32)> {
+    let binaries = root.join("target/debug");
+    let path = format!(
+        "{}:{}",
+        binaries.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &format!("{{ {command}\n}} 2>&1")])
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "120")
+        .output()
+        .into_diagnostic()
+        .wrap_err("bash is needed to run the book's commands")?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    // A page shows no trailing blanks, and an editor would take them away.
+    let trimmed: String = text
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect();
+    Ok((trimmed, output.status.code().unwrap_or(-1)))
+}
+
+/// Copies a folder of files.
+fn copy(from: &Path, to: &Path) -> miette::Result<()> {
+    std::fs::create_dir_all(to).into_diagnostic()?;
+    for entry in std::fs::read_dir(from)
+        .into_diagnostic()
+        .wrap_err("fixtures")?
+    {
+        let entry = entry.into_diagnostic()?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target).into_diagnostic()?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_gives_its_commands_with_what_they_print() {
+        let text =
+            "# Page\n\n```console exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
+        let fences = fences(text);
+        assert_eq!(fences.len(), 1);
+        assert_eq!(fences[0].exit, 1);
+        assert_eq!(fences[0].line, 4);
+        assert_eq!(fences[0].commands[0], ("one".into(), "a\n\nb\n".into()));
+        assert_eq!(fences[0].commands[1], ("two".into(), String::new()));
+        assert_eq!(&text[fences[0].range.clone()], "$ one\na\n\nb\n$ two\n");
+    }
+
+    #[test]
+    fn an_ellipsis_stands_for_further_lines_and_for_nothing_else() {
+        assert!(matches("a\n…\n", "a\nb\n"));
+        assert!(!matches("a\n…\n", "b\n"));
+        assert!(!matches("a\n", "a\nb\n"));
+    }
+}
