@@ -16,6 +16,7 @@
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod envoy;
+pub mod ingress;
 pub mod object;
 pub mod plan;
 pub mod problem;

@@ -1,0 +1,491 @@
+//! The operator: changes to Ingresses in, changes to configs and Services out.
+//!
+//! A dedicated Ingress is translated alone, so the cost of its change does not grow with the
+//! cluster. Shared ones have one config together, which is written anew when one of them changes.
+//! What is already there as it should be gives no change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+
+use super::annotations::{Annotations, Mistake};
+use super::claims;
+use super::class::{ClassVerdict, DEFAULT_CLASS_ANNOTATION, is_default};
+use super::dialect::Dialect;
+use super::ingest::{Ingested, ingest};
+use super::model::Model;
+use super::options::{Mode, Options, Ports};
+use super::service;
+use super::translate::{Names, config};
+use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef};
+use crate::problem::{Code, Problem, Severity};
+
+/// Keeps the configs and Services of a cluster's Ingresses.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    options: Options,
+    class: Option<Arc<IngressClass>>,
+    secrets: BTreeSet<ObjectRef>,
+    ingresses: BTreeMap<ObjectRef, Held>,
+    /// What must be there.
+    wanted: BTreeMap<ObjectRef, Object>,
+    /// What is there of the kinds and names that we make.
+    there: BTreeMap<ObjectRef, Object>,
+    /// Which Ingress an object of that name would be made for.
+    made_for: BTreeMap<ObjectRef, ObjectRef>,
+    shared_problems: Vec<Problem>,
+}
+
+/// An Ingress and what became of it.
+#[derive(Clone, Debug)]
+struct Held {
+    ingress: Arc<Ingress>,
+    verdict: ClassVerdict,
+    /// None if it is not ours or is being deleted.
+    mode: Option<Mode>,
+    ingested: Ingested,
+    problems: Vec<Problem>,
+}
+
+impl Operator {
+    /// An operator of an empty cluster.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            class: None,
+            secrets: BTreeSet::new(),
+            ingresses: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            there: BTreeMap::new(),
+            made_for: BTreeMap::new(),
+            shared_problems: Vec::new(),
+        }
+    }
+
+    /// Takes one change and gives those that follow from it, in the order of their references.
+    pub fn apply(&mut self, change: &Change) -> Vec<Change> {
+        self.apply_all(std::iter::once(change))
+    }
+
+    /// Takes several changes at once: what all shared Ingresses have together is written once.
+    pub fn apply_all<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) -> Vec<Change> {
+        let mut touched = Touched::default();
+        for change in changes {
+            match change {
+                Change::Put(object) => self.put(object, &mut touched),
+                Change::Delete(reference) => self.delete(reference, &mut touched),
+            }
+        }
+        if touched.shared {
+            self.write_shared(&mut touched);
+        }
+        self.settle(&touched.objects)
+    }
+
+    /// What is wrong with the Ingresses, each problem once.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems: BTreeSet<Problem> = self.shared_problems.iter().cloned().collect();
+        for (reference, held) in &self.ingresses {
+            problems.extend(held.problems.iter().cloned());
+            if held.mode.is_some() {
+                problems.extend(self.missing_secrets(reference, held));
+            }
+        }
+        problems.extend(self.class_problem());
+        problems.into_iter().collect()
+    }
+
+    /// Why an Ingress is ours or not.
+    #[must_use]
+    pub fn verdict(&self, ingress: &ObjectRef) -> Option<&ClassVerdict> {
+        self.ingresses.get(ingress).map(|held| &held.verdict)
+    }
+
+    /// What an Ingress that is ours asks for.
+    #[must_use]
+    pub fn model(&self, ingress: &ObjectRef) -> Option<&Model> {
+        self.ingresses
+            .get(ingress)
+            .filter(|held| held.mode.is_some())
+            .map(|held| &held.ingested.model)
+    }
+
+    /// The objects that must be there, as they are with what others added.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.wanted
+            .keys()
+            .filter_map(|reference| self.there.get(reference))
+    }
+
+    fn put(&mut self, object: &Object, touched: &mut Touched) {
+        match object {
+            Object::Ingress(ingress) => self.put_ingress(ingress, touched),
+            Object::IngressClass(class)
+                if class.metadata.name.as_deref() == Some(&self.options.class) =>
+            {
+                self.class = Some(Arc::clone(class));
+                self.class_changed(touched);
+            }
+            Object::Secret(_) => {
+                self.secrets.insert(object.reference());
+            }
+            Object::Service(_) | Object::CiliumEnvoyConfig(_) | Object::EndpointSlice(_) => {
+                let reference = object.reference();
+                if self.could_be_ours(&reference) {
+                    self.there.insert(reference.clone(), object.clone());
+                    touched.objects.insert(reference);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn delete(&mut self, reference: &ObjectRef, touched: &mut Touched) {
+        match reference.kind {
+            Kind::Ingress => self.delete_ingress(reference, touched),
+            Kind::IngressClass if reference.name == self.options.class => {
+                self.class = None;
+                self.class_changed(touched);
+            }
+            Kind::Secret => {
+                self.secrets.remove(reference);
+            }
+            _ => {
+                if self.there.remove(reference).is_some() {
+                    touched.objects.insert(reference.clone());
+                }
+            }
+        }
+    }
+
+    fn could_be_ours(&self, reference: &ObjectRef) -> bool {
+        reference.name.starts_with("cilium-ingress")
+            || reference.name == self.options.shared_service_name
+    }
+
+    /// Our class is or is not the default any more: that concerns those who name none.
+    fn class_changed(&mut self, touched: &mut Touched) {
+        let undecided: Vec<_> = self
+            .ingresses
+            .values()
+            .filter(|held| {
+                matches!(
+                    held.verdict,
+                    ClassVerdict::OursByDefault | ClassVerdict::NoClass
+                )
+            })
+            .map(|held| Arc::clone(&held.ingress))
+            .collect();
+        for ingress in undecided {
+            self.put_ingress(&ingress, touched);
+        }
+    }
+
+    fn put_ingress(&mut self, ingress: &Arc<Ingress>, touched: &mut Touched) {
+        let reference = super::reference(ingress);
+        let before = self.ingresses.get(&reference);
+        let was_shared = before.is_some_and(|held| held.mode == Some(Mode::Shared));
+        if before
+            .is_some_and(|held| held.ingress == *ingress && held.verdict == self.look_at(ingress))
+        {
+            return;
+        }
+        let (held, dedicated) = self.read(&reference, ingress);
+        let deleting = ingress.metadata.deletion_timestamp.is_some();
+        touched.shared |= was_shared || held.mode == Some(Mode::Shared);
+        for name in made_names(&reference) {
+            self.made_for.insert(name.clone(), reference.clone());
+            // While an Ingress is being deleted its objects stay as they are.
+            if !deleting {
+                self.wanted.remove(&name);
+                touched.objects.insert(name);
+            }
+        }
+        self.wanted.extend(
+            dedicated
+                .into_iter()
+                .map(|object| (object.reference(), object)),
+        );
+        self.ingresses.insert(reference, held);
+    }
+
+    fn delete_ingress(&mut self, reference: &ObjectRef, touched: &mut Touched) {
+        let Some(held) = self.ingresses.remove(reference) else {
+            return;
+        };
+        touched.shared |= held.mode == Some(Mode::Shared);
+        for name in made_names(reference) {
+            self.wanted.remove(&name);
+            touched.objects.insert(name);
+        }
+    }
+
+    fn look_at(&self, ingress: &Ingress) -> ClassVerdict {
+        ClassVerdict::of(ingress, &self.options.class, self.class.as_deref())
+    }
+
+    /// Reads an Ingress, and writes what it has alone.
+    fn read(&self, reference: &ObjectRef, ingress: &Arc<Ingress>) -> (Held, Vec<Object>) {
+        let verdict = self.look_at(ingress);
+        let mut held = Held {
+            ingress: Arc::clone(ingress),
+            mode: None,
+            ingested: Ingested::default(),
+            problems: Vec::new(),
+            verdict,
+        };
+        if ingress.metadata.deletion_timestamp.is_some() {
+            return (held, Vec::new());
+        }
+        if !held.verdict.is_ours() {
+            held.problems
+                .push(foreign(reference, &held.verdict, &self.options.class));
+            return (held, Vec::new());
+        }
+        let mut mistakes = Vec::new();
+        let annotations = Annotations::of(ingress);
+        let asked = annotations
+            .loadbalancer_mode(self.options.default_mode)
+            .noting(&mut mistakes);
+        let mode = if self.options.dialect == Dialect::V1_11 {
+            Mode::Dedicated
+        } else {
+            asked
+        };
+        let ports = Ports::of(annotations, mode, &self.options, &mut mistakes);
+        held.ingested = ingest(ingress, ports, &self.options);
+        held.mode = Some(mode);
+        let mut made = Vec::new();
+        if held.ingested.model.is_empty() {
+            held.problems.push(empty(reference));
+        } else if mode == Mode::Dedicated {
+            made = self.dedicated(ingress, reference, &held.ingested.model, &mut mistakes);
+        }
+        held.problems.append(&mut held.ingested.problems);
+        held.problems
+            .extend(claims::within(reference, &held.ingested.claims));
+        held.problems.extend(
+            mistakes
+                .into_iter()
+                .map(|mistake| mistake.problem(reference)),
+        );
+        (held, made)
+    }
+
+    fn dedicated(
+        &self,
+        ingress: &Ingress,
+        reference: &ObjectRef,
+        model: &Model,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<Object> {
+        let names = Names::dedicated(&reference.namespace, &reference.name);
+        let mut config = config(model, &names, &self.options);
+        config.metadata.owner_references = Some(vec![service::owner(ingress, Some(true))]);
+        let service = service::dedicated(ingress, model, &names, &self.options, mistakes);
+        let placeholder = self
+            .options
+            .placeholder_endpoints
+            .then(|| service::placeholder(&service));
+        let mut made = vec![
+            Object::CiliumEnvoyConfig(Arc::new(config)),
+            Object::Service(Arc::new(service)),
+        ];
+        made.extend(placeholder.map(|slice| Object::EndpointSlice(Arc::new(slice))));
+        made
+    }
+
+    /// Writes the config that all shared Ingresses have together.
+    fn write_shared(&mut self, touched: &mut Touched) {
+        let shared = || {
+            self.ingresses
+                .iter()
+                .filter(|(_, held)| held.mode == Some(Mode::Shared))
+        };
+        let mut model = Model::default();
+        for (_, held) in shared() {
+            model.http.extend(held.ingested.model.http.iter().cloned());
+            model
+                .tls_passthrough
+                .extend(held.ingested.model.tls_passthrough.iter().cloned());
+        }
+        let problems = claims::between(
+            shared().map(|(reference, held)| (reference, &held.ingested.claims[..])),
+        );
+        let names = Names::shared(&self.options);
+        let reference = ObjectRef::new(Kind::CiliumEnvoyConfig, &names.namespace, &names.config);
+        if model.is_empty() {
+            self.wanted.remove(&reference);
+        } else {
+            let config = config(&model, &names, &self.options);
+            self.wanted.insert(
+                reference.clone(),
+                Object::CiliumEnvoyConfig(Arc::new(config)),
+            );
+        }
+        self.shared_problems = problems;
+        touched.objects.insert(reference);
+    }
+
+    /// Makes what is there what must be there, for these objects.
+    fn settle(&mut self, touched: &BTreeSet<ObjectRef>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for reference in touched {
+            let there = self.there.get(reference);
+            match self.wanted.get(reference) {
+                Some(wanted) => {
+                    let merged =
+                        there.map_or_else(|| wanted.clone(), |there| merged(there, wanted));
+                    if there != Some(&merged) {
+                        self.there.insert(reference.clone(), merged.clone());
+                        changes.push(Change::Put(merged));
+                    }
+                }
+                None if there.is_some() && self.is_left_over(reference) => {
+                    self.there.remove(reference);
+                    changes.push(Change::Delete(reference.clone()));
+                }
+                None => {}
+            }
+        }
+        changes
+    }
+
+    /// Whether an object that nobody wants is one that was made for an Ingress we know or knew.
+    fn is_left_over(&self, reference: &ObjectRef) -> bool {
+        let names = Names::shared(&self.options);
+        let shared = ObjectRef::new(Kind::CiliumEnvoyConfig, names.namespace, names.config);
+        if *reference == shared {
+            return true;
+        }
+        let Some(ingress) = self.made_for.get(reference) else {
+            return false;
+        };
+        self.ingresses
+            .get(ingress)
+            .is_none_or(|held| held.ingress.metadata.deletion_timestamp.is_none())
+    }
+
+    fn missing_secrets<'a>(
+        &'a self,
+        reference: &'a ObjectRef,
+        held: &'a Held,
+    ) -> impl Iterator<Item = Problem> + 'a {
+        let secrets = held.ingested.secrets.iter();
+        secrets.filter_map(move |(secret, field)| {
+            let wanted = ObjectRef::new(Kind::Secret, &secret.namespace, &secret.name);
+            (!self.secrets.contains(&wanted)).then(|| Problem {
+                code: Code::MissingSecret,
+                severity: Severity::Warning,
+                object: reference.clone(),
+                field: field.clone(),
+                reason: format!(
+                    "{wanted} does not exist, so Envoy waits for a certificate and TLS fails"
+                ),
+                fix: "create it with the type kubernetes.io/tls, or name another".into(),
+            })
+        })
+    }
+
+    fn class_problem(&self) -> Option<Problem> {
+        let class = self
+            .class
+            .as_ref()
+            .filter(|class| is_default(class).is_none())?;
+        Some(Problem {
+            code: Code::BadAnnotation,
+            severity: Severity::Warning,
+            object: ObjectRef::cluster(
+                Kind::IngressClass,
+                class.metadata.name.clone().unwrap_or_default(),
+            ),
+            field: format!("metadata.annotations[{DEFAULT_CLASS_ANNOTATION}]"),
+            reason: "the value is no boolean, so the class is not the default".into(),
+            fix: "set it to `true` or `false`".into(),
+        })
+    }
+}
+
+/// What a batch of changes concerns.
+#[derive(Default)]
+struct Touched {
+    objects: BTreeSet<ObjectRef>,
+    shared: bool,
+}
+
+/// The references of everything that is made for a dedicated Ingress.
+fn made_names(ingress: &ObjectRef) -> [ObjectRef; 3] {
+    let names = Names::dedicated(&ingress.namespace, &ingress.name);
+    [
+        ObjectRef::new(Kind::CiliumEnvoyConfig, &names.namespace, names.config),
+        ObjectRef::new(Kind::Service, &names.namespace, &names.service),
+        ObjectRef::new(Kind::EndpointSlice, &names.namespace, names.service),
+    ]
+}
+
+fn merged(there: &Object, wanted: &Object) -> Object {
+    match (there, wanted) {
+        (Object::Service(there), Object::Service(wanted)) => {
+            Object::Service(keep(there, service::merged(there, wanted)))
+        }
+        (Object::CiliumEnvoyConfig(there), Object::CiliumEnvoyConfig(wanted)) => {
+            Object::CiliumEnvoyConfig(keep(there, service::merged_config(there, wanted)))
+        }
+        (Object::EndpointSlice(there), Object::EndpointSlice(wanted)) => {
+            Object::EndpointSlice(keep(there, service::merged_endpoints(there, wanted)))
+        }
+        _ => wanted.clone(),
+    }
+}
+
+/// The old value's place if the new one is equal.
+fn keep<T: PartialEq>(old: &Arc<T>, new: T) -> Arc<T> {
+    if **old == new {
+        Arc::clone(old)
+    } else {
+        Arc::new(new)
+    }
+}
+
+fn foreign(ingress: &ObjectRef, verdict: &ClassVerdict, ours: &str) -> Problem {
+    Problem {
+        code: Code::ForeignIngressClass,
+        severity: Severity::Warning,
+        object: ingress.clone(),
+        field: verdict.field(),
+        reason: format!("{verdict}, so the Ingress is passed over"),
+        fix: format!("set spec.ingressClassName to `{ours}` if this Ingress is meant for it"),
+    }
+}
+
+/// Cilium's own words for it are "model source can't be empty".
+fn empty(ingress: &ObjectRef) -> Problem {
+    Problem {
+        code: Code::BadBackend,
+        severity: Severity::Error,
+        object: ingress.clone(),
+        field: "spec".into(),
+        reason: "neither a rule nor a default backend is left that could serve, so nothing is made"
+            .into(),
+        fix: "add a rule with a path and a backend, or a default backend".into(),
+    }
+}
+
+/// The objects of an operator by kind.
+pub(super) fn by_kind(operator: &Operator) -> (Vec<EnvoyConfig>, Vec<Service>, Vec<EndpointSlice>) {
+    let (mut configs, mut services, mut slices) = (Vec::new(), Vec::new(), Vec::new());
+    for object in operator.objects() {
+        match object {
+            Object::CiliumEnvoyConfig(config) => configs.push(EnvoyConfig::clone(config)),
+            Object::Service(service) => services.push(Service::clone(service)),
+            Object::EndpointSlice(slice) => slices.push(EndpointSlice::clone(slice)),
+            _ => {}
+        }
+    }
+    (configs, services, slices)
+}
