@@ -87,6 +87,7 @@ impl<Socket> Verdict<Socket> {
 /// The mark of a packet that is led to a listener's port: Cilium's TO_PROXY, `0x0200`, and above
 /// it the port in network byte order, as iptables' TPROXY rules compare it.
 #[must_use]
+#[inline(always)]
 pub const fn mark(listener_port: u16) -> u32 {
     0x0200 | (listener_port.to_be() as u32) << 16
 }
@@ -95,6 +96,7 @@ pub const fn mark(listener_port: u16) -> u32 {
 ///
 /// The flow's own socket comes first: a redirect must never tear a connection that this node
 /// already serves. Only then is a new connection given to the frontend's listener.
+#[inline(always)]
 pub fn decide<K: Kernel>(flow: &Flow, hook: Hook, kernel: &K) -> Verdict<K::Socket> {
     if flow.protocol != protocol::TCP {
         return Verdict::Pass(Reason::NotTcp);
@@ -116,6 +118,7 @@ pub fn decide<K: Kernel>(flow: &Flow, hook: Hook, kernel: &K) -> Verdict<K::Sock
 }
 
 /// tc sees every packet: first the flow's own socket, then the frontend's state.
+#[inline(always)]
 fn at_tc<K: Kernel>(
     flow: &Flow,
     sk_lookup: bool,
@@ -179,6 +182,7 @@ fn at_tc<K: Kernel>(
 }
 
 /// sk_lookup runs when no connection has the packet, so it is always about a new one.
+#[inline(always)]
 fn at_sk_lookup<K: Kernel>(flow: &Flow, frontend: &Frontend, kernel: &K) -> Verdict<K::Socket> {
     if matches!(frontend.state, FrontendState::Draining) {
         return Verdict::Pass(Reason::Draining);
@@ -195,6 +199,7 @@ fn at_sk_lookup<K: Kernel>(flow: &Flow, frontend: &Frontend, kernel: &K) -> Verd
 
 /// A call has no packet yet: it is sent to the listener's own address, and refused there if
 /// nobody listens.
+#[inline(always)]
 fn at_connect<Socket>(frontend: &Frontend) -> Verdict<Socket> {
     match frontend.state {
         FrontendState::Draining => Verdict::Pass(Reason::Draining),

@@ -8,7 +8,8 @@
 //! The simulator calls these functions, and the eBPF programs are adapters around the same source.
 //! So everything here is written for the kernel's verifier: no allocation, no panic path (no
 //! indexing, no arithmetic that can overflow), loops with constant bounds, flat structs, and
-//! absent values that carry no payload. Sockets are guards: dropping one releases it.
+//! absent values that carry no payload. Sockets are guards: dropping one releases it. Functions are
+//! `inline(always)`, because BPF cannot return an aggregate: at `opt-level=s` LLVM would refuse.
 //!
 //! What a decision needs to know about its node is the [`Kernel`] trait: in eBPF it is maps and
 //! helpers, in the simulator a socket table, in a test a literal.

@@ -38,6 +38,7 @@ struct Network {
 ///
 /// # Errors
 /// A [`Reason`] with which the caller passes the packet on and counts it.
+#[inline(always)]
 pub fn parse<B: Bytes + ?Sized>(bytes: &B) -> Result<Flow, Reason> {
     let outer = network(bytes, 0)?;
     match outer.protocol {
@@ -48,6 +49,7 @@ pub fn parse<B: Bytes + ?Sized>(bytes: &B) -> Result<Flow, Reason> {
     }
 }
 
+#[inline(always)]
 fn network<B: Bytes + ?Sized>(bytes: &B, at: usize) -> Result<Network, Reason> {
     let [first] = bytes.get::<1>(at).ok_or(Reason::Truncated)?;
     match first >> 4 {
@@ -58,6 +60,7 @@ fn network<B: Bytes + ?Sized>(bytes: &B, at: usize) -> Result<Network, Reason> {
 }
 
 /// RFC 791, section 3.1.
+#[inline(always)]
 fn ipv4<B: Bytes + ?Sized>(bytes: &B, at: usize, first: u8) -> Result<Network, Reason> {
     let length = usize::from(first & 0x0f) << 2;
     if length < 20 {
@@ -88,11 +91,13 @@ fn ipv4<B: Bytes + ?Sized>(bytes: &B, at: usize, first: u8) -> Result<Network, R
     })
 }
 
+#[inline(always)]
 const fn widen([a, b, c, d]: [u8; 4]) -> Address {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
 /// RFC 8200, sections 3 and 4: hop-by-hop, routing and destination options are walked.
+#[inline(always)]
 fn ipv6<B: Bytes + ?Sized>(bytes: &B, at: usize) -> Result<Network, Reason> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
@@ -142,6 +147,7 @@ fn ipv6<B: Bytes + ?Sized>(bytes: &B, at: usize) -> Result<Network, Reason> {
 }
 
 /// RFC 9293, section 3.1: only ports and flags are read.
+#[inline(always)]
 fn segment<B: Bytes + ?Sized>(bytes: &B, outer: &Network) -> Result<Flow, Reason> {
     let (sport, dport) = ports(bytes, outer.payload)?;
     let [tcp_flags] = bytes
@@ -160,6 +166,7 @@ fn segment<B: Bytes + ?Sized>(bytes: &B, outer: &Network) -> Result<Flow, Reason
 }
 
 /// RFC 792 and RFC 4443: errors quote the segment they are about.
+#[inline(always)]
 fn icmp_error<B: Bytes + ?Sized>(bytes: &B, outer: &Network) -> Result<Flow, Reason> {
     let [kind] = bytes.get::<1>(outer.payload).ok_or(Reason::Truncated)?;
     let error = match outer.family {
@@ -188,6 +195,7 @@ fn icmp_error<B: Bytes + ?Sized>(bytes: &B, outer: &Network) -> Result<Flow, Rea
     })
 }
 
+#[inline(always)]
 fn ports<B: Bytes + ?Sized>(bytes: &B, at: usize) -> Result<(u16, u16), Reason> {
     let source = bytes.get::<2>(at).ok_or(Reason::Truncated)?;
     let destination = bytes
