@@ -115,6 +115,39 @@ impl Operator {
             .map(|held| &held.ingested.model)
     }
 
+    /// The Service through which clients reach an Ingress that is ours, as it is there.
+    #[must_use]
+    pub fn service(&self, ingress: &ObjectRef) -> Option<&Arc<Service>> {
+        let names = match self.ingresses.get(ingress)?.mode? {
+            Mode::Dedicated => Names::dedicated(&ingress.namespace, &ingress.name),
+            Mode::Shared => Names::shared(&self.options),
+        };
+        match self.there.get(&ObjectRef::new(
+            Kind::Service,
+            names.namespace,
+            names.service,
+        ))? {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// The addresses and names that an Ingress has: those that its Service was given.
+    #[must_use]
+    pub fn addresses(&self, ingress: &ObjectRef) -> Vec<String> {
+        let status = self
+            .service(ingress)
+            .and_then(|service| service.status.as_ref());
+        let given = status
+            .and_then(|status| status.load_balancer.as_ref())
+            .and_then(|given| given.ingress.as_ref());
+        given
+            .into_iter()
+            .flatten()
+            .filter_map(|given| given.ip.clone().or_else(|| given.hostname.clone()))
+            .collect()
+    }
+
     /// The objects that must be there, as they are with what others added.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         self.wanted

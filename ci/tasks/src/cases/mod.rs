@@ -4,6 +4,7 @@
 //! the row asked for and what came out. What the project does not model is `not simulated`,
 //! never a guess.
 
+pub mod cilium_ingress;
 pub mod pending;
 
 use std::fmt;
@@ -74,7 +75,7 @@ impl fmt::Display for Outcome {
 pub type Answer = fn(file: &Path, row: &Row) -> Outcome;
 
 /// Who answers the rows of a folder. Folders that are not named here are left alone.
-const ANSWERERS: &[(&str, Answer)] = &[];
+const ANSWERERS: &[(&str, Answer)] = &[("cilium-ingress", cilium_ingress::answer)];
 
 /// A row and what came of it.
 #[derive(Clone, Debug)]
