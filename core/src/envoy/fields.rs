@@ -77,6 +77,16 @@ impl<'a> Fields<'a> {
         &self.path
     }
 
+    /// Notes the message itself as unread: it is known, and its effect is not modelled.
+    pub fn note(&self) {
+        self.unread.note(&self.path);
+    }
+
+    /// Notes paths that a part of the message was found to have unread.
+    pub fn note_all(&self, paths: &[String]) {
+        self.unread.extend(paths);
+    }
+
     /// The message's full name.
     #[must_use]
     pub fn message_name(&self) -> String {
@@ -257,23 +267,30 @@ impl<'a> Fields<'a> {
     /// A message in a field.
     #[must_use]
     pub fn message(&self, name: &str) -> Option<Fields<'_>> {
-        self.message_into(name, self.unread)
+        let (_, value) = self.take(name)?;
+        let message = match value {
+            Cow::Borrowed(Value::Message(message)) => Cow::Borrowed(message),
+            Cow::Owned(Value::Message(message)) => Cow::Owned(message),
+            _ => return None,
+        };
+        Some(Fields::over(message, self.path_of(name), self.unread))
     }
 
     /// A message in a field, whose unread fields are noted elsewhere.
     #[must_use]
     pub fn message_into<'s>(&'s self, name: &str, unread: &'s Unread) -> Option<Fields<'s>> {
-        let (_, value) = self.take(name)?;
-        let path = self.path_of(name);
-        match value {
-            Cow::Borrowed(Value::Message(message)) => {
-                Some(Fields::over(Cow::Borrowed(message), path, unread))
-            }
-            Cow::Owned(Value::Message(message)) => {
-                Some(Fields::over(Cow::Owned(message), path, unread))
-            }
-            _ => None,
-        }
+        self.message(name).map(|fields| fields.scoped(unread))
+    }
+
+    /// The same message, whose unread fields are noted elsewhere.
+    #[must_use]
+    pub fn scoped<'s>(self, unread: &'s Unread) -> Fields<'s>
+    where
+        'a: 's,
+    {
+        let mut fields: Fields<'s> = self;
+        fields.unread = unread;
+        fields
     }
 
     /// The messages in a repeated field.

@@ -1,0 +1,175 @@
+//! Envoy's format strings (`%REQ(x-user)%`), as far as the model can know what they stand for.
+
+use super::request::{Context, Request, bare};
+
+/// A parsed format string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// The first of these headers that is there, cut to a length.
+    Header(Vec<String>, Option<usize>),
+    /// The path: with its query or not, as it came or as it is.
+    Path {
+        query: bool,
+        original: Original,
+    },
+    Remote {
+        port: bool,
+    },
+    /// A command that is not modelled.
+    Unknown(String),
+}
+
+/// Which path `%PATH%` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Original {
+    /// `x-envoy-original-path`
+    Only,
+    /// `:path`
+    Never,
+    /// The original one when there is one.
+    First,
+}
+
+impl Format {
+    /// Parses a format string.
+    ///
+    /// # Errors
+    ///
+    /// A `%` that is not closed.
+    pub fn parse(source: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = source;
+        while let Some((text, after)) = rest.split_once('%') {
+            if !text.is_empty() {
+                pieces.push(Piece::Text(text.to_owned()));
+            }
+            let (command, tail) = split_command(after).ok_or_else(|| {
+                format!("`{source}` has a `%` that is not closed; write `%%` for a percent sign")
+            })?;
+            pieces.push(if command.is_empty() {
+                Piece::Text("%".to_owned())
+            } else {
+                Piece::of(command)
+            });
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.to_owned()));
+        }
+        Ok(Self(pieces))
+    }
+
+    /// Whether the model knows what every command stands for.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self
+            .0
+            .iter()
+            .any(|piece| matches!(piece, Piece::Unknown(_)))
+    }
+
+    /// The text for a request. Absent values are empty. None when a command is not modelled, or
+    /// nothing is known about the client and the format asks for it.
+    #[must_use]
+    pub fn text(&self, request: &Request, context: &Context) -> Option<String> {
+        let mut out = String::new();
+        for piece in &self.0 {
+            piece.write(request, context, &mut out)?;
+        }
+        Some(out)
+    }
+}
+
+/// A command up to its closing `%`; within parentheses a `%` is an ordinary character.
+fn split_command(after: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_usize;
+    for (at, byte) in after.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b'%' if depth == 0 => return Some((after.get(..at)?, after.get(at + 1..)?)),
+            _ => {}
+        }
+    }
+    None
+}
+
+impl Piece {
+    fn of(command: &str) -> Self {
+        Self::known(command).unwrap_or_else(|| Self::Unknown(command.to_owned()))
+    }
+
+    fn known(command: &str) -> Option<Self> {
+        match command {
+            "DOWNSTREAM_REMOTE_ADDRESS" => return Some(Self::Remote { port: true }),
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => return Some(Self::Remote { port: false }),
+            "PATH" => {
+                return Some(Self::Path {
+                    query: true,
+                    original: Original::First,
+                });
+            }
+            _ => {}
+        }
+        let (name, arguments) = command.split_once('(')?;
+        let (arguments, length) = arguments.rsplit_once(')')?;
+        let length = match length.strip_prefix(':') {
+            Some(length) => Some(length.parse().ok()?),
+            None if length.is_empty() => None,
+            None => return None,
+        };
+        match name {
+            "REQ" | "REQUEST_HEADER" => Some(Self::Header(
+                arguments.split('?').map(str::to_ascii_lowercase).collect(),
+                length,
+            )),
+            "PATH" if length.is_none() => {
+                let (query, original) = arguments.split_once(':').unwrap_or((arguments, ""));
+                let query = match query {
+                    "WQ" | "" => true,
+                    "NQ" => false,
+                    _ => return None,
+                };
+                let original = match original {
+                    "ORIG" => Original::Only,
+                    "PATH" => Original::Never,
+                    "ORIG_OR_PATH" | "" => Original::First,
+                    _ => return None,
+                };
+                Some(Self::Path { query, original })
+            }
+            _ => None,
+        }
+    }
+
+    fn write(&self, request: &Request, context: &Context, out: &mut String) -> Option<()> {
+        match self {
+            Self::Text(text) => out.push_str(text),
+            Self::Header(names, length) => {
+                let value = names
+                    .iter()
+                    .find_map(|name| request.header(name).first().copied());
+                let value = value.unwrap_or_default();
+                let end = length.unwrap_or(value.len()).min(value.len());
+                out.push_str(value.get(..end).unwrap_or(value));
+            }
+            Self::Path { query, original } => {
+                let first = request.header("x-envoy-original-path").first().copied();
+                let path = match original {
+                    Original::Only => first.unwrap_or_default(),
+                    Original::Never => request.path.as_str(),
+                    Original::First => first.unwrap_or(&request.path),
+                };
+                out.push_str(if *query { path } else { bare(path) });
+            }
+            Self::Remote { port: true } => out.push_str(&context.remote?.to_string()),
+            Self::Remote { port: false } => out.push_str(&context.remote?.ip().to_string()),
+            Self::Unknown(_) => return None,
+        }
+        Some(())
+    }
+}
