@@ -21,6 +21,9 @@ pub mod object;
 pub mod plan;
 pub mod problem;
 pub mod proxy;
+pub mod selector;
+pub mod service;
+pub mod source;
 pub mod trace;
 
 pub use nodeway_datapath as datapath;

@@ -299,6 +299,8 @@ pub struct Objects {
     pub passed_over: BTreeMap<String, usize>,
     /// Objects that could change an answer and are not simulated (`NetworkPolicy default/deny`).
     pub not_simulated: Vec<String>,
+    /// Fields of a cluster's objects that are newer than the API that Nodeway reads.
+    pub notes: Vec<String>,
 }
 
 impl Objects {

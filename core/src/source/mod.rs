@@ -1,0 +1,472 @@
+//! Text that a user has becomes objects: manifests, Helm output, `kubectl get -o yaml`, as they are.
+//!
+//! text → [documents](document) → lists unrolled → [what its kind means](kind) → [an object of its
+//! type](typed). Every mistake of every file is told at once, with file, line, field and fix.
+//! Kinds that cannot change an answer are counted, kinds that could are named: neither is an error.
+//! Core does no I/O: whoever calls has read the files.
+
+mod document;
+mod error;
+mod fields;
+mod kind;
+mod path;
+#[cfg(test)]
+mod tests;
+mod typed;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use error::{Fault, Place, SourceError};
+
+use crate::object::{Entry, Kind, Object, ObjectRef, Objects, Provenance};
+use document::{Node, Tree};
+use kind::Role;
+use path::FieldPath;
+use typed::{Mistyped, Unknown};
+
+/// One text and the name under which a user knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The file as the user named it, `-` for standard input.
+    pub name: Arc<str>,
+    /// Its content.
+    pub content: String,
+}
+
+impl Text {
+    /// A text under a name.
+    pub fn new(name: impl Into<Arc<str>>, content: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            content: content.into(),
+        }
+    }
+}
+
+/// Reads texts into the state of a cluster.
+///
+/// # Errors
+///
+/// Every mistake of every text, sorted by file and line.
+pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
+    let mut reader = Reader::default();
+    for text in texts {
+        let (documents, errors) = document::documents(text);
+        reader.errors.extend(errors);
+        for node in documents {
+            Document {
+                reader: &mut reader,
+                file: &text.name,
+                base: Vec::new(),
+            }
+            .read(node);
+        }
+    }
+    reader.finish()
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Reader {
+    objects: Objects,
+    errors: Vec<SourceError>,
+    /// `StatefulSet default/db` and the namespace and name of the pods it would own.
+    pod_makers: Vec<(String, String, String)>,
+    /// Where each object was first seen.
+    seen: BTreeMap<ObjectRef, (Arc<str>, u32)>,
+}
+
+impl Reader {
+    fn finish(mut self) -> Result<Objects, Vec<SourceError>> {
+        if !self.errors.is_empty() {
+            self.errors.sort();
+            return Err(self.errors);
+        }
+        for (title, namespace, name) in std::mem::take(&mut self.pod_makers) {
+            if !has_pod_of(&self.objects, &namespace, &name) {
+                self.objects.not_simulated.push(title);
+            }
+        }
+        self.objects.not_simulated.sort();
+        self.objects.notes.sort();
+        Ok(self.objects)
+    }
+}
+
+/// Whether some pod is owned by that maker. Pods of a CronJob's Jobs and of a Deployment's
+/// ReplicaSets bear the maker's name in front of their own.
+fn has_pod_of(objects: &Objects, namespace: &str, name: &str) -> bool {
+    objects.pods().any(|pod| {
+        pod.metadata.namespace.as_deref().unwrap_or("default") == namespace
+            && pod
+                .metadata
+                .name
+                .as_deref()
+                .and_then(|pod| pod.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with('-'))
+    })
+}
+
+/// One document while it is read, and its place inside lists.
+struct Document<'r> {
+    reader: &'r mut Reader,
+    file: &'r Arc<str>,
+    base: Vec<path::Step>,
+}
+
+/// A mistake before it has its place.
+struct Mistake {
+    fault: Fault,
+    path: FieldPath,
+    reason: String,
+    fix: String,
+}
+
+impl Document<'_> {
+    fn read(&mut self, node: Node) {
+        if let Err(mistake) = self.try_read(&node) {
+            self.report(&node, mistake);
+        }
+    }
+
+    fn report(&mut self, node: &Node, mistake: Mistake) {
+        self.reader.errors.push(SourceError {
+            file: Arc::clone(self.file),
+            place: node.find(&mistake.path.0).clone(),
+            fault: mistake.fault,
+            object: title(node),
+            field: FieldPath(self.base.iter().chain(&mistake.path.0).cloned().collect())
+                .to_string(),
+            reason: mistake.reason,
+            fix: mistake.fix,
+            other: None,
+        });
+    }
+
+    fn try_read(&mut self, node: &Node) -> Result<(), Mistake> {
+        if !matches!(node.tree, Tree::Map(_)) {
+            return Err(mistake(
+                Fault::NotAnObject,
+                &[],
+                "this is no mapping, and a Kubernetes object is one",
+                "write `apiVersion:`, `kind:` and `metadata:` at the beginning of lines, or take the document out",
+            ));
+        }
+        let kind = required(node, "kind", "Service")?;
+        let version = required(node, "apiVersion", "v1")?;
+        match kind::role(version, kind) {
+            Role::Read(kind) => self.object(node, kind),
+            Role::List { item } => self.list(node, version, item.as_deref()),
+            Role::NotSimulated => {
+                self.reader
+                    .objects
+                    .not_simulated
+                    .push(title(node).unwrap_or_else(|| kind.to_owned()));
+                Ok(())
+            }
+            Role::MakesPods => {
+                let (namespace, name) = namespace_and_name(node);
+                let title = title(node).unwrap_or_else(|| kind.to_owned());
+                self.reader
+                    .pod_makers
+                    .push((title, namespace.to_owned(), name.to_owned()));
+                Ok(())
+            }
+            Role::PassedOver => {
+                *self
+                    .reader
+                    .objects
+                    .passed_over
+                    .entry(kind.to_owned())
+                    .or_default() += 1;
+                Ok(())
+            }
+            Role::WrongVersion { want } => Err(mistake(
+                Fault::ApiVersion,
+                &["apiVersion"],
+                &format!("no cluster serves a {kind} of `{version}` any more"),
+                &format!("write it as `apiVersion: {want}`; its fields may have changed too"),
+            )),
+            Role::Misspelt(meant) => Err(mistake(
+                Fault::NotAnObject,
+                &["kind"],
+                &format!("`{version}` has no kind `{kind}`"),
+                &format!("write `kind: {meant}` if that is meant"),
+            )),
+        }
+    }
+
+    fn list(&mut self, node: &Node, version: &str, item_kind: Option<&str>) -> Result<(), Mistake> {
+        let Some(items) = node.get("items") else {
+            return Err(mistake(
+                Fault::MissingField,
+                &["items"],
+                "a list has no `items`",
+                "add `items:` with the objects, or `items: []`",
+            ));
+        };
+        let items = match &items.tree {
+            Tree::Seq(items) => items.clone(),
+            Tree::Scalar(value) if value.is_null() => return Ok(()),
+            _ => {
+                return Err(mistake(
+                    Fault::WrongType,
+                    &["items"],
+                    "`items` is no sequence",
+                    "write each object as `- apiVersion: …`",
+                ));
+            }
+        };
+        for (index, mut item) in items.into_iter().enumerate() {
+            // `kubectl get --raw` leaves out in items what the list's own kind says.
+            if let Some(kind) = item_kind {
+                item.fill("kind", kind);
+                item.fill("apiVersion", version);
+            }
+            let base = [
+                path::Step::Key("items".to_owned()),
+                path::Step::Index(index),
+            ];
+            let base = self.base.iter().cloned().chain(base).collect();
+            Document {
+                reader: self.reader,
+                file: self.file,
+                base,
+            }
+            .read(item);
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, node: &Node, kind: Kind) -> Result<(), Mistake> {
+        check_names(node, kind)?;
+        let typed = typed::typed(kind, node.value()).map_err(mistyped)?;
+        let from_cluster = is_from_cluster(node);
+        for unknown in typed.unknown {
+            if from_cluster {
+                let title = title(node).unwrap_or_default();
+                self.reader.objects.notes.push(format!(
+                    "{title} {}: a field that Nodeway does not know, passed over",
+                    unknown.path
+                ));
+            } else {
+                self.report(node, unknown_field(unknown));
+            }
+        }
+        self.check_service(node, &typed.object);
+        self.insert(node, typed.object);
+        Ok(())
+    }
+
+    /// The API server refuses a Service without ports, unless it is headless or only a name.
+    fn check_service(&mut self, node: &Node, object: &Object) {
+        let Object::Service(service) = object else {
+            return;
+        };
+        let spec = service.spec.as_ref();
+        let portless = spec
+            .and_then(|spec| spec.ports.as_ref())
+            .is_none_or(Vec::is_empty);
+        let needs_none = spec.is_some_and(|spec| {
+            spec.type_.as_deref() == Some("ExternalName")
+                || spec.cluster_ip.as_deref() == Some("None")
+        });
+        if portless && !needs_none {
+            self.report(
+                node,
+                mistake(
+                    Fault::MissingField,
+                    &["spec", "ports"],
+                    "a Service needs at least one port, unless it is headless or an ExternalName",
+                    "add `ports:` with `- port: 80`",
+                ),
+            );
+        }
+    }
+
+    fn insert(&mut self, node: &Node, object: Object) {
+        let reference = object.reference();
+        let line = node.place().line;
+        if let Some((file, first)) = self.reader.seen.get(&reference) {
+            let other = (Arc::clone(file), *first);
+            self.reader.errors.push(SourceError {
+                file: Arc::clone(self.file),
+                place: node.place().clone(),
+                fault: Fault::Duplicate,
+                object: Some(reference.to_string()),
+                field: FieldPath(self.base.clone()).to_string(),
+                reason: format!("the same object is already at {}:{}", other.0, other.1),
+                fix: "take one of the two out, or give it another name".to_owned(),
+                other: Some(other),
+            });
+            return;
+        }
+        self.reader
+            .seen
+            .insert(reference, (Arc::clone(self.file), line));
+        let provenance = Provenance::Written {
+            file: Arc::clone(self.file),
+            line,
+        };
+        self.reader.objects.insert_entry(Entry {
+            object,
+            provenance,
+            derived_fields: Vec::new(),
+        });
+    }
+}
+
+fn mistake(fault: Fault, path: &[&str], reason: &str, fix: &str) -> Mistake {
+    Mistake {
+        fault,
+        path: FieldPath::keys(path),
+        reason: reason.to_owned(),
+        fix: fix.to_owned(),
+    }
+}
+
+fn required<'n>(node: &'n Node, field: &str, example: &str) -> Result<&'n str, Mistake> {
+    node.text(field)
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| {
+            let fault = if field == "kind" {
+                Fault::NotAnObject
+            } else {
+                Fault::ApiVersion
+            };
+            mistake(
+                fault,
+                &[field],
+                &format!("the document has no `{field}`"),
+                &format!("add `{field}`, for example `{field}: {example}`"),
+            )
+        })
+}
+
+/// `Ingress default/basic-ingress`, as far as the document says.
+fn title(node: &Node) -> Option<String> {
+    let kind = node.text("kind")?;
+    let (namespace, name) = namespace_and_name(node);
+    let clusterwide = node
+        .get("metadata")
+        .and_then(|metadata| metadata.text("namespace"))
+        .is_none()
+        && (kind.contains("Cluster") || matches!(kind, "Node" | "IngressClass" | "GatewayClass"));
+    match (name.is_empty(), clusterwide) {
+        (true, _) => Some(kind.to_owned()),
+        (false, true) => Some(format!("{kind} {name}")),
+        (false, false) => Some(format!("{kind} {namespace}/{name}")),
+    }
+}
+
+fn namespace_and_name(node: &Node) -> (&str, &str) {
+    let metadata = node.get("metadata");
+    let text = |field| {
+        metadata
+            .and_then(|metadata| metadata.text(field))
+            .filter(|text| !text.is_empty())
+    };
+    (
+        text("namespace").unwrap_or("default"),
+        text("name").unwrap_or_default(),
+    )
+}
+
+/// A name is a DNS subdomain, a namespace or a Service's name a DNS label (Kubernetes, "Object
+/// Names and IDs"). They stand in Envoy's names and in host names, so nothing else may pass.
+fn check_names(node: &Node, kind: Kind) -> Result<(), Mistake> {
+    let (namespace, name) = namespace_and_name(node);
+    for field in ["name", "namespace"] {
+        let written = node
+            .get("metadata")
+            .and_then(|metadata| metadata.get(field));
+        if written.is_some_and(|node| !matches!(&node.tree, Tree::Scalar(value) if value.is_string() || value.is_null())) {
+            let reason = format!("`{field}` is no text");
+            return Err(mistake(Fault::WrongType, &["metadata", field], &reason, "quote it"));
+        }
+    }
+    if name.is_empty() {
+        let generated = node
+            .get("metadata")
+            .is_some_and(|metadata| metadata.get("generateName").is_some());
+        let reason = if generated {
+            "an object with `generateName` has its name only in a cluster"
+        } else {
+            "the object has no name"
+        };
+        return Err(mistake(
+            Fault::MissingField,
+            &["metadata", "name"],
+            reason,
+            "add `metadata.name`",
+        ));
+    }
+    let longest = if kind == Kind::Service { 63 } else { 253 };
+    if !is_dns(name, longest, kind != Kind::Service) {
+        return Err(mistake(
+            Fault::BadName,
+            &["metadata", "name"],
+            &format!("Kubernetes refuses the name `{name}`"),
+            &format!("use lower-case letters, digits and `-`, at most {longest} of them"),
+        ));
+    }
+    if kind.namespaced() && !is_dns(namespace, 63, false) {
+        return Err(mistake(
+            Fault::BadName,
+            &["metadata", "namespace"],
+            &format!("Kubernetes refuses the namespace `{namespace}`"),
+            "use lower-case letters, digits and `-`, at most 63 of them",
+        ));
+    }
+    Ok(())
+}
+
+fn is_dns(name: &str, longest: usize, dots: bool) -> bool {
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= longest
+        && name.split('.').all(|label| {
+            label.starts_with(alphanumeric)
+                && label.ends_with(alphanumeric)
+                && label.chars().all(|c| alphanumeric(c) || c == '-')
+        })
+        && (dots || !name.contains('.'))
+}
+
+/// An object that a cluster gave out may have fields of an API newer than ours; a manifest may not.
+fn is_from_cluster(node: &Node) -> bool {
+    let set = |node: Option<&Node>| {
+        node.is_some_and(|node| match &node.tree {
+            Tree::Scalar(value) => !value.is_null(),
+            Tree::Seq(items) => !items.is_empty(),
+            Tree::Map(entries) => !entries.is_empty(),
+        })
+    };
+    let metadata = node.get("metadata");
+    set(node.get("status"))
+        || ["uid", "resourceVersion", "managedFields"]
+            .iter()
+            .any(|field| set(metadata.and_then(|metadata| metadata.get(field))))
+}
+
+fn mistyped(mistyped: Mistyped) -> Mistake {
+    Mistake {
+        fault: Fault::WrongType,
+        path: mistyped.path,
+        reason: document::one_line(&mistyped.reason),
+        fix: "write a value of that type; quote what must be text".to_owned(),
+    }
+}
+
+fn unknown_field(unknown: Unknown) -> Mistake {
+    let key = unknown.path.key().unwrap_or_default();
+    Mistake {
+        fault: Fault::UnknownField,
+        reason: format!("there is no field `{key}` here"),
+        fix: unknown.did_you_mean.map_or_else(
+            || "take it out, or put it where it belongs".to_owned(),
+            |meant| format!("did you mean `{meant}`? Field names are case-sensitive"),
+        ),
+        path: unknown.path,
+    }
+}
