@@ -3,6 +3,8 @@
 //! A [`Step`] holds facts; text is made when it is printed. The simulator fills steps while it
 //! runs, the live mode from maps and `config_dump`: both are printed by the same code.
 
+mod stage;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,9 @@ use nodeway_datapath::{Flow, Hook, Reason};
 
 use crate::object::ObjectRef;
 use crate::plan::{FrontendKey, PlannedEndpoint, PlannedFrontend, ResourceName};
+use crate::proxy;
+
+pub use stage::{Loser, Stage, Stop, stages};
 
 /// The way of one request, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +37,10 @@ pub enum Step {
     Translation(TranslationStep),
     /// A listening socket of the node's proxy took the connection.
     Listener(ListenerStep),
+    /// The listener chose a filter chain.
+    FilterChain(FilterChainStep),
+    /// The route table chose virtual host and route.
+    Route(Box<RouteStep>),
     /// The route's cluster was looked up.
     Cluster(ClusterStep),
     /// The cluster chose an endpoint.
@@ -135,6 +144,26 @@ pub struct ListenerStep {
     pub peer: SocketAddr,
     /// The destination as the proxy sees it.
     pub destination: SocketAddr,
+}
+
+/// The filter chain taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterChainStep {
+    /// The listener.
+    pub listener: ResourceName,
+    /// The choice.
+    pub choice: proxy::FilterChainChoice,
+}
+
+/// The virtual host and route taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteStep {
+    /// The RouteConfiguration.
+    pub table: ResourceName,
+    /// The request as the router saw it.
+    pub request: proxy::Request,
+    /// The choice; none when the node has no such RouteConfiguration.
+    pub choice: Option<proxy::RouteChoice>,
 }
 
 /// The cluster of the route.

@@ -1,0 +1,146 @@
+//! Steps as people read them: a stage with what was decided, why, on what evidence, who lost, and
+//! where the way stops, which field of which object to change.
+//!
+//! One text for the simulator and for a real node: both only fill [`Step`]s.
+
+mod envoy;
+mod network;
+
+use serde::Serialize;
+
+use super::{Step, Way};
+use crate::object::{ObjectRef, Objects, Provenance};
+use crate::proxy::Lost;
+
+/// One stage of a request's way, in words. Its JSON form is part of the documented schema.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stage {
+    /// `name`, `frontend`, `hook`, `verdict`, `translation`, `listener`, `filter chain`,
+    /// `virtual host`, `route`, `cluster`, `endpoint` or `reply`.
+    pub stage: &'static str,
+    /// What was decided.
+    pub decided: String,
+    /// Why; empty where the decision is the reason.
+    pub because: String,
+    /// What the decision rests on: `source:` a file and line, `derived`, `planned` or `simulated`.
+    pub evidence: Vec<String>,
+    /// Candidates that were not taken, and why.
+    pub lost: Vec<Loser>,
+    /// The way ends here without what was asked for: what to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+}
+
+/// A candidate that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Loser {
+    /// Its name or what it matches.
+    pub candidate: String,
+    /// Why it was not taken.
+    pub why: String,
+}
+
+/// Where the way stops, and what would let it go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// The object to change.
+    pub object: String,
+    /// The field of that object.
+    pub field: String,
+    /// What to change it to.
+    pub fix: String,
+}
+
+impl Stage {
+    fn new(stage: &'static str, decided: impl Into<String>) -> Self {
+        Self {
+            stage,
+            decided: decided.into(),
+            because: String::new(),
+            evidence: Vec::new(),
+            lost: Vec::new(),
+            stop: None,
+        }
+    }
+
+    fn because(mut self, because: impl Into<String>) -> Self {
+        self.because = because.into();
+        self
+    }
+
+    fn evidence(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        self.evidence.extend(evidence);
+        self
+    }
+
+    fn lost<'a>(mut self, lost: impl IntoIterator<Item = &'a Lost>) -> Self {
+        self.lost.extend(lost.into_iter().map(|lost| Loser {
+            candidate: lost.candidate.to_string(),
+            why: lost.why.to_string(),
+        }));
+        self
+    }
+
+    fn stop(mut self, object: &ObjectRef, field: &str, fix: impl Into<String>) -> Self {
+        self.stop = Some(Stop {
+            object: object.to_string(),
+            field: field.to_owned(),
+            fix: fix.into(),
+        });
+        self
+    }
+}
+
+/// Puts a way into words. `objects` is the cluster that it was taken in: evidence and causes come from it.
+#[must_use]
+pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
+    let words = Words { objects };
+    way.steps
+        .iter()
+        .flat_map(|(_, step)| words.step(step))
+        .collect()
+}
+
+struct Words<'a> {
+    objects: &'a Objects,
+}
+
+impl Words<'_> {
+    fn step(&self, step: &Step) -> Vec<Stage> {
+        match step {
+            Step::Name(step) => vec![self.name(step)],
+            Step::Frontend(step) => vec![self.frontend(step)],
+            Step::Verdict(step) => network::verdict(step),
+            Step::Translation(step) => vec![self.translation(step)],
+            Step::Listener(step) => vec![envoy::listener(step)],
+            Step::FilterChain(step) => vec![self.filter_chain(step)],
+            Step::Route(step) => self.route(step),
+            Step::Cluster(step) => vec![self.cluster(step)],
+            Step::Endpoint(step) => vec![self.endpoint(step)],
+            Step::Reply(step) => vec![self.reply(step)],
+        }
+    }
+
+    /// Where an object stands: its file and line, or what it was derived from.
+    fn source(&self, object: &ObjectRef) -> Vec<String> {
+        let Some(entry) = self.objects.get(object) else {
+            return Vec::new();
+        };
+        let mut evidence = vec![match &entry.provenance {
+            Provenance::Written { .. } => format!("object {object} ({})", entry.provenance),
+            Provenance::Derived { .. } => format!("{object}, {}", entry.provenance),
+        }];
+        if !entry.derived_fields.is_empty() {
+            evidence.push(format!("derived: {}", entry.derived_fields.join(", ")));
+        }
+        evidence
+    }
+
+    /// The object that a user would edit: the Ingress behind a generated config, else the object itself.
+    fn cause(&self, object: &ObjectRef) -> ObjectRef {
+        match self.objects.get(object).map(|entry| &entry.provenance) {
+            Some(Provenance::Derived { from, .. }) => from.clone(),
+            _ => object.clone(),
+        }
+    }
+}

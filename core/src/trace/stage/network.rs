@@ -1,0 +1,295 @@
+//! From the name to the verdict: the stages of the network.
+
+use std::net::{IpAddr, SocketAddr};
+
+use nodeway_datapath::Hook;
+
+use super::{Stage, Words};
+use crate::object::{Kind, Object, ObjectRef};
+use crate::plan::{FrontendKind, PlannedEndpoint};
+use crate::trace::{FrontendStep, Name, NameStep, TranslationStep, VerdictStep};
+
+impl Words<'_> {
+    pub(super) fn name(&self, step: &NameStep) -> Stage {
+        match &step.found {
+            Name::Service { service, address } => {
+                Stage::new("name", format!("{} is {service}, {address}", step.asked))
+                    .evidence(self.source(service))
+            }
+            Name::Address {
+                address,
+                owner: Some(owner),
+            } => Stage::new("name", format!("{address} is an address of {owner}"))
+                .evidence(self.source(owner)),
+            Name::Address {
+                address,
+                owner: None,
+            } => Stage::new("name", format!("{address} is an address of no object here")),
+            Name::Unknown { close, why } => {
+                let stage = Stage::new("name", format!("{} has no address", step.asked))
+                    .because(why.clone());
+                let fix = match close.as_slice() {
+                    [] => "add a Service of that name, or ask for one that exists".to_owned(),
+                    close => format!("did you mean {}?", close.join(", ")),
+                };
+                let (namespace, name) = step
+                    .asked
+                    .split_once('/')
+                    .unwrap_or(("default", &step.asked));
+                stage.stop(
+                    &ObjectRef::new(Kind::Service, namespace, name),
+                    "metadata.name",
+                    fix,
+                )
+            }
+        }
+    }
+
+    pub(super) fn frontend(&self, step: &FrontendStep) -> Stage {
+        if let Some(frontend) = &step.frontend {
+            return Stage::new(
+                "frontend",
+                format!(
+                    "{} is {} of {}, led to listener {} (port {})",
+                    step.address,
+                    address_kind(frontend.kind),
+                    frontend.service,
+                    frontend.listener,
+                    frontend.listener_port
+                ),
+            )
+            .because(format!(
+                "{} lists that Service under `services`",
+                frontend.config
+            ))
+            .evidence(self.source(&frontend.config));
+        }
+        let stage = Stage::new(
+            "frontend",
+            format!("{} is no frontend: nothing is redirected", step.address),
+        );
+        let Some(service) = self.service_at(step.address.address) else {
+            return stage.because("no Service has that address");
+        };
+        match self.claims(&service, step.address.port) {
+            Claim::OtherPorts(config, ports) => stage
+                .because(format!("{config} lists {service} only for the ports {ports}"))
+                .evidence(self.source(&config))
+                .stop(&self.cause(&config), "spec.services[].ports", format!(
+                    "add {} to the ports, or ask for one of {ports}", step.address.port)),
+            Claim::BackendOnly(config) => stage
+                .because(format!(
+                    "no CiliumEnvoyConfig lists {service} under `services`; {config} names it only under \
+                     `backendServices`, which gives Envoy its endpoints and redirects nothing"
+                ))
+                .evidence(self.source(&config))
+                .stop(&self.cause(&config), "spec.services", self.services_fix(&config, &service)),
+            Claim::Nobody => stage
+                .because(format!("no CiliumEnvoyConfig lists {service} under `services`"))
+                .evidence(self.source(&service)),
+            Claim::Listed(config) => stage
+                .because(format!(
+                    "{config} lists {service} under `services`, but the node's plan has no such frontend: see the problems of that config"
+                ))
+                .evidence(self.source(&config))
+                .stop(&self.cause(&config), "spec.services", "mend the problems that `nodeway explain` lists for this config"),
+        }
+    }
+
+    /// What to do so that a backend's own address is redirected: ask the Ingress, or claim the Service.
+    fn services_fix(&self, config: &ObjectRef, service: &ObjectRef) -> String {
+        let claimed = self
+            .config_spec(config)
+            .and_then(|spec| spec.services.first());
+        match (self.cause(config), claimed) {
+            (cause, Some(frontend)) if cause.kind == Kind::Ingress => format!(
+                "ask for http://{}/ to go through the listener, or write a CiliumEnvoyConfig that lists {} under `services`",
+                frontend.name,
+                service.path()
+            ),
+            _ => format!("list {} under `services`", service.path()),
+        }
+    }
+
+    fn config_spec(&self, config: &ObjectRef) -> Option<&crate::object::EnvoyConfigSpec> {
+        match config.kind {
+            Kind::CiliumEnvoyConfig => self
+                .objects
+                .envoy_config(&config.namespace, &config.name)
+                .map(|config| &config.spec),
+            _ => self
+                .objects
+                .clusterwide_envoy_config("", &config.name)
+                .map(|config| &config.spec),
+        }
+    }
+
+    fn service_at(&self, address: IpAddr) -> Option<ObjectRef> {
+        let address = address.to_string();
+        self.objects.services().find_map(|service| {
+            let spec = service.spec.as_ref()?;
+            let cluster = spec
+                .cluster_ip
+                .iter()
+                .chain(spec.cluster_ips.iter().flatten());
+            let balancer = service.status.iter().flat_map(|status| {
+                let ingress = status
+                    .load_balancer
+                    .iter()
+                    .flat_map(|lb| lb.ingress.iter().flatten());
+                ingress.filter_map(|ingress| ingress.ip.as_ref())
+            });
+            cluster
+                .chain(spec.external_ips.iter().flatten())
+                .chain(balancer)
+                .any(|one| *one == address)
+                .then(|| Object::Service(service.clone()).reference())
+        })
+    }
+
+    /// Which config claims a Service, and whether it claims that port.
+    fn claims(&self, service: &ObjectRef, port: u16) -> Claim {
+        let configs = self.objects.iter().filter(|(reference, _)| {
+            matches!(
+                reference.kind,
+                Kind::CiliumEnvoyConfig | Kind::CiliumClusterwideEnvoyConfig
+            )
+        });
+        let mut claim = Claim::Nobody;
+        for (config, _) in configs {
+            let Some(spec) = self.config_spec(config) else {
+                continue;
+            };
+            let own = |namespace: &str| match namespace {
+                "" if config.namespace.is_empty() => "default".to_owned(),
+                _ if !config.namespace.is_empty() => config.namespace.clone(),
+                namespace => namespace.to_owned(),
+            };
+            let listed = spec.services.iter().find(|listed| {
+                listed.name == service.name && own(&listed.namespace) == service.namespace
+            });
+            if let Some(listed) = listed {
+                if listed.ports.is_empty() || listed.ports.contains(&port) {
+                    return Claim::Listed(config.clone());
+                }
+                let ports: Vec<String> = listed.ports.iter().map(ToString::to_string).collect();
+                return Claim::OtherPorts(config.clone(), ports.join(", "));
+            }
+            let backend = spec.backend_services.iter().any(|backend| {
+                let namespace = if backend.namespace.is_empty() {
+                    &config.namespace
+                } else {
+                    &backend.namespace
+                };
+                backend.name == service.name && *namespace == service.namespace
+            });
+            if backend {
+                claim = Claim::BackendOnly(config.clone());
+            }
+        }
+        claim
+    }
+
+    pub(super) fn translation(&self, step: &TranslationStep) -> Stage {
+        let Some(endpoint) = &step.to else {
+            return Stage::new("translation", format!("{} is refused", step.from))
+                .because(format!(
+                    "{} has no ready endpoint on this node's table",
+                    step.service
+                ))
+                .evidence(self.source(&step.service))
+                .stop(&step.service, "spec.selector", "make it select ready pods");
+        };
+        let source = if step.masqueraded {
+            ", the source becomes the node's address"
+        } else {
+            ""
+        };
+        Stage::new(
+            "translation",
+            format!(
+                "{} becomes {}{source}",
+                step.from,
+                self.endpoint_name(endpoint)
+            ),
+        )
+        .because(format!(
+            "kube-proxy's rules on {} translate {} to one of its {} endpoints, by chance",
+            step.node, step.service, step.candidates
+        ))
+        .evidence(self.source(&step.service))
+    }
+
+    pub(super) fn endpoint_name(&self, endpoint: &PlannedEndpoint) -> String {
+        let pod = endpoint
+            .pod
+            .as_ref()
+            .map(|pod| format!(", {pod}"))
+            .unwrap_or_default();
+        let node = endpoint
+            .node
+            .as_ref()
+            .map(|node| format!(" on {node}"))
+            .unwrap_or_default();
+        format!("{}{pod}{node}", endpoint.address)
+    }
+}
+
+/// How a config names a Service.
+enum Claim {
+    Nobody,
+    BackendOnly(ObjectRef),
+    OtherPorts(ObjectRef, String),
+    Listed(ObjectRef),
+}
+
+fn address_kind(kind: FrontendKind) -> &'static str {
+    match kind {
+        FrontendKind::ClusterIp => "the ClusterIP",
+        FrontendKind::NodePort => "a NodePort",
+        FrontendKind::LoadBalancer => "the LoadBalancer address",
+        FrontendKind::ExternalIp => "an external address",
+    }
+}
+
+/// A verdict is two stages: which hook saw the packet, and what it said.
+pub(super) fn verdict(step: &VerdictStep) -> Vec<Stage> {
+    let hook = match step.hook {
+        Hook::TcIngress { sk_lookup: true } => "tc ingress, beside an sk_lookup program",
+        Hook::TcIngress { sk_lookup: false } => "tc ingress",
+        Hook::SkLookup => "sk_lookup, for a packet that no connection has",
+        Hook::Connect => "connect, a call of the node itself",
+    };
+    let device = if step.device.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", step.device)
+    };
+    let mark = if step.mark == 0 {
+        String::new()
+    } else {
+        format!(", mark {:#010x}", step.mark)
+    };
+    vec![
+        Stage::new("hook", format!("{hook} on {}{device}", step.node)),
+        Stage::new(
+            "verdict",
+            format!("{} ({}){mark}", step.verdict, step.reason.name()),
+        )
+        .because(step.reason.text())
+        .evidence([format!("simulated: {}", flow(step))]),
+    ]
+}
+
+fn flow(step: &VerdictStep) -> String {
+    let address = |bytes: &nodeway_datapath::Address| match step.flow.family {
+        nodeway_datapath::Family::V4 => {
+            let [a, b, c, d, ..] = *bytes;
+            IpAddr::from([a, b, c, d])
+        }
+        nodeway_datapath::Family::V6 => IpAddr::from(*bytes),
+    };
+    let source = SocketAddr::new(address(&step.flow.src), step.flow.sport);
+    let destination = SocketAddr::new(address(&step.flow.dst), step.flow.dport);
+    format!("tcp {source} > {destination}")
+}
