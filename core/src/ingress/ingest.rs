@@ -250,6 +250,16 @@ impl<'a> Reader<'a> {
         let hosts = tls.hosts.iter().flatten();
         for (host_at, host) in hosts.enumerate() {
             let field = format!("spec.tls[{at}].hosts[{host_at}]");
+            if let Some(mistake) = hostname::mistake(host) {
+                self.problem(
+                    Code::BadHost,
+                    Severity::Error,
+                    field,
+                    format!("{host:?} {mistake}, so it has no TLS"),
+                    "write a lower-case DNS name, or `*.` and one",
+                );
+                continue;
+            }
             let catch_all = insecure.get(ANY);
             let Some(own) = secure
                 .get(host)

@@ -129,8 +129,11 @@ pub fn host_addresses(
     (addresses.next(), addresses.collect())
 }
 
+/// Envoy refuses a listener two of whose chains match the same, so each server name is given once:
+/// the Secret of the lower namespace and name has it, and TLS that is ended before TLS that is passed.
 fn filter_chains(model: &Model, options: &Options) -> Vec<Value> {
     let mut chains = Vec::new();
+    let mut taken = BTreeSet::new();
     if model.has_insecure() {
         chains.push(json!({
             "filterChainMatch": {"transportProtocol": "raw_buffer"},
@@ -142,22 +145,41 @@ fn filter_chains(model: &Model, options: &Options) -> Vec<Value> {
     for listener in &model.http {
         for secret in &listener.tls {
             let key = (secret.namespace.as_str(), secret.name.as_str());
-            hosts_of_secret
+            let (_, hosts) = hosts_of_secret
                 .entry(key)
-                .or_insert((secret, BTreeSet::new()))
-                .1
-                .insert(&listener.hostname);
+                .or_insert((secret, BTreeSet::new()));
+            hosts.insert(&listener.hostname);
         }
     }
     for (secret, hosts) in hosts_of_secret.into_values() {
+        let Some(names) = free_names(hosts, &mut taken) else {
+            continue;
+        };
         chains.push(json!({
-            "filterChainMatch": server_names(&hosts),
+            "filterChainMatch": server_names(&names),
             "filters": [connection_manager(SECURE_ROUTES, options)],
             "transportSocket": transport_socket(secret, options),
         }));
     }
-    chains.extend(passthrough_chains(model));
+    chains.extend(passthrough_chains(model, &mut taken));
     chains
+}
+
+/// Those of the hosts that no chain has yet; a chain for every host has only that.
+fn free_names<'a>(
+    hosts: BTreeSet<&'a str>,
+    taken: &mut BTreeSet<&'a str>,
+) -> Option<BTreeSet<&'a str>> {
+    let names = if hosts.is_empty() || hosts.contains(ANY) {
+        BTreeSet::from([ANY])
+    } else {
+        hosts
+    };
+    let free: BTreeSet<&str> = names
+        .into_iter()
+        .filter(|name| taken.insert(name))
+        .collect();
+    (!free.is_empty()).then_some(free)
 }
 
 /// Envoy takes no `*` for a server name: a chain for every host names none.
@@ -169,7 +191,7 @@ fn server_names(hosts: &BTreeSet<&str>) -> Value {
     }
 }
 
-fn passthrough_chains(model: &Model) -> Vec<Value> {
+fn passthrough_chains<'a>(model: &'a Model, taken: &mut BTreeSet<&'a str>) -> Vec<Value> {
     let mut listeners: Vec<_> = model.tls_passthrough.iter().collect();
     listeners.sort_by_key(|listener| (listener.port, &listener.hostname, &listener.name));
     let mut chains = Vec::new();
@@ -179,19 +201,19 @@ fn passthrough_chains(model: &Model) -> Vec<Value> {
             .iter()
             .filter(|route| !route.backends.is_empty())
             .collect();
-        routes.sort_by_key(|route| (route.hostnames.clone(), route.backends.clone()));
-        chains.extend(routes.into_iter().map(passthrough_chain));
+        routes.sort_by_key(|route| (&route.hostnames, &route.backends));
+        for route in routes {
+            let hosts = route.hostnames.iter().map(String::as_str).collect();
+            if let Some(names) = free_names(hosts, taken) {
+                chains.push(passthrough_chain(route, &names));
+            }
+        }
     }
     chains
 }
 
-fn passthrough_chain(route: &PassthroughRoute) -> Value {
-    let hosts: BTreeSet<&str> = route.hostnames.iter().map(String::as_str).collect();
-    let names = if hosts.is_empty() {
-        ANY.to_owned()
-    } else {
-        Vec::from_iter(hosts.iter().copied()).join(",")
-    };
+fn passthrough_chain(route: &PassthroughRoute, hosts: &BTreeSet<&str>) -> Value {
+    let names = Vec::from_iter(hosts.iter().copied()).join(",");
     let mut proxy = Map::new();
     proxy.insert(
         "@type".into(),
@@ -211,7 +233,7 @@ fn passthrough_chain(route: &PassthroughRoute) -> Value {
         proxy.insert("weightedClusters".into(), json!({"clusters": clusters}));
     }
     json!({
-        "filterChainMatch": server_names(&hosts),
+        "filterChainMatch": server_names(hosts),
         "filters": [{"name": "envoy.filters.network.tcp_proxy", "typedConfig": proxy}],
     })
 }

@@ -33,6 +33,9 @@ pub mod service;
 pub mod shortener;
 pub mod translate;
 
+#[cfg(test)]
+mod tests;
+
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;

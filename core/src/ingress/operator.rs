@@ -319,7 +319,7 @@ impl Operator {
     ) -> Vec<Object> {
         let names = Names::dedicated(&reference.namespace, &reference.name);
         let mut config = config(model, &names, &self.options);
-        config.metadata.owner_references = Some(vec![service::owner(ingress, Some(true))]);
+        config.metadata.owner_references = service::owner(ingress, Some(true));
         let service = service::dedicated(ingress, model, &names, &self.options, mistakes);
         let placeholder = self
             .options
@@ -347,9 +347,12 @@ impl Operator {
                 .tls_passthrough
                 .extend(held.ingested.model.tls_passthrough.iter().cloned());
         }
-        let problems = claims::between(
+        let mut problems = claims::between(
             shared().map(|(reference, held)| (reference, &held.ingested.claims[..])),
         );
+        problems.extend(claims::server_names(
+            shared().map(|(reference, held)| (reference, &held.ingested)),
+        ));
         let names = Names::shared(&self.options);
         let reference = ObjectRef::new(Kind::CiliumEnvoyConfig, &names.namespace, &names.config);
         if model.is_empty() {

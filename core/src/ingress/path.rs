@@ -58,7 +58,7 @@ impl PathMistake {
     }
 }
 
-/// Kubernetes' rules for the paths of `Exact` and `Prefix`.
+/// Kubernetes' rules, and one of Envoy's, for the paths of `Exact` and `Prefix`.
 fn plain(text: &str) -> Result<String, PathMistake> {
     const FIX: &str = "write an absolute path without empty, dot or escaped-slash segments";
     if !text.starts_with('/') {
@@ -83,6 +83,14 @@ fn plain(text: &str) -> Result<String, PathMistake> {
             "path",
             format!("{text:?} ends with {end:?}"),
             FIX,
+        ));
+    }
+    // Envoy refuses such a prefix, and with it the whole config.
+    if let Some(mark) = text.chars().find(|c| matches!(c, '?' | '#')) {
+        return Err(PathMistake::new(
+            "path",
+            format!("{text:?} contains {mark:?}, where the path of a request ends"),
+            "leave out the query and the fragment",
         ));
     }
     Ok(text.to_owned())
@@ -148,11 +156,13 @@ mod tests {
     #[case("/a/../b", "Exact", "path", "\"/../\"")]
     #[case("/a%2Fb", "Exact", "path", "\"%2F\"")]
     #[case("/a/..", "Exact", "path", "ends with \"/..\"")]
+    #[case("/a?b=c", "Prefix", "path", "'?'")]
+    #[case("/a#b", "Exact", "path", "'#'")]
     #[case("/(", "ImplementationSpecific", "path", "unclosed group")]
     #[case(".*", "ImplementationSpecific", "path", "slash")]
     #[case("/a", "", "pathType", "missing")]
     #[case("/a", "prefix", "pathType", "no path type")]
-    fn what_kubernetes_refuses_is_refused(
+    fn what_kubernetes_or_envoy_refuses_is_refused(
         #[case] text: &str,
         #[case] path_type: &str,
         #[case] field: &str,

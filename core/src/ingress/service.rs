@@ -54,7 +54,7 @@ pub fn dedicated(
             namespace: Some(names.namespace.clone()),
             labels: Some(labels),
             annotations: (!annotations.is_empty()).then_some(annotations),
-            owner_references: Some(vec![owner(ingress, None)]),
+            owner_references: owner(ingress, None),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
@@ -102,16 +102,19 @@ fn copied(all: Option<&BTreeMap<String, String>>, options: &Options) -> BTreeMap
 }
 
 /// Names the Ingress as the controller, so that what is made for it goes when it goes.
+///
+/// Only an Ingress that is stored in a cluster has a UID, and only by that can it own something.
 #[must_use]
-pub fn owner(ingress: &Ingress, block_owner_deletion: Option<bool>) -> OwnerReference {
-    OwnerReference {
+pub fn owner(ingress: &Ingress, block_owner_deletion: Option<bool>) -> Option<Vec<OwnerReference>> {
+    let uid = ingress.metadata.uid.clone().filter(|uid| !uid.is_empty())?;
+    Some(vec![OwnerReference {
         api_version: "networking.k8s.io/v1".into(),
         kind: "Ingress".into(),
         name: ingress.metadata.name.clone().unwrap_or_default(),
-        uid: ingress.metadata.uid.clone().unwrap_or_default(),
+        uid,
         controller: Some(true),
         block_owner_deletion,
-    }
+    }])
 }
 
 /// Endpoints with an address that nobody has.
@@ -199,7 +202,9 @@ pub fn merged_endpoints(there: &EndpointSlice, wanted: &EndpointSlice) -> Endpoi
 }
 
 fn merge_metadata(there: &mut ObjectMeta, wanted: &ObjectMeta) {
-    there.owner_references.clone_from(&wanted.owner_references);
+    if wanted.owner_references.is_some() {
+        there.owner_references.clone_from(&wanted.owner_references);
+    }
     extend(&mut there.labels, wanted.labels.as_ref());
     extend(&mut there.annotations, wanted.annotations.as_ref());
 }
