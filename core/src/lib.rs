@@ -15,6 +15,7 @@
 //! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
+pub mod derive;
 pub mod envoy;
 pub mod ingress;
 pub mod object;
