@@ -299,10 +299,9 @@ fn well_known_pattern(rules: &DynamicMessage) -> Option<String> {
         .as_enum_number()?;
     let pattern = match (kind, strict) {
         (1, true) => r"^:?[0-9a-zA-Z!#$%&'*+-.^_|~`]+$",
-        // Loosely, a name is held to the rule of a value, and may be empty.
-        (1, false) => r"^[^\x00\n\r]*$",
         (2, true) => r"^[^\x00-\x08\n-\x1F\x7F]*$",
-        (2, false) => r"^[^\x00\n\r]*$",
+        // Loosely, a name is held to the rule of a value, and may be empty.
+        (1 | 2, false) => r"^[^\x00\n\r]*$",
         _ => return None,
     };
     Some(pattern.to_owned())

@@ -19,6 +19,7 @@ enum Piece {
     Remote {
         port: bool,
     },
+    TraceId,
     /// A command that is not modelled.
     Unknown(String),
 }
@@ -107,6 +108,7 @@ impl Piece {
         match command {
             "DOWNSTREAM_REMOTE_ADDRESS" => return Some(Self::Remote { port: true }),
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => return Some(Self::Remote { port: false }),
+            "TRACE_ID" => return Some(Self::TraceId),
             "PATH" => {
                 return Some(Self::Path {
                     query: true,
@@ -168,6 +170,7 @@ impl Piece {
             }
             Self::Remote { port: true } => out.push_str(&context.remote?.to_string()),
             Self::Remote { port: false } => out.push_str(&context.remote?.ip().to_string()),
+            Self::TraceId => out.push_str(context.trace_id.as_ref()?),
             Self::Unknown(_) => return None,
         }
         Some(())

@@ -24,7 +24,7 @@ struct Reader<'a> {
 }
 
 /// What a segment's characters may be, as the inside of a class.
-const LITERAL: &str = r"a-zA-Z0-9\-._~%!$&'()+,;:@";
+const LITERAL: &str = r"a-zA-Z0-9\-._~%!$&'()+,;=:@";
 const MAX_NAMES: usize = 5;
 const MAX_NAME: usize = 16;
 
@@ -133,7 +133,7 @@ pub(super) fn rewrite_parts(rewrite: &str) -> Result<Vec<(&str, bool)>, String> 
 }
 
 fn is_literal(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;=:@".contains(&byte)
 }
 
 fn is_name(name: &str) -> bool {

@@ -130,8 +130,8 @@ pub struct Context {
     pub remote: Option<SocketAddr>,
     /// How a header that is there more than once is matched.
     pub repeated_headers: RepeatedHeaders,
-    /// Numerators that a runtime gives instead of a route's own, by key.
-    pub runtime: BTreeMap<String, u32>,
+    /// The trace's id, for `%TRACE_ID%`.
+    pub trace_id: Option<String>,
     /// Dynamic metadata that a filter set, by its namespace.
     pub metadata: BTreeMap<String, serde_json::Value>,
 }

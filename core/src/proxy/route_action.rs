@@ -31,6 +31,7 @@ pub enum RouteAction {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardAction {
     target: Target,
+    mirrors: Vec<String>,
     pub(super) path: Option<PathRewrite>,
     pub(super) host: Option<HostRewrite>,
     append_forwarded_host: bool,
@@ -127,7 +128,7 @@ impl ForwardAction {
         matcher: &PathMatcher,
         beside: &Unread,
     ) -> Result<Self, ReadError> {
-        check_beside(fields)?;
+        let mirrors = check_beside(fields)?;
         fields.leave_to(&BESIDE, beside);
         let target = match fields.which("cluster_specifier").as_deref() {
             Some("cluster") => Target::Cluster(fields.text("cluster")),
@@ -149,6 +150,7 @@ impl ForwardAction {
         };
         Ok(Self {
             target,
+            mirrors,
             path: PathRewrite::read(fields, matcher)?,
             host: HostRewrite::read(fields)?,
             append_forwarded_host: fields.flag("append_x_forwarded_host"),
@@ -157,13 +159,15 @@ impl ForwardAction {
         })
     }
 
-    /// The clusters that the route can forward to.
+    /// The clusters that the route can forward or mirror to.
     pub(super) fn clusters(&self) -> Vec<&str> {
-        match &self.target {
+        let mut clusters: Vec<&str> = match &self.target {
             Target::Cluster(name) => vec![name],
             Target::Weighted(weighted) => weighted.names().collect(),
             Target::Header(_) | Target::Other => Vec::new(),
-        }
+        };
+        clusters.extend(self.mirrors.iter().map(String::as_str));
+        clusters
     }
 
     /// The cluster for a request, and the weighted entry that was drawn.
@@ -237,8 +241,8 @@ impl ForwardAction {
     }
 }
 
-/// What Envoy refuses in the parts that are not modelled.
-fn check_beside(fields: &Fields<'_>) -> Result<(), ReadError> {
+/// What Envoy refuses in the parts that are not modelled. The clusters of mirrors come back.
+fn check_beside(fields: &Fields<'_>) -> Result<Vec<String>, ReadError> {
     let aside = Unread::default();
     let mut upgrades = Vec::new();
     for upgrade in fields.messages("upgrade_configs") {
@@ -255,19 +259,22 @@ fn check_beside(fields: &Fields<'_>) -> Result<(), ReadError> {
         }
         upgrades.push(kind);
     }
+    let mut mirrors = Vec::new();
     for mirror in fields.messages("request_mirror_policies") {
         let mirror = mirror.scoped(&aside);
-        if mirror.text("cluster").is_empty() == mirror.text("cluster_header").is_empty() {
+        let cluster = mirror.text("cluster");
+        if cluster.is_empty() == mirror.text("cluster_header").is_empty() {
             return Err(ReadError::new(
                 mirror.path(),
                 "needs exactly one of cluster and cluster_header",
             ));
         }
+        mirrors.extend(Some(cluster).filter(|cluster| !cluster.is_empty()));
     }
     if let Some(retry) = fields.message_into("retry_policy", &aside) {
         check_retry(&retry)?;
     }
-    Ok(())
+    Ok(mirrors)
 }
 
 /// Reads what a retry policy says about intervals, which must grow.

@@ -29,7 +29,6 @@ pub struct RouteMatch {
 /// `runtime_fraction`: the share of requests that a route takes.
 #[derive(Clone, Debug, PartialEq)]
 struct Draw {
-    key: String,
     numerator: u32,
     denominator: u32,
 }
@@ -109,7 +108,7 @@ impl RouteMatch {
             });
         }
         if let Some(draw) = &self.draw {
-            draw.check(request, context)?;
+            draw.check(request)?;
         }
         if self.grpc && !is_grpc(request) {
             return Err(Why::Stated(
@@ -160,10 +159,10 @@ fn is_grpc(request: &Request) -> bool {
 
 impl Draw {
     fn read(fields: &Fields<'_>) -> Self {
-        let key = fields.text("runtime_key");
+        // No runtime layer of a node's Envoy sets any key: the route's own share counts.
+        fields.skip("runtime_key");
         let Some(value) = fields.message("default_value") else {
             return Self {
-                key,
                 numerator: 0,
                 denominator: 100,
             };
@@ -174,18 +173,13 @@ impl Draw {
             _ => 100,
         };
         Self {
-            key,
             numerator: value.number("numerator"),
             denominator,
         }
     }
 
-    fn check(&self, request: &Request, context: &Context) -> Result<(), Why> {
-        let share = context
-            .runtime
-            .get(&self.key)
-            .copied()
-            .unwrap_or(self.numerator);
+    fn check(&self, request: &Request) -> Result<(), Why> {
+        let share = self.numerator;
         let drawn = request.random;
         if drawn % u64::from(self.denominator) < u64::from(share) {
             return Ok(());

@@ -5,6 +5,7 @@
 //! never a guess.
 
 pub mod cilium_ingress;
+pub mod envoy_routes;
 pub mod pending;
 
 use std::fmt;
@@ -75,7 +76,10 @@ impl fmt::Display for Outcome {
 pub type Answer = fn(file: &Path, row: &Row) -> Outcome;
 
 /// Who answers the rows of a folder. Folders that are not named here are left alone.
-const ANSWERERS: &[(&str, Answer)] = &[("cilium-ingress", cilium_ingress::answer)];
+const ANSWERERS: &[(&str, Answer)] = &[
+    ("cilium-ingress", cilium_ingress::answer),
+    ("envoy-routes", envoy_routes::answer),
+];
 
 /// A row and what came of it.
 #[derive(Clone, Debug)]
