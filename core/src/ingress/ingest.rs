@@ -277,6 +277,15 @@ impl<'a> Reader<'a> {
             };
             let tls = secret.iter().cloned().collect();
             // With a catch-all listener its copy takes the place of the host's own rules.
+            if catch_all.is_some() && host != ANY && insecure.contains_key(host) {
+                self.problem(
+                    Code::RouteClaimedTwice,
+                    Severity::Warning,
+                    field,
+                    format!("over TLS the Ingress's default backend or its rule without a host takes the place of all rules of `{host}`"),
+                    "move the rules of the host to an Ingress of their own",
+                );
+            }
             let listener = match catch_all {
                 Some(any) => HttpListener {
                     tls,

@@ -140,11 +140,10 @@ fn filter_chains(model: &Model, options: &Options) -> Vec<Value> {
             "filters": [connection_manager(INSECURE_ROUTES, options)],
         }));
     }
-    let mut hosts_of_secret: BTreeMap<(&str, &str), (&SecretName, BTreeSet<&str>)> =
-        BTreeMap::new();
+    let mut hosts_of_secret: BTreeMap<String, (&SecretName, BTreeSet<&str>)> = BTreeMap::new();
     for listener in &model.http {
         for secret in &listener.tls {
-            let key = (secret.namespace.as_str(), secret.name.as_str());
+            let key = format!("{}/{}", secret.namespace, secret.name);
             let (_, hosts) = hosts_of_secret
                 .entry(key)
                 .or_insert((secret, BTreeSet::new()));

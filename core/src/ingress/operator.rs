@@ -83,7 +83,11 @@ impl Operator {
         if touched.shared {
             self.write_shared(&mut touched);
         }
-        self.settle(&touched.objects)
+        let changes = self.settle(&touched.objects);
+        for name in touched.forgotten {
+            self.made_for.remove(&name);
+        }
+        changes
     }
 
     /// What is wrong with the Ingresses, each problem once.
@@ -232,6 +236,7 @@ impl Operator {
         let deleting = ingress.metadata.deletion_timestamp.is_some();
         touched.shared |= was_shared || held.mode == Some(Mode::Shared);
         for name in made_names(&reference) {
+            touched.forgotten.remove(&name);
             self.made_for.insert(name.clone(), reference.clone());
             // While an Ingress is being deleted its objects stay as they are.
             if !deleting {
@@ -254,6 +259,7 @@ impl Operator {
         touched.shared |= held.mode == Some(Mode::Shared);
         for name in made_names(reference) {
             self.wanted.remove(&name);
+            touched.forgotten.insert(name.clone());
             touched.objects.insert(name);
         }
     }
@@ -335,23 +341,29 @@ impl Operator {
 
     /// Writes the config that all shared Ingresses have together.
     fn write_shared(&mut self, touched: &mut Touched) {
-        let shared = || {
-            self.ingresses
-                .iter()
-                .filter(|(_, held)| held.mode == Some(Mode::Shared))
-        };
+        // Cilium sorts by `namespace/name` as one text, and the first of two routes has its time-out.
+        let mut shared: Vec<(&ObjectRef, &Held)> = self
+            .ingresses
+            .iter()
+            .filter(|(_, held)| held.mode == Some(Mode::Shared))
+            .collect();
+        shared.sort_by_cached_key(|(reference, _)| reference.path());
         let mut model = Model::default();
-        for (_, held) in shared() {
+        for (_, held) in &shared {
             model.http.extend(held.ingested.model.http.iter().cloned());
             model
                 .tls_passthrough
                 .extend(held.ingested.model.tls_passthrough.iter().cloned());
         }
         let mut problems = claims::between(
-            shared().map(|(reference, held)| (reference, &held.ingested.claims[..])),
+            shared
+                .iter()
+                .map(|(reference, held)| (*reference, &held.ingested.claims[..])),
         );
         problems.extend(claims::server_names(
-            shared().map(|(reference, held)| (reference, &held.ingested)),
+            shared
+                .iter()
+                .map(|(reference, held)| (*reference, &held.ingested)),
         ));
         let names = Names::shared(&self.options);
         let reference = ObjectRef::new(Kind::CiliumEnvoyConfig, &names.namespace, &names.config);
@@ -451,6 +463,8 @@ impl Operator {
 #[derive(Default)]
 struct Touched {
     objects: BTreeSet<ObjectRef>,
+    /// Objects of Ingresses that are gone.
+    forgotten: BTreeSet<ObjectRef>,
     shared: bool,
 }
 

@@ -31,8 +31,14 @@ impl fmt::Display for Mode {
 /// Listeners on the nodes' own addresses instead of a redirect.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostNetwork {
-    /// The port of shared Ingresses; 8080 if unset.
+    /// The port of shared Ingresses for everything that has none of its own; 8080 if unset.
     pub shared_port: Option<u16>,
+    /// The port of shared Ingresses for plain text.
+    pub http_port: Option<u16>,
+    /// The port of shared Ingresses for TLS.
+    pub https_port: Option<u16>,
+    /// The port of shared Ingresses for TLS that is passed through.
+    pub passthrough_port: Option<u16>,
     /// The nodes that listen; all if unset.
     pub nodes: Option<LabelSelector>,
 }
@@ -151,7 +157,7 @@ impl Ports {
         }
     }
 
-    /// Those of an Ingress: on the nodes' own addresses one port serves everything.
+    /// Those of an Ingress: on the nodes' own addresses one port may serve everything.
     pub fn of(
         annotations: Annotations<'_>,
         mode: Mode,
@@ -160,7 +166,15 @@ impl Ports {
     ) -> Self {
         match (&options.host_network, mode) {
             (None, _) => Self::SERVICE,
-            (Some(host), Mode::Shared) => Self::all(host.shared_port.unwrap_or(Self::HOST_DEFAULT)),
+            (Some(host), Mode::Shared) => {
+                let port =
+                    |own: Option<u16>| own.or(host.shared_port).unwrap_or(Self::HOST_DEFAULT);
+                Self {
+                    insecure: port(host.http_port),
+                    secure: port(host.https_port),
+                    passthrough: port(host.passthrough_port),
+                }
+            }
             (Some(_), Mode::Dedicated) => Self::all(
                 annotations
                     .host_listener_port()

@@ -411,8 +411,8 @@ fn config_options(options: &Value) -> Result<Options, String> {
     }
     let host_network = if flag("host_network_enabled", false) {
         Some(HostNetwork {
-            shared_port: None,
             nodes: read(options, "node_label_selector")?,
+            ..HostNetwork::default()
         })
     } else {
         None

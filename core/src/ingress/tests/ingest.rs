@@ -280,10 +280,38 @@ fn on_the_nodes_own_addresses_one_port_serves_everything(
     let options = Options {
         host_network: host_network.map(|shared_port| HostNetwork {
             shared_port,
-            nodes: None,
+            ..HostNetwork::default()
         }),
         ..Options::default()
     };
     let ports = Ports::of(Annotations::of(&ingress), mode, &options, &mut Vec::new());
     assert_eq!((ports.insecure, ports.secure), want);
+}
+
+#[test]
+fn shared_ports_of_their_own_beat_the_shared_port() {
+    let host_network = HostNetwork {
+        shared_port: Some(7000),
+        https_port: Some(7443),
+        ..HostNetwork::default()
+    };
+    let options = Options {
+        host_network: Some(host_network),
+        ..Options::default()
+    };
+    let ingress = ingress("shop", &[], &json!({}));
+    let ports = Ports::of(
+        Annotations::of(&ingress),
+        Mode::Shared,
+        &options,
+        &mut Vec::new(),
+    );
+    assert_eq!(
+        ports,
+        Ports {
+            insecure: 7000,
+            secure: 7443,
+            passthrough: 7000
+        }
+    );
 }

@@ -72,10 +72,11 @@ fn options(config: &Value) -> Options {
             .to_owned()
     };
     let host = config.get("host_network").unwrap_or(&Value::Null);
-    let port = host
-        .get("shared_port")
-        .and_then(Value::as_u64)
-        .and_then(|port| u16::try_from(port).ok());
+    let port = |key: &str| {
+        let port = host.get(key).and_then(Value::as_u64);
+        port.and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port > 0)
+    };
     let shared = text("default_loadbalancer_mode", "dedicated") == "shared";
     Options {
         default_mode: if shared {
@@ -91,7 +92,10 @@ fn options(config: &Value) -> Options {
             .and_then(Value::as_bool)
             .unwrap_or(false),
         host_network: (host.get("enabled") == Some(&Value::Bool(true))).then(|| HostNetwork {
-            shared_port: port.filter(|port| *port > 0),
+            shared_port: port("shared_port"),
+            http_port: port("http_port"),
+            https_port: port("https_port"),
+            passthrough_port: port("tls_passthrough_port"),
             nodes: None,
         }),
         // The rows are of Cilium's agent, which needs them.
