@@ -7,12 +7,38 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::annotations::{LOADBALANCER_MODE, TLS_PASSTHROUGH};
 use super::listener::{router, tls_inspector};
 use super::model::{Backend, HttpRoute, Model, PathMatch};
-use super::options::Options;
+use super::options::{Mode, Options};
 use super::route_table::domains;
 use super::translate::Names;
-use crate::object::{BackendService, EnvoyConfigSpec, ServiceListener};
+use crate::object::{BackendService, EnvoyConfigSpec, ObjectRef, ServiceListener};
+use crate::problem::{Code, Problem, Severity};
+
+/// Takes out of a model what 1.11 did not know, and says so.
+#[must_use]
+pub fn leave_out_unknown(ingress: &ObjectRef, mode: Mode, model: &mut Model) -> Vec<Problem> {
+    let problem = |annotation: &str, reason: &str| Problem {
+        code: Code::Unsupported,
+        severity: Severity::Warning,
+        object: ingress.clone(),
+        field: format!("metadata.annotations[{annotation}]"),
+        reason: reason.to_owned(),
+        fix: "translate it in today's dialect".to_owned(),
+    };
+    let mut problems = Vec::new();
+    if mode == Mode::Shared {
+        let reason = "Cilium 1.11 knew no shared Ingresses, so this one has an address of its own";
+        problems.push(problem(LOADBALANCER_MODE, reason));
+    }
+    if !model.tls_passthrough.is_empty() {
+        let reason = "Cilium 1.11 passed no TLS through, so these hosts are left out";
+        problems.push(problem(TLS_PASSTHROUGH, reason));
+        model.tls_passthrough.clear();
+    }
+    problems
+}
 
 /// Writes a model in the form of 1.11.
 #[must_use]

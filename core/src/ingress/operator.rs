@@ -16,6 +16,7 @@ use super::claims;
 use super::class::{ClassVerdict, DEFAULT_CLASS_ANNOTATION, is_default};
 use super::dialect::Dialect;
 use super::ingest::{Ingested, ingest};
+use super::legacy;
 use super::model::Model;
 use super::options::{Mode, Options, Ports};
 use super::service;
@@ -291,14 +292,15 @@ impl Operator {
         let asked = annotations
             .loadbalancer_mode(self.options.default_mode)
             .noting(&mut mistakes);
-        let mode = if self.options.dialect == Dialect::V1_11 {
-            Mode::Dedicated
-        } else {
-            asked
-        };
+        let legacy = self.options.dialect == Dialect::V1_11;
+        let mode = if legacy { Mode::Dedicated } else { asked };
         let ports = Ports::of(annotations, mode, &self.options, &mut mistakes);
         held.ingested = ingest(ingress, ports, &self.options);
         held.mode = Some(mode);
+        if legacy {
+            let model = &mut held.ingested.model;
+            held.problems = legacy::leave_out_unknown(reference, asked, model);
+        }
         let mut made = Vec::new();
         if held.ingested.model.is_empty() {
             held.problems.push(empty(reference));

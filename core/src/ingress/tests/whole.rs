@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::envoy::{decode, validate};
 use crate::ingress::{Dialect, HostNetwork};
+use crate::problem::Code;
 
 const BOOKINFO: &str = "
 apiVersion: networking.k8s.io/v1
@@ -83,6 +84,60 @@ fn an_article_of_1_11_finds_its_names() {
             {"match": {"prefix": "/details"}, "route": {"cluster": "default/details"}},
             {"match": {"prefix": "/"}, "route": {"cluster": "default/productpage"}},
         ])
+    );
+}
+
+#[rstest]
+#[case::shared("ingress.cilium.io/loadbalancer-mode", "shared", 1)]
+#[case::passed_through("ingress.cilium.io/tls-passthrough", "true", 0)]
+fn what_1_11_did_not_know_is_said(
+    #[case] annotation: &str,
+    #[case] value: &str,
+    #[case] configs: usize,
+) {
+    let spec = json!({"rules": [rule("a.example", &["Prefix / a"])]});
+    let options = Options {
+        dialect: Dialect::V1_11,
+        ..Options::default()
+    };
+    let translation = translated(&[ingress("shop", &[(annotation, value)], &spec)], &options);
+    assert_eq!(translation.configs.len(), configs);
+    let unsupported = translation
+        .problems
+        .iter()
+        .find(|problem| problem.code == Code::Unsupported);
+    assert_eq!(
+        unsupported.unwrap().field,
+        format!("metadata.annotations[{annotation}]")
+    );
+}
+
+/// A table with TLS: plain text is redirected as a whole, and TLS has the routes.
+#[test]
+fn an_enforced_redirect_of_1_11_is_a_table_of_its_own() {
+    let spec = json!({"rules": [rule("a.example", &["Prefix / a"])], "tls": [{"hosts": ["a.example"], "secretName": "c"}]});
+    let options = Options {
+        dialect: Dialect::V1_11,
+        ..Options::default()
+    };
+    let translation = translated(&[ingress("shop", &[], &spec)], &options);
+    let resources = &translation.configs[0].spec.resources;
+    let routes = |chain: usize| {
+        resources[0]["filterChains"][chain]["filters"][0]["typedConfig"]["rds"]["routeConfigName"]
+            .as_str()
+            .unwrap()
+    };
+    assert_eq!(
+        [routes(0), routes(1)],
+        [
+            "cilium-ingress-default-shop_redirect",
+            "cilium-ingress-default-shop_route"
+        ]
+    );
+    let redirect = &resources[2]["virtualHosts"][0]["routes"][0]["redirect"];
+    assert_eq!(
+        redirect,
+        &json!({"httpsRedirect": true, "responseCode": "PERMANENT_REDIRECT"})
     );
 }
 
