@@ -39,7 +39,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use action::{Action, Forward, RouteChoice, RouteTaken, VirtualHostTaken};
 pub use cluster::{Cluster, Discovery};
-pub use connection_manager::{HttpConnectionManager, RouteSource};
+pub use connection_manager::{HostStripping, HttpConnectionManager, RouteSource};
 pub use endpoints::{Endpoint, LoadAssignment};
 pub use filter_chain::{Cidr, FilterChain, FilterChainMatch, SourceType, Terminal};
 pub use format::Format;

@@ -84,7 +84,8 @@ impl RouteMatch {
         })
     }
 
-    /// Whether a request meets every condition that is modelled.
+    /// Whether a request meets every condition that is modelled. `path` is its path without query,
+    /// shared by all reasons.
     ///
     /// # Errors
     ///
@@ -92,6 +93,7 @@ impl RouteMatch {
     pub(super) fn check(
         &self,
         request: &Request,
+        path: &Arc<str>,
         context: &Context,
         ignore_parameters: bool,
     ) -> Result<(), Why> {
@@ -101,7 +103,7 @@ impl RouteMatch {
         {
             return Err(match request.opt_path() {
                 Some(_) => Why::Path {
-                    path: request.bare_path().into(),
+                    path: Arc::clone(path),
                     wants: Arc::clone(&self.description),
                 },
                 None => Why::Stated("a CONNECT without a path only goes to a connect_matcher"),

@@ -250,10 +250,11 @@ impl RouteTable {
             return;
         }
         let mut lost = Vec::new();
+        let path: Arc<str> = request.bare_path().into();
         for (index, route) in host.routes.iter().enumerate() {
             match route
                 .matches
-                .check(request, context, self.ignore_path_parameters)
+                .check(request, &path, context, self.ignore_path_parameters)
             {
                 Err(why) => lost.push(Lost {
                     candidate: Arc::clone(&route.matches.description),
@@ -306,13 +307,6 @@ impl RouteTable {
         let unmodelled = || Action::NotSimulated {
             fields: vec!["a format string of the route".to_owned()],
         };
-        let levels = |route: &'_ Route| {
-            [
-                route.response.clone(),
-                host.response.clone(),
-                self.response.clone(),
-            ]
-        };
         match &route.action {
             RouteAction::Forward(forward) => {
                 self.forward((host, route), forward, request, context, choice);
@@ -332,7 +326,8 @@ impl RouteTable {
             }
             RouteAction::Other => choice.action = unmodelled(),
         }
-        self.edit_response(&levels(route), request, context, choice);
+        let levels = [&route.response, &host.response, &self.response];
+        self.edit_response(&levels, request, context, choice);
     }
 
     fn forward(
@@ -368,25 +363,21 @@ impl RouteTable {
             },
             |forward| Action::Forward(Box::new(forward)),
         );
-        let mut levels = vec![
-            route.response.clone(),
-            host.response.clone(),
-            self.response.clone(),
-        ];
+        let mut levels = vec![&route.response, &host.response, &self.response];
         if let Some((entry, _)) = weighted {
-            levels.insert(0, entry.response.clone());
+            levels.insert(0, &entry.response);
         }
         self.edit_response(&levels, request, context, choice);
     }
 
     fn edit_response(
         &self,
-        levels: &[HeaderEdits],
+        levels: &[&HeaderEdits],
         request: &Request,
         context: &Context,
         choice: &mut RouteChoice,
     ) {
-        let mut add = |level: &HeaderEdits| {
+        let mut add = |level: &&HeaderEdits| {
             let resolved = level.resolve(request, context, &mut choice.not_simulated);
             choice.response.extend(resolved);
         };

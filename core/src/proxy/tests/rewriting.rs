@@ -1,0 +1,145 @@
+use rstest::rstest;
+
+use super::*;
+
+fn route(matches: Value, mut action: Value) -> RouteTable {
+    if action.get("clusterHeader").is_none() {
+        action["cluster"] = json!("c");
+    }
+    routes(json!([{"match": matches, "route": action}]))
+}
+
+#[rstest]
+#[case::prefix(json!({"prefix": "/a"}), json!({"prefixRewrite": "/x"}), "/ab?q", "/xb?q")]
+#[case::prefix_any_case(json!({"prefix": "/a", "caseSensitive": false}), json!({"prefixRewrite": "/x"}), "/A/b", "/x/b")]
+#[case::whole_path(json!({"path": "/a"}), json!({"prefixRewrite": "/x"}), "/a?q", "/x?q")]
+#[case::segments(json!({"pathSeparatedPrefix": "/a"}), json!({"prefixRewrite": "/x/y"}), "/a/b", "/x/y/b")]
+#[case::after_a_regex(json!({"safeRegex": {"regex": "/a.*"}}), json!({"prefixRewrite": "/x"}), "/abc?q", "/x?q")]
+#[case::regex(json!({"prefix": "/"}), json!({"regexRewrite": {"pattern": {"regex": "^/(\\w+)/(\\w+)"}, "substitution": "/\\2/\\1\\\\"}}), "/a/b?q=/a/b", "/b/a\\?q=/a/b")]
+#[case::format(json!({"prefix": "/"}), json!({"pathRewrite": "/to%PATH(NQ:PATH)%"}), "/a?q", "/to/a?q")]
+fn a_path_is_rewritten_and_its_query_stays(
+    #[case] matches: Value,
+    #[case] action: Value,
+    #[case] path: &str,
+    #[case] wanted: &str,
+) {
+    let choice = route(matches, action).route(&get("h", path, &[]));
+    let forward = forwarded(&choice);
+    assert_eq!(forward.path, wanted);
+    assert_eq!(forward.original_path.as_deref(), Some(path));
+    assert!(
+        forward
+            .headers
+            .contains(&("x-envoy-original-path".to_owned(), path.to_owned()))
+    );
+}
+
+#[rstest]
+#[case::literal(json!({"hostRewriteLiteral": "new"}), "new")]
+#[case::header(json!({"hostRewriteHeader": "x-host"}), "there")]
+#[case::absent_header(json!({"hostRewriteHeader": "x-other"}), "h")]
+#[case::path(json!({"hostRewritePathRegex": {"pattern": {"regex": "^/([^/]+).*"}, "substitution": "\\1.local"}}), "a.local")]
+#[case::format(json!({"hostRewrite": "%REQ(x-host):2%"}), "th")]
+#[case::nothing(json!({}), "h")]
+fn a_host_is_rewritten(#[case] action: Value, #[case] wanted: &str) {
+    let choice =
+        route(json!({"prefix": "/"}), action).route(&get("h", "/a/b", &[("x-host", "there")]));
+    assert_eq!(forwarded(&choice).authority, wanted);
+}
+
+#[test]
+fn a_rewritten_host_is_kept_where_asked() {
+    let table = route(
+        json!({"prefix": "/"}),
+        json!({"hostRewriteLiteral": "new", "appendXForwardedHost": true}),
+    );
+    let choice = table.route(&get("old", "/", &[("x-forwarded-host", "first")]));
+    assert!(
+        forwarded(&choice)
+            .headers
+            .contains(&("x-forwarded-host".to_owned(), "first,old".to_owned()))
+    );
+}
+
+#[rstest]
+#[case::https(json!({"httpsRedirect": true}), "h:80", "/p?q", "301 https://h/p?q")]
+#[case::another_port_stays(json!({"httpsRedirect": true}), "h:81", "/p", "301 https://h:81/p")]
+#[case::same_scheme_keeps_the_port(json!({"responseCode": "FOUND"}), "h:80", "/p", "302 http://h:80/p")]
+#[case::host(json!({"hostRedirect": "other", "responseCode": "PERMANENT_REDIRECT"}), "h", "/p", "308 http://other/p")]
+#[case::port(json!({"portRedirect": 8443, "schemeRedirect": "https"}), "[::1]:80", "/", "301 https://[::1]:8443/")]
+#[case::path(json!({"pathRedirect": "/new"}), "h", "/p?q", "301 http://h/new?q")]
+#[case::path_and_strip(json!({"pathRedirect": "/new", "stripQuery": true}), "h", "/p?q", "301 http://h/new")]
+#[case::path_with_query(json!({"pathRedirect": "/new?a", "stripQuery": true}), "h", "/p?q", "301 http://h/new?a")]
+#[case::prefix(json!({"prefixRewrite": "/new"}), "h", "/p/x?q", "301 http://h/new/x?q")]
+#[case::prefix_and_strip(json!({"prefixRewrite": "/new", "stripQuery": true}), "h", "/p/x?q", "301 http://h/new/x")]
+#[case::regex(json!({"regexRewrite": {"pattern": {"regex": "^/p"}, "substitution": "/r"}}), "h", "/p/x?q", "301 http://h/r/x?q")]
+fn a_redirect_names_its_place(
+    #[case] redirect: Value,
+    #[case] host: &str,
+    #[case] path: &str,
+    #[case] wanted: &str,
+) {
+    let table = routes(
+        json!([{"match": {"prefix": "/p"}, "redirect": redirect.clone()},
+                              {"match": {"prefix": "/"}, "redirect": redirect}]),
+    );
+    assert_eq!(outcome(&table.route(&get(host, path, &[]))), wanted);
+}
+
+#[test]
+fn a_direct_response_has_its_body() {
+    let table = routes(
+        json!([{"match": {"prefix": "/"}, "directResponse": {"status": 418, "body": {"inlineString": "tea"}}}]),
+    );
+    let Action::Direct { status, body } = table.route(&get("h", "/", &[])).action else {
+        panic!("no direct response")
+    };
+    assert_eq!((status, &*body), (418, b"tea".as_slice()));
+}
+
+fn edits(most_specific_wins: bool, append: &str) -> Vec<String> {
+    let add =
+        |value: &str| json!([{"header": {"key": "X-A", "value": value}, "appendAction": append}]);
+    let table = table(json!({
+        "mostSpecificHeaderMutationsWins": most_specific_wins,
+        "requestHeadersToAdd": add("table"),
+        "requestHeadersToRemove": ["x-gone"],
+        "virtualHosts": [{"name": "v", "domains": ["*"], "requestHeadersToAdd": add("host"), "routes": [
+            {"match": {"prefix": "/"}, "route": {"cluster": "c"}, "requestHeadersToAdd": add("route")}]}],
+    }));
+    let choice = table.route(&get("h", "/", &[("x-a", "client"), ("x-gone", "1")]));
+    let headers = &forwarded(&choice).headers;
+    assert!(headers.iter().all(|(name, _)| name == "x-a"));
+    headers.iter().map(|(_, value)| value.clone()).collect()
+}
+
+#[rstest]
+#[case(false, "APPEND_IF_EXISTS_OR_ADD", &["client", "route", "host", "table"])]
+#[case(true, "APPEND_IF_EXISTS_OR_ADD", &["client", "table", "host", "route"])]
+#[case(false, "OVERWRITE_IF_EXISTS_OR_ADD", &["table"])]
+#[case(true, "OVERWRITE_IF_EXISTS_OR_ADD", &["route"])]
+#[case(false, "ADD_IF_ABSENT", &["client"])]
+fn headers_are_edited_level_by_level(
+    #[case] specific: bool,
+    #[case] append: &str,
+    #[case] wanted: &[&str],
+) {
+    assert_eq!(edits(specific, append), wanted);
+}
+
+#[test]
+fn a_header_whose_value_is_not_modelled_is_named() {
+    let table = routes(
+        json!([{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "requestHeadersToAdd": [
+        {"header": {"key": "a", "value": "%UPSTREAM_HOST%"}}, {"header": {"key": "b", "value": "100%%"}}]}]),
+    );
+    let choice = table.route(&get("h", "/", &[]));
+    assert_eq!(
+        choice.not_simulated,
+        ["virtualHosts[0].routes[0].requestHeadersToAdd[0].header.value"]
+    );
+    assert_eq!(
+        forwarded(&choice).headers,
+        [("b".to_owned(), "100%".to_owned())]
+    );
+}
