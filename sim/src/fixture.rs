@@ -1,0 +1,174 @@
+//! A fixture: a folder with `manifests/`, what one would `kubectl apply`, and a `fixture.yaml`, who
+//! asks for what and what must come of it. It names things, never addresses.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Ask, Family};
+use crate::redirect::Redirect;
+
+/// `fixture.yaml`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Fixture {
+    /// What it shows, in a line.
+    pub title: String,
+    /// The nodes of a cluster whose manifests have none.
+    pub nodes: Nodes,
+    /// Hosts outside the cluster; one called `client` unless it says.
+    #[serde(default = "one_outside")]
+    pub outside: Vec<String>,
+    /// How packets come to the listener, unless the command says.
+    pub redirect: Redirect,
+    /// The seed, unless the command says.
+    pub seed: u64,
+    /// Who asks for what, in order.
+    pub requests: Vec<RequestSpec>,
+}
+
+fn one_outside() -> Vec<String> {
+    vec!["client".to_owned()]
+}
+
+/// How many nodes, or which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes(pub Vec<String>);
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self::count(2)
+    }
+}
+
+/// More nodes than this in one fixture is a typing error: Kubernetes itself ends at 5,000.
+const MAX_NODES: u64 = 5_000;
+
+impl Nodes {
+    /// That many: `node-1`, `node-2`, …
+    #[must_use]
+    pub fn count(count: u64) -> Self {
+        Self((1..=count).map(|n| format!("node-{n}")).collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Nodes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountOrNames;
+        impl<'de> Visitor<'de> for CountOrNames {
+            type Value = Nodes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number of nodes from 1 to {MAX_NODES}, or their names")
+            }
+
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Nodes, E> {
+                if (1..=MAX_NODES).contains(&count) {
+                    Ok(Nodes::count(count))
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Unsigned(count), &self))
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Nodes, A::Error> {
+                let mut all: Vec<String> = Vec::new();
+                while let Some(name) = names.next_element::<String>()? {
+                    if name.is_empty() || all.contains(&name) {
+                        return Err(de::Error::custom(format!(
+                            "`{name}` is no name, or is there twice; name each node once"
+                        )));
+                    }
+                    all.push(name);
+                }
+                if all.is_empty() {
+                    return Err(de::Error::invalid_length(0, &self));
+                }
+                Ok(Nodes(all))
+            }
+        }
+        deserializer.deserialize_any(CountOrNames)
+    }
+}
+
+/// One request of a fixture and what must come of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct RequestSpec {
+    /// What it shows.
+    #[serde(default)]
+    pub name: String,
+    /// Who asks, as in [`crate::Cluster::request`].
+    pub from: String,
+    /// The URL.
+    pub to: String,
+    /// `GET` unless it says.
+    #[serde(default = "get")]
+    pub method: String,
+    /// Header fields.
+    #[serde(default)]
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// The body.
+    #[serde(default)]
+    pub body: String,
+    /// Which of a name's addresses is taken: `ipv4` or `ipv6`; the first unless it says.
+    #[serde(default)]
+    pub family: Family,
+    /// What must come of it.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+impl RequestSpec {
+    /// The request to send.
+    #[must_use]
+    pub fn ask(&self) -> Ask {
+        let mut ask = Ask::get(&self.to)
+            .method(&self.method)
+            .body(self.body.as_bytes())
+            .family(self.family);
+        for (name, value) in &self.headers {
+            ask = ask.header(name, value);
+        }
+        ask
+    }
+}
+
+/// What must come of a request; what is absent may be anything. Everything goes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expect {
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// The Service whose backend answers.
+    pub service: Option<String>,
+    /// The pod that answers, or its Deployment.
+    pub pod: Option<String>,
+    /// The `version` label of the pod that answers.
+    pub version: Option<String>,
+    /// The node of that pod.
+    pub node: Option<String>,
+    /// The node whose Envoy has the request.
+    pub proxy_node: Option<String>,
+    /// Whether a node's Envoy has the request.
+    pub redirected: Option<bool>,
+    /// The listener's name, its last part is enough.
+    pub listener: Option<String>,
+    /// What the route matches: `path_separated_prefix /details`, or `/details`.
+    pub route: Option<String>,
+    /// The cluster's name, its last part is enough.
+    pub cluster: Option<String>,
+    /// Why there is no answer (`connection-refused`).
+    pub failure: Option<String>,
+    /// The peer that the client's socket sees.
+    pub client_saw: Option<String>,
+    /// The peer that the proxy sees.
+    pub proxy_saw: Option<String>,
+    /// The peer that the backend sees.
+    pub backend_saw: Option<String>,
+    /// Header fields of the response.
+    pub headers: std::collections::BTreeMap<String, String>,
+}
