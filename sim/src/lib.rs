@@ -3,14 +3,21 @@
 mod cluster;
 mod fixture;
 pub mod http;
+mod net;
 mod process;
 mod redirect;
 mod reply;
 mod seed;
 mod time;
+mod world;
 
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use fixture::{Expect, Fixture, Nodes, RequestSpec};
+pub use net::{
+    Datapath, Happening, Hop, HostSpec, LinkSpec, NodeKernel, NodeSpec, NodewayDatapath, Place,
+    PodSpec, ServiceEntry, ServiceTable, Settings, SimSocket, StackId, Topology, TopologyError,
+    hook_name,
+};
 pub use process::{
     CallError, ListenSocketId, Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId,
 };
@@ -18,3 +25,4 @@ pub use redirect::{Redirect, UnknownRedirect};
 pub use reply::{Reply, Seen, Who};
 pub use seed::{Random, Seed};
 pub use time::Time;
+pub use world::{NoSuchNode, ProcessId, World};

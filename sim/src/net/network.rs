@@ -1,0 +1,562 @@
+//! The network as a whole: stacks, nodes and the links between them, on one clock.
+//!
+//! A packet leaves a stack ([`Network::emit`]), comes to the end of a link
+//! ([`Network::arrive`]), and is delivered ([`Network::deliver`]). What a node does with one that
+//! is not its own stands in `forward`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
+use nodeway_core::trace::{Step, Way};
+use smoltcp::socket::tcp::State;
+
+use super::event::{Event, Events};
+use super::hop::{Happening, Hop};
+use super::kernel::{Datapath, SimSocket};
+use super::link::{Link, Port};
+use super::node::Node;
+use super::packet::{Packet, destination, says_port_unreachable, source};
+use super::stack::{Role, Stack, StackId, Tuple};
+use super::tcp::{Taken, Tcp};
+use super::topology::{Place, Settings, Topology};
+use crate::process::{SocketError, SocketId, TimerId, WayId};
+use crate::redirect::Redirect;
+use crate::time::Time;
+use crate::world::ProcessId;
+
+/// The links of a stack.
+pub(crate) struct Links {
+    /// From the stack to its node or to the fabric.
+    pub(crate) out: Link,
+    /// From the node to the pod.
+    pub(crate) back: Link,
+    pub(crate) loopback: Link,
+    /// The device's name on the node (`veth of default/client`), or `uplink`.
+    pub(crate) device: Arc<str>,
+}
+
+/// Everything but the processes.
+pub(crate) struct Network {
+    pub(crate) now: Time,
+    pub(crate) settings: Settings,
+    pub(crate) events: Events,
+    pub(crate) tcp: Tcp,
+    pub(crate) links: Vec<Links>,
+    pub(crate) nodes: Vec<Node>,
+    /// Where the fabric between nodes and hosts outside takes an address.
+    pub(crate) fabric: BTreeMap<IpAddr, Port>,
+    pub(crate) datapath: Box<dyn Datapath>,
+    pub(crate) places: BTreeMap<Place, StackId>,
+    pub(crate) ways: Vec<Way>,
+    pub(crate) hops: Vec<Hop>,
+    pub(crate) delivered: u64,
+    pub(crate) timers: BTreeMap<TimerId, ProcessId>,
+    next_timer: u64,
+    pub(crate) nowhere: Arc<str>,
+    pub(crate) uplink: Arc<str>,
+}
+
+/// A mistake in a topology.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyError {
+    /// Two places have one address.
+    #[error("{second} has the address {address}, which is {first}'s; give it another")]
+    AddressTwice {
+        /// The address.
+        address: IpAddr,
+        /// Who had it first.
+        first: Place,
+        /// Who has it too.
+        second: Place,
+    },
+    /// Two places have one name.
+    #[error("there are two of {0}; give one another name")]
+    PlaceTwice(Place),
+    /// An address is announced by a node that is not there.
+    #[error("{address} is announced by node `{node}`, but there is no such node")]
+    NoSuchNode {
+        /// The address.
+        address: IpAddr,
+        /// The node's name.
+        node: String,
+    },
+}
+
+impl Network {
+    pub(crate) fn new(
+        topology: &Topology,
+        settings: Settings,
+        datapath: Box<dyn Datapath>,
+    ) -> Result<Self, TopologyError> {
+        let mut network = Self {
+            now: Time::ZERO,
+            events: Events::default(),
+            tcp: Tcp::new(&settings),
+            settings,
+            links: Vec::new(),
+            nodes: Vec::new(),
+            fabric: BTreeMap::new(),
+            datapath,
+            places: BTreeMap::new(),
+            ways: Vec::new(),
+            hops: Vec::new(),
+            delivered: 0,
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            nowhere: Arc::from(""),
+            uplink: Arc::from("uplink"),
+        };
+        for spec in &topology.nodes {
+            network.add_node(spec)?;
+        }
+        for spec in &topology.outside {
+            let place = Place::Outside(spec.name.clone());
+            let id = network.add_stack(&place, Role::Outside, &spec.addresses)?;
+            for address in &spec.addresses {
+                network.fabric.insert(*address, Port::Stack(id));
+            }
+        }
+        for (address, name) in &topology.announcements {
+            let index = network.node_index(name);
+            let Some(index) = index else {
+                return Err(TopologyError::NoSuchNode {
+                    address: *address,
+                    node: name.clone(),
+                });
+            };
+            network.fabric.insert(*address, Port::Uplink(index));
+        }
+        Ok(network)
+    }
+
+    fn add_node(&mut self, spec: &super::topology::NodeSpec) -> Result<(), TopologyError> {
+        let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let place = Place::Node(spec.name.clone());
+        let host = self.add_stack(&place, Role::Host { node: index }, &spec.addresses)?;
+        let mut node = Node::new(&spec.name, host, self.settings.seed);
+        for address in &spec.addresses {
+            self.fabric.insert(*address, Port::Uplink(index));
+        }
+        for pod in &spec.pods {
+            let place = Place::Pod(pod.name.clone());
+            if pod.host_network {
+                if self.places.insert(place.clone(), host).is_some() {
+                    return Err(TopologyError::PlaceTwice(place));
+                }
+                continue;
+            }
+            let id = self.add_stack(&place, Role::Pod { node: index }, &pod.addresses)?;
+            for address in &pod.addresses {
+                node.pods.insert(*address, id);
+                self.fabric.insert(*address, Port::Uplink(index));
+            }
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn add_stack(
+        &mut self,
+        place: &Place,
+        role: Role,
+        addresses: &[IpAddr],
+    ) -> Result<StackId, TopologyError> {
+        for stack in &self.tcp.stacks {
+            if let Some(address) = addresses.iter().find(|it| stack.addresses.contains(it)) {
+                let first = self
+                    .places
+                    .iter()
+                    .find(|(_, id)| self.tcp.stack(**id).is_some_and(|it| it.name == stack.name));
+                return Err(TopologyError::AddressTwice {
+                    address: *address,
+                    first: first.map_or_else(|| place.clone(), |(first, _)| first.clone()),
+                    second: place.clone(),
+                });
+            }
+        }
+        let id = StackId(u32::try_from(self.tcp.stacks.len()).unwrap_or(u32::MAX));
+        if self.places.insert(place.clone(), id).is_some() {
+            return Err(TopologyError::PlaceTwice(place.clone()));
+        }
+        let (seed, settings) = (self.settings.seed, &self.settings);
+        let (spec, kind) = match role {
+            Role::Pod { .. } => (settings.veth, "veth of"),
+            Role::Host { .. } | Role::Outside => (settings.uplink, "uplink of"),
+        };
+        self.links.push(Links {
+            out: Link::new(spec, seed, &format!("{kind} {place}")),
+            back: Link::new(spec, seed, &format!("{kind} {place}, back")),
+            loopback: Link::new(settings.loopback, seed, &format!("loopback of {place}")),
+            device: match role {
+                Role::Pod { .. } => Arc::from(format!("veth of {place}")),
+                Role::Host { .. } | Role::Outside => Arc::from("uplink"),
+            },
+        });
+        let name = Arc::from(place.to_string());
+        let addresses = addresses.to_vec();
+        let stack = Stack::new(name, role, addresses, seed, &mut self.tcp.wire);
+        self.tcp.stacks.push(stack);
+        Ok(id)
+    }
+
+    pub(crate) fn node_index(&self, name: &str) -> Option<u32> {
+        let index = self.nodes.iter().position(|node| &*node.name == name)?;
+        u32::try_from(index).ok()
+    }
+
+    pub(crate) fn node(&self, index: u32) -> Option<&Node> {
+        self.nodes.get(index as usize)
+    }
+
+    pub(crate) fn node_mut(&mut self, index: u32) -> Option<&mut Node> {
+        self.nodes.get_mut(index as usize)
+    }
+
+    pub(crate) fn links_mut(&mut self, id: StackId) -> Option<&mut Links> {
+        self.links.get_mut(id.index())
+    }
+
+    /// When the next event is.
+    pub(crate) fn next_at(&self) -> Option<Time> {
+        self.events.next_at()
+    }
+
+    /// Lets the next event happen; a timer of a process is for the caller to tell.
+    pub(crate) fn next(&mut self) -> Option<Option<TimerId>> {
+        let (at, event) = self.events.pop()?;
+        self.now = self.now.max(at);
+        let timer = match event {
+            Event::Arrival { port, packet } => {
+                let packet = self.events.packet(packet);
+                self.arrive(port, packet);
+                None
+            }
+            Event::Socket(id) => {
+                self.tcp.on_timer(self.now, id);
+                None
+            }
+            Event::Timer(id) => Some(id),
+        };
+        self.flush();
+        Some(timer)
+    }
+
+    /// Polls a connection that its process has touched; says whether there was one.
+    pub(crate) fn poll_touched(&mut self) -> bool {
+        match self.tcp.dirty.pop_front() {
+            Some(id) => {
+                self.tcp.poll(self.now, id, false);
+                self.flush();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts what TCP has left behind onto links and into the event heap.
+    pub(crate) fn flush(&mut self) {
+        while let Some((stack, packet)) = self.tcp.output.pop_front() {
+            self.emit(stack, packet);
+        }
+        for (at, id) in self.tcp.timers.drain(..) {
+            self.events.add(at, Event::Socket(id));
+        }
+    }
+
+    pub(crate) fn timer(&mut self, process: ProcessId, at: Time) -> TimerId {
+        let id = TimerId(self.next_timer);
+        self.next_timer += 1;
+        self.timers.insert(id, process);
+        self.events.add(at, Event::Timer(id));
+        id
+    }
+
+    /// Adds a step to a way.
+    pub(crate) fn note(&mut self, way: WayId, step: Step) {
+        let at = self.now.since_start();
+        let index = usize::try_from(way.0).unwrap_or(usize::MAX);
+        if let Some(way) = self.ways.get_mut(index) {
+            way.steps.push((at, step));
+        }
+    }
+
+    /// Adds a step to a way unless it is there: a SYN that is sent again tells nothing new.
+    pub(crate) fn note_once(&mut self, way: WayId, step: Step) {
+        let index = usize::try_from(way.0).unwrap_or(usize::MAX);
+        let known = |way: &Way| way.steps.iter().any(|(_, other)| *other == step);
+        if !self.ways.get(index).is_some_and(known) {
+            self.note(way, step);
+        }
+    }
+
+    /// Keeps a hop, if hops are kept.
+    #[inline]
+    pub(crate) fn hop(
+        &mut self,
+        at: (&Arc<str>, &Arc<str>),
+        packet: (&Packet, Option<Flow>),
+        what: Happening,
+        reason: Option<Reason>,
+    ) {
+        if self.settings.trace_packets {
+            self.hops.push(Hop {
+                time: self.now,
+                place: Arc::clone(at.0),
+                device: Arc::clone(at.1),
+                flow: packet.1,
+                length: packet.0.bytes.len(),
+                way: packet.0.way,
+                what,
+                reason,
+            });
+        }
+    }
+
+    /// Keeps a hop within a stack.
+    pub(crate) fn hop_at(
+        &mut self,
+        stack: StackId,
+        packet: (&Packet, Option<Flow>),
+        what: Happening,
+    ) {
+        if self.settings.trace_packets {
+            let name = self.tcp.stack(stack).map(|stack| Arc::clone(&stack.name));
+            let nowhere = Arc::clone(&self.nowhere);
+            let name = name.unwrap_or_else(|| Arc::clone(&nowhere));
+            self.hop((&name, &nowhere), packet, what, None);
+        }
+    }
+
+    /// A stack sends a packet.
+    fn emit(&mut self, id: StackId, packet: Packet) {
+        let Ok(flow) = datapath::parse(&*packet.bytes) else {
+            return;
+        };
+        self.hop_at(id, (&packet, Some(flow)), Happening::Sent);
+        let Some(stack) = self.tcp.stack(id) else {
+            return;
+        };
+        let to = destination(&flow).ip();
+        let own = stack.has(to);
+        match stack.role {
+            Role::Host { node } => self.from_host(node, flow, packet),
+            _ if own => self.loop_back(id, packet),
+            Role::Pod { .. } => {
+                let now = self.now;
+                if let Some(links) = self.links_mut(id) {
+                    let at = links.out.send(now, packet.bytes.len());
+                    self.events.send(at, Port::Veth(id), packet);
+                }
+            }
+            Role::Outside => self.to_fabric(id, to, Some(flow), packet),
+        }
+    }
+
+    /// Over a stack's own `lo`.
+    pub(crate) fn loop_back(&mut self, id: StackId, packet: Packet) {
+        let now = self.now;
+        if let Some(links) = self.links_mut(id) {
+            let at = links.loopback.send(now, packet.bytes.len());
+            self.events.send(at, Port::Stack(id), packet);
+        }
+    }
+
+    /// Over an uplink to whoever has the address.
+    pub(crate) fn to_fabric(
+        &mut self,
+        from: StackId,
+        to: IpAddr,
+        flow: Option<Flow>,
+        packet: Packet,
+    ) {
+        let role = self.tcp.stack(from).map(|stack| stack.role);
+        let port = self.fabric.get(&to).copied().filter(|port| {
+            // An address that is announced here and that nobody here takes would come back.
+            !matches!((role, port), (Some(Role::Host { node }), Port::Uplink(other)) if node == *other)
+        });
+        let now = self.now;
+        match (port, self.links_mut(from)) {
+            (Some(port), Some(links)) => {
+                let at = links.out.send(now, packet.bytes.len());
+                self.events.send(at, port, packet);
+            }
+            _ => {
+                self.hop_at(from, (&packet, flow), Happening::NoRoute);
+                self.tcp.wire.recycle(packet.bytes);
+            }
+        }
+    }
+
+    /// A packet comes to the end of a link.
+    fn arrive(&mut self, port: Port, packet: Packet) {
+        match port {
+            Port::Stack(stack) => self.deliver(stack, None, packet, None),
+            Port::Veth(pod) => {
+                if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {
+                    self.ingress(node, Some(pod), packet);
+                }
+            }
+            Port::Uplink(node) => self.ingress(node, None, packet),
+        }
+    }
+
+    /// Gives a packet to a stack, and to the socket that a hook has assigned.
+    pub(crate) fn deliver(
+        &mut self,
+        id: StackId,
+        flow: Option<Flow>,
+        packet: Packet,
+        assigned: Option<SimSocket>,
+    ) {
+        let Some(flow) = flow.or_else(|| datapath::parse(&*packet.bytes).ok()) else {
+            self.hop_at(id, (&packet, None), Happening::NotTcp);
+            self.tcp.wire.recycle(packet.bytes);
+            return;
+        };
+        self.delivered += 1;
+        let tuple = Tuple::new(destination(&flow), source(&flow));
+        if flow.packet == Kind::IcmpError {
+            self.hop_at(id, (&packet, Some(flow)), Happening::Delivered);
+            self.icmp_error(id, &tuple, packet);
+            return;
+        }
+        let copy = self.settings.trace_packets.then(|| packet.clone());
+        let taken = self.take(id, tuple, &flow, packet, assigned);
+        if let Some(copy) = copy {
+            let what = match taken {
+                Taken::Delivered => Happening::Delivered,
+                Taken::Refused => Happening::Refused,
+                Taken::BacklogFull => Happening::BacklogFull,
+                Taken::TimeWait => Happening::TimeWait,
+            };
+            self.hop_at(id, (&copy, Some(flow)), what);
+        }
+    }
+
+    /// The kernel's order: the flow's own socket, TIME_WAIT, sk_lookup, who listens.
+    fn take(
+        &mut self,
+        id: StackId,
+        tuple: Tuple,
+        flow: &Flow,
+        packet: Packet,
+        assigned: Option<SimSocket>,
+    ) -> Taken {
+        let now = self.now;
+        let own = match assigned {
+            Some(SimSocket::Connection(socket)) => Some(socket),
+            _ => self.tcp.find(id, &tuple),
+        };
+        if let Some(socket) = own {
+            let waiting = |socket: SocketId| {
+                let connection = self.tcp.connection(socket);
+                connection.is_some_and(|it| it.state == State::TimeWait)
+            };
+            if !(flow.opens() && waiting(socket)) {
+                let reset = flow.tcp_flags & tcp_flags::RST != 0;
+                self.tcp.segment(now, socket, packet, reset);
+                return Taken::Delivered;
+            }
+            self.tcp.enter_time_wait(now, socket);
+        }
+        if self.tcp.in_time_wait(now, id, &tuple) && !flow.opens() {
+            if flow.tcp_flags & tcp_flags::RST == 0 {
+                self.tcp.answer_again(id, &tuple, packet);
+            }
+            return Taken::TimeWait;
+        }
+        let listener = match assigned {
+            Some(SimSocket::Listen(listener)) => Some(listener),
+            _ => self.look_up(id, flow, packet.way),
+        };
+        match listener {
+            // Linux takes a SYN whose number lies beyond the old connection's. Its numbers grow
+            // with the clock, smoltcp's are drawn: here every SYN counts as beyond.
+            Some(listener) if flow.opens() => {
+                self.tcp.end_time_wait(id, &tuple);
+                self.tcp.open(now, id, listener, tuple, packet)
+            }
+            _ => self.tcp.refuse(now, id, packet),
+        }
+    }
+
+    /// Who listens: on a node the sk_lookup program is asked first.
+    fn look_up(
+        &mut self,
+        id: StackId,
+        flow: &Flow,
+        way: Option<WayId>,
+    ) -> Option<crate::process::ListenSocketId> {
+        if let Some(Role::Host { node }) = self.tcp.stack(id).map(|stack| stack.role) {
+            let call = Flow {
+                packet: Kind::Call,
+                tcp_flags: 0,
+                ..*flow
+            };
+            let way = way.filter(|_| flow.opens());
+            match self.ask(node, &call, Hook::SkLookup, None, way) {
+                Verdict::Assign {
+                    socket: SimSocket::Listen(listener),
+                    ..
+                } => return Some(listener),
+                Verdict::Drop(_) => return None,
+                _ => {}
+            }
+        }
+        self.tcp.stack(id)?.listener(destination(flow))
+    }
+
+    /// Linux fails a connect on "port unreachable"; a connection that stands shrugs it off.
+    fn icmp_error(&mut self, id: StackId, tuple: &Tuple, packet: Packet) {
+        if let Some(socket) = self.tcp.find(id, tuple) {
+            let connecting = self
+                .tcp
+                .connection(socket)
+                .is_some_and(|it| it.state == State::SynSent);
+            if connecting && says_port_unreachable(&packet.bytes) {
+                self.tcp.fail(socket, SocketError::Refused);
+            }
+        }
+        self.tcp.wire.recycle(packet.bytes);
+    }
+
+    /// A connect call: on a node with tc programs the connect hook is asked. Says where the call
+    /// really goes, or that it is refused.
+    pub(crate) fn connect_hook(
+        &mut self,
+        id: StackId,
+        to: SocketAddr,
+        way: Option<WayId>,
+    ) -> Option<SocketAddr> {
+        let Some(Role::Host { node }) = self.tcp.stack(id).map(|stack| stack.role) else {
+            return Some(to);
+        };
+        if self.settings.redirect != Redirect::Tc {
+            return Some(to);
+        }
+        let (family, dst) = super::packet::widen(to.ip());
+        let call = Flow {
+            family,
+            packet: Kind::Call,
+            protocol: datapath::protocol::TCP,
+            tcp_flags: 0,
+            sport: 0,
+            dport: to.port(),
+            src: [0; 16],
+            dst,
+        };
+        match self.ask(node, &call, Hook::Connect, None, way) {
+            Verdict::Connect { port, .. } => Some(SocketAddr::new(
+                match to.ip() {
+                    IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                },
+                port,
+            )),
+            Verdict::Drop(_) => None,
+            _ => Some(to),
+        }
+    }
+}

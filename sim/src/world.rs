@@ -1,0 +1,300 @@
+//! A `World`: the network and the processes in it, and the loop that lets time go by.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nodeway_core::datapath::Reason;
+use nodeway_core::plan::PlanDelta;
+use nodeway_core::trace::Way;
+
+use crate::net::{
+    Calls, Datapath, Hop, Network, Place, ServiceTable, Settings, StackId, Topology, TopologyError,
+};
+use crate::process::{Os, Process, SocketEvent, TimerId, WayId};
+use crate::seed::Random;
+use crate::time::Time;
+
+/// A process of a simulation. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(usize);
+
+/// There is no node of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no node `{0}` in this simulation")]
+pub struct NoSuchNode(pub String);
+
+struct Slot {
+    stack: StackId,
+    /// Taken out while it is called.
+    process: Option<Box<dyn Process>>,
+    random: Random,
+    alive: bool,
+}
+
+/// A simulated cluster's machines, with what runs on them.
+pub struct World {
+    network: Network,
+    processes: Vec<Slot>,
+}
+
+impl World {
+    /// Builds the machines, with nothing on them.
+    ///
+    /// # Errors
+    /// When the topology contradicts itself.
+    pub fn new(
+        topology: &Topology,
+        settings: Settings,
+        datapath: Box<dyn Datapath>,
+    ) -> Result<Self, TopologyError> {
+        Ok(Self {
+            network: Network::new(topology, settings, datapath)?,
+            processes: Vec::new(),
+        })
+    }
+
+    /// What it runs with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.network.settings
+    }
+
+    /// The stack of a place. A pod in the host's network has its node's.
+    #[must_use]
+    pub fn stack(&self, place: &Place) -> Option<StackId> {
+        self.network.places.get(place).copied()
+    }
+
+    /// The addresses of a stack.
+    #[must_use]
+    pub fn addresses(&self, stack: StackId) -> &[IpAddr] {
+        self.network
+            .tcp
+            .stack(stack)
+            .map_or(&[], |stack| &stack.addresses)
+    }
+
+    /// Starts a process and wakes it.
+    pub fn spawn(&mut self, stack: StackId, process: Box<dyn Process>) -> ProcessId {
+        let id = ProcessId(self.processes.len());
+        let place = self.network.tcp.stack(stack);
+        let place = place.map_or_else(|| Arc::from(""), |stack| Arc::clone(&stack.name));
+        let stream = format!("{} in {place}", process.name());
+        self.processes.push(Slot {
+            stack,
+            process: Some(process),
+            random: self.network.settings.seed.stream(&stream),
+            alive: true,
+        });
+        self.wake(id);
+        id
+    }
+
+    /// Ends a process as the kernel does when one dies: nobody listens any more, its connections
+    /// are closed, and reset where it has not read everything. It can still be looked at.
+    pub fn kill(&mut self, id: ProcessId) {
+        let Some(slot) = self.processes.get_mut(id.0).filter(|slot| slot.alive) else {
+            return;
+        };
+        slot.alive = false;
+        let stack = slot.stack;
+        self.network.timers.retain(|_, owner| *owner != id);
+        self.network.tcp.bury(self.network.now, stack, id);
+        self.settle();
+    }
+
+    /// Whether a process runs.
+    #[must_use]
+    pub fn alive(&self, id: ProcessId) -> bool {
+        self.processes.get(id.0).is_some_and(|slot| slot.alive)
+    }
+
+    /// Wakes a process from outside.
+    pub fn wake(&mut self, id: ProcessId) {
+        self.call(id, |process, os| process.on_wake(os));
+        self.settle();
+    }
+
+    /// Looks at a process.
+    #[must_use]
+    pub fn process<T: Process>(&self, id: ProcessId) -> Option<&T> {
+        let process: &dyn Any = self.processes.get(id.0)?.process.as_deref()?;
+        process.downcast_ref()
+    }
+
+    /// Changes a process. It notices when it is woken.
+    pub fn process_mut<T: Process>(&mut self, id: ProcessId) -> Option<&mut T> {
+        let process: &mut dyn Any = self.processes.get_mut(id.0)?.process.as_deref_mut()?;
+        process.downcast_mut()
+    }
+
+    /// Puts the frontends of a change into a node's table.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn apply(&mut self, node: &str, delta: &PlanDelta) -> Result<(), NoSuchNode> {
+        let index = self.network.node_index(node);
+        match index.and_then(|index| self.network.nodes.get_mut(index as usize)) {
+            Some(node) => {
+                node.apply(delta);
+                Ok(())
+            }
+            None => Err(NoSuchNode(node.to_owned())),
+        }
+    }
+
+    /// Gives a node, or all, kube-proxy's table in the place of the one it had.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn translate_services(
+        &mut self,
+        node: Option<&str>,
+        table: ServiceTable,
+    ) -> Result<(), NoSuchNode> {
+        let table = Arc::new(table);
+        let mut found = node.is_none();
+        for other in &mut self.network.nodes {
+            if node.is_none_or(|node| node == &*other.name) {
+                other.services = Arc::clone(&table);
+                found = true;
+            }
+        }
+        match node {
+            Some(node) if !found => Err(NoSuchNode(node.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.network.now
+    }
+
+    /// Lets the next event happen; says whether there was one.
+    pub fn step(&mut self) -> bool {
+        match self.network.next() {
+            Some(timer) => {
+                if let Some(timer) = timer {
+                    self.ring(timer);
+                }
+                self.settle();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Lets events happen until `stop` says so, which is looked at after each; says whether it
+    /// did. Without it, until nothing is left to happen up to `limit`; it is `limit` then.
+    pub fn run_until(&mut self, limit: Time, mut stop: impl FnMut(&Self) -> bool) -> bool {
+        if stop(self) {
+            return true;
+        }
+        while self.network.next_at().is_some_and(|at| at <= limit) {
+            self.step();
+            if stop(self) {
+                return true;
+            }
+        }
+        self.network.now = self.network.now.max(limit);
+        false
+    }
+
+    /// Opens the way of a request.
+    pub fn open_way(&mut self) -> WayId {
+        let id = WayId(u64::try_from(self.network.ways.len()).unwrap_or(u64::MAX));
+        self.network.ways.push(Way::default());
+        id
+    }
+
+    /// A way, as far as it has been gone.
+    #[must_use]
+    pub fn way(&self, id: WayId) -> Option<&Way> {
+        self.network.ways.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Adds a step to a way, now: for what is known before a process acts.
+    pub fn note(&mut self, way: WayId, step: nodeway_core::trace::Step) {
+        self.network.note(way, step);
+    }
+
+    /// Every hop of every packet so far, if [`Settings::trace_packets`] is set.
+    #[must_use]
+    pub fn hops(&self) -> &[Hop] {
+        &self.network.hops
+    }
+
+    /// Takes the hops so far.
+    pub fn take_hops(&mut self) -> Vec<Hop> {
+        std::mem::take(&mut self.network.hops)
+    }
+
+    /// How often each hook of a node gave each reason.
+    #[must_use]
+    pub fn reasons(&self, node: &str) -> Option<&BTreeMap<(&'static str, Reason), u64>> {
+        let index = self.network.node_index(node)?;
+        let node = self.network.nodes.get(index as usize)?;
+        Some(&node.reasons)
+    }
+
+    /// How many packets were delivered to stacks.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.network.delivered
+    }
+
+    /// The network, for tests that look inside.
+    #[cfg(test)]
+    pub(crate) fn network_mut(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    fn ring(&mut self, timer: TimerId) {
+        if let Some(id) = self.network.timers.remove(&timer) {
+            self.call(id, |process, os| process.on_timer(timer, os));
+        }
+    }
+
+    /// Does what can be done at this moment: polls touched connections, tells processes.
+    fn settle(&mut self) {
+        self.network.flush();
+        loop {
+            if self.network.poll_touched() {
+                continue;
+            }
+            let Some(told) = self.network.tcp.told.pop_front() else {
+                return;
+            };
+            self.call(told.process, |process, os| {
+                process.on_socket(told.socket, told.event, os);
+            });
+            if matches!(told.event, SocketEvent::Closed | SocketEvent::Failed(_)) {
+                self.network.tcp.remove(told.socket);
+            }
+            self.network.flush();
+        }
+    }
+
+    fn call(&mut self, id: ProcessId, what: impl FnOnce(&mut dyn Process, &mut dyn Os)) {
+        let Some(slot) = self.processes.get_mut(id.0).filter(|slot| slot.alive) else {
+            return;
+        };
+        let Some(mut process) = slot.process.take() else {
+            return;
+        };
+        what(
+            &mut *process,
+            &mut Calls {
+                network: &mut self.network,
+                process: id,
+                stack: slot.stack,
+                random: &mut slot.random,
+            },
+        );
+        slot.process = Some(process);
+    }
+}
