@@ -218,6 +218,8 @@ pub enum ReplyStep {
 pub enum Failure {
     /// The name has no address.
     UnknownName,
+    /// The client has no address of the destination's family, or no port left for it.
+    Unreachable,
     /// RST in answer to SYN.
     ConnectionRefused,
     /// RST on a connection that stood.
@@ -236,6 +238,7 @@ impl Failure {
     pub const fn name(self) -> &'static str {
         match self {
             Self::UnknownName => "unknown-name",
+            Self::Unreachable => "unreachable",
             Self::ConnectionRefused => "connection-refused",
             Self::ConnectionReset => "connection-reset",
             Self::TimedOut => "timed-out",

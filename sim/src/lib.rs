@@ -1,5 +1,7 @@
 //! A whole cluster in one process, with a virtual clock: one seed gives one run, byte for byte.
 
+mod backend;
+mod client;
 mod cluster;
 mod fixture;
 pub mod http;
@@ -8,9 +10,12 @@ mod process;
 mod redirect;
 mod reply;
 mod seed;
+mod target;
 mod time;
 mod world;
 
+pub use backend::{Backend, Identity};
+pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use fixture::{Expect, Fixture, Nodes, RequestSpec};
 pub use net::{
@@ -24,5 +29,6 @@ pub use process::{
 pub use redirect::{Redirect, UnknownRedirect};
 pub use reply::{Reply, Seen, Who};
 pub use seed::{Random, Seed};
+pub use target::Target;
 pub use time::Time;
 pub use world::{NoSuchNode, ProcessId, World};

@@ -240,6 +240,7 @@ fn outcome(action: &Action) -> String {
 fn failure_text(failure: Failure) -> &'static str {
     match failure {
         Failure::UnknownName => "the name has no address",
+        Failure::Unreachable => "the client has no address of that family, or no port left",
         Failure::ConnectionRefused => "RST came in answer to the SYN: nothing listens there",
         Failure::ConnectionReset => "RST came on a connection that stood",
         Failure::TimedOut => "nothing came back in time: the packets are dropped on the way",

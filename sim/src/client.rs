@@ -1,0 +1,296 @@
+//! A client: sends requests, each on a connection of its own, and keeps what came of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nodeway_core::trace::Failure;
+
+use crate::cluster::{Ask, AskError};
+use crate::http::{BodyLength, Decoder, Headers, Hello, HttpError, Pipe, ResponseHead};
+use crate::process::{Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId};
+use crate::target::Target;
+
+/// How long a client waits for a whole answer: longer than a connect is tried (127 s in Linux), so
+/// that the network's reason is told and not the client's impatience.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The longest body that is kept; nobody here sends longer ones but a proxy that repeats itself.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// A program that sends requests.
+#[derive(Debug, Default)]
+pub struct Client {
+    waiting: Vec<Waiting>,
+    exchanges: BTreeMap<SocketId, Exchange>,
+    timers: BTreeMap<TimerId, SocketId>,
+    outcomes: BTreeMap<WayId, Outcome>,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The answer, or why there is none.
+    pub result: Result<Answer, Failure>,
+    /// The peer on the client's socket, once it was connected.
+    pub client_saw: Option<SocketAddr>,
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields.
+    pub headers: Headers,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ask: Ask,
+    target: Target,
+    to: SocketAddr,
+    way: WayId,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+struct Exchange {
+    pipe: Pipe,
+    way: WayId,
+    method: String,
+    client_saw: Option<SocketAddr>,
+    timer: TimerId,
+    /// What has come of the answer so far.
+    answer: Option<(Answer, Decoder)>,
+}
+
+impl Client {
+    /// Gives it a request, which it sends when it is woken.
+    ///
+    /// # Errors
+    ///
+    /// When the request is malformed; nothing is sent then.
+    pub fn ask(&mut self, ask: Ask, to: SocketAddr, way: WayId) -> Result<(), AskError> {
+        let target = ask.target()?;
+        self.waiting.push(Waiting {
+            ask,
+            target,
+            to,
+            way,
+        });
+        Ok(())
+    }
+
+    /// Whether the request of that way is over.
+    #[must_use]
+    pub fn has_outcome(&self, way: WayId) -> bool {
+        self.outcomes.contains_key(&way)
+    }
+
+    /// Takes what came of the request of that way.
+    pub fn take_outcome(&mut self, way: WayId) -> Option<Outcome> {
+        self.outcomes.remove(&way)
+    }
+
+    fn begin(&mut self, waiting: Waiting, os: &mut dyn Os) {
+        let Waiting {
+            ask,
+            target,
+            to,
+            way,
+        } = waiting;
+        let socket = match os.connect(to, Some(way)) {
+            Ok(socket) => socket,
+            Err(_) => {
+                let outcome = Outcome {
+                    result: Err(Failure::Unreachable),
+                    client_saw: None,
+                };
+                self.outcomes.insert(way, outcome);
+                return;
+            }
+        };
+        let mut pipe = Pipe::new(socket);
+        let head = ask.head(&target);
+        if target.tls {
+            hello(&head.headers, &target).write(&mut pipe.output);
+        }
+        head.write(&mut pipe.output);
+        pipe.output.extend_from_slice(&ask.body);
+        let timer = os.timer(PATIENCE);
+        self.timers.insert(timer, socket);
+        self.exchanges.insert(
+            socket,
+            Exchange {
+                pipe,
+                way,
+                method: ask.method,
+                client_saw: None,
+                timer,
+                answer: None,
+            },
+        );
+    }
+
+    fn end(&mut self, socket: SocketId, result: Result<Answer, Failure>, os: &mut dyn Os) {
+        let Some(exchange) = self.exchanges.remove(&socket) else {
+            return;
+        };
+        self.timers.remove(&exchange.timer);
+        os.cancel(exchange.timer);
+        let outcome = Outcome {
+            result,
+            client_saw: exchange.client_saw,
+        };
+        self.outcomes.insert(exchange.way, outcome);
+    }
+}
+
+impl Exchange {
+    /// Takes what has arrived; the answer when it is whole.
+    fn advance(&mut self, os: &mut dyn Os) -> Result<Option<Answer>, Failure> {
+        loop {
+            let before = self.pipe.input.len();
+            self.pipe.read(os);
+            let arrived = self.pipe.input.len() > before;
+            if let Some(answer) = self.take()? {
+                return Ok(Some(answer));
+            }
+            if !arrived {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Answer>, Failure> {
+        while self.answer.is_none() {
+            let parsed = ResponseHead::parse(&self.pipe.input).map_err(not_http)?;
+            let Some((head, length)) = parsed else {
+                return Ok(None);
+            };
+            self.pipe.input.drain(..length);
+            // An interim answer; the real one follows.
+            if (100..200).contains(&head.status) {
+                continue;
+            }
+            let body: BodyLength = head.body(&self.method).map_err(not_http)?;
+            let answer = Answer {
+                status: head.status,
+                headers: head.headers,
+                body: Vec::new(),
+            };
+            self.answer = Some((answer, Decoder::new(body)));
+        }
+        let Some((answer, decoder)) = &mut self.answer else {
+            return Ok(None);
+        };
+        let room = MAX_BODY.saturating_sub(answer.body.len());
+        decoder
+            .decode(&mut self.pipe.input, &mut answer.body, room)
+            .map_err(not_http)?;
+        if answer.body.len() >= MAX_BODY && !decoder.is_done() {
+            return Err(Failure::NotHttp);
+        }
+        let done = decoder.is_done();
+        Ok(self.answer.take_if(|_| done).map(|(answer, _)| answer))
+    }
+
+    /// The peer sends no more: an answer without a length is whole now.
+    fn end(&mut self) -> Result<Answer, Failure> {
+        match self.answer.take() {
+            Some((answer, mut decoder)) => match decoder.end() {
+                Ok(()) => Ok(answer),
+                Err(_) => Err(Failure::ConnectionClosed),
+            },
+            None => Err(Failure::ConnectionClosed),
+        }
+    }
+}
+
+fn not_http(_: HttpError) -> Failure {
+    Failure::NotHttp
+}
+
+/// A name or nothing: addresses do not stand in a ClientHello (RFC 6066, section 3). A `host` field
+/// of the request's own is what `curl --resolve` would have asked for.
+fn hello(fields: &Headers, target: &Target) -> Hello {
+    let host = fields.get("host").unwrap_or(&target.authority);
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_name = !name.contains(':') && name.parse::<std::net::IpAddr>().is_err();
+    Hello {
+        server_name: if is_name {
+            name.to_ascii_lowercase()
+        } else {
+            String::new()
+        },
+        protocols: vec!["http/1.1".to_owned()],
+    }
+}
+
+impl Process for Client {
+    fn name(&self) -> &'static str {
+        "client"
+    }
+
+    fn on_wake(&mut self, os: &mut dyn Os) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.begin(waiting, os);
+        }
+    }
+
+    fn on_socket(&mut self, socket: SocketId, event: SocketEvent, os: &mut dyn Os) {
+        let Some(exchange) = self.exchanges.get_mut(&socket) else {
+            return;
+        };
+        let result = match event {
+            SocketEvent::Connected => {
+                exchange.client_saw = os.peer(socket);
+                exchange.pipe.flush(os);
+                return;
+            }
+            SocketEvent::Writable => {
+                exchange.pipe.flush(os);
+                return;
+            }
+            SocketEvent::Accepted(_) => return,
+            SocketEvent::Readable => match exchange.advance(os) {
+                Ok(None) => return,
+                Ok(Some(answer)) => {
+                    os.shutdown(socket);
+                    Ok(answer)
+                }
+                Err(failure) => {
+                    os.abort(socket);
+                    Err(failure)
+                }
+            },
+            SocketEvent::PeerClosed | SocketEvent::Closed => {
+                let result = match exchange.advance(os) {
+                    Ok(None) => exchange.end(),
+                    Ok(Some(answer)) => Ok(answer),
+                    Err(failure) => Err(failure),
+                };
+                if event == SocketEvent::PeerClosed {
+                    os.shutdown(socket);
+                }
+                result
+            }
+            SocketEvent::Failed(error) => Err(match error {
+                SocketError::Refused => Failure::ConnectionRefused,
+                SocketError::Reset => Failure::ConnectionReset,
+                SocketError::TimedOut => Failure::TimedOut,
+            }),
+        };
+        self.end(socket, result, os);
+    }
+
+    fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {
+        if let Some(socket) = self.timers.remove(&timer) {
+            os.abort(socket);
+            self.end(socket, Err(Failure::TimedOut), os);
+        }
+    }
+}
