@@ -26,19 +26,6 @@ enum NewPath {
 }
 
 impl Redirect {
-    /// A redirect to the same place over TLS.
-    pub(super) fn to_https() -> Self {
-        let scheme = Some("https".to_owned());
-        Self {
-            scheme,
-            host: String::new(),
-            port: 0,
-            path: None,
-            status: 301,
-            strip_query: false,
-        }
-    }
-
     /// Reads an `envoy.config.route.v3.RedirectAction`.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, ReadError> {
         let scheme = match fields.which("scheme_rewrite_specifier").as_deref() {

@@ -282,8 +282,9 @@ pub(super) fn check_retry(retry: &Fields<'_>) -> Result<(), ReadError> {
     let Some(backoff) = retry.message("retry_back_off") else {
         return Ok(());
     };
-    let base = backoff.duration("base_interval");
-    match (base, backoff.duration("max_interval")) {
+    // Envoy counts in milliseconds, from one.
+    let millis = |name: &str| backoff.duration(name).map(|it| it.as_millis().max(1));
+    match (millis("base_interval"), millis("max_interval")) {
         (Some(base), Some(max)) if max < base => {
             let reason = "is shorter than base_interval; make it at least as long";
             Err(ReadError::new(backoff.path_of("max_interval"), reason))

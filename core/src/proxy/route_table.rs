@@ -9,9 +9,7 @@ use prost_reflect::DynamicMessage;
 use super::action::{Action, RouteChoice, RouteTaken, VirtualHostTaken};
 use super::request::{Context, Request, lower, without_port};
 use super::route_action::ForwardAction;
-use super::{
-    HeaderEdits, Lost, ReadError, Redirect, ResolvedEdits, Route, RouteAction, VirtualHost, Why,
-};
+use super::{HeaderEdits, Lost, ReadError, ResolvedEdits, Route, RouteAction, VirtualHost, Why};
 use crate::envoy::{Fields, Unread, validate};
 
 /// A RouteConfiguration.
@@ -166,7 +164,11 @@ impl RouteTable {
             };
             return choice;
         }
-        let Some(host) = self.host_of(request) else {
+        // A table that has all hosts asks for none.
+        let Some(host) = self
+            .host_of(request)
+            .or_else(|| self.domains.only_any().then(String::new))
+        else {
             return choice;
         };
         let Some(taken) = self.virtual_host(&host) else {
@@ -232,13 +234,10 @@ impl RouteTable {
             return;
         }
         if host.needs_tls(request) {
-            let redirect = Redirect::to_https();
-            let path = super::PathMatcher::Connect;
-            let location = redirect
-                .location(request, &path, context)
-                .unwrap_or_default();
+            // The host keeps its port, whatever it is.
+            let location = format!("https://{}{}", request.authority, request.path);
             choice.action = Action::Redirect {
-                status: redirect.status(),
+                status: 301,
                 location,
             };
             return;
@@ -433,6 +432,14 @@ impl Domains {
             (&mut self.exact, name)
         };
         map.insert(key, domain).is_none()
+    }
+
+    /// Whether the only domain is `*`.
+    fn only_any(&self) -> bool {
+        self.any.is_some()
+            && self.exact.is_empty()
+            && self.suffixes.is_empty()
+            && self.prefixes.is_empty()
     }
 
     /// The domains that a host matches, the one that is taken first.

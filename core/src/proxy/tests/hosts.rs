@@ -73,11 +73,17 @@ fn without_a_host_nothing_is_found() {
     assert_eq!(choice.virtual_host, None);
 }
 
+#[test]
+fn a_table_for_all_hosts_asks_for_none() {
+    let table = routes(json!([{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]));
+    assert_eq!(outcome(&table.route(&get("", "/", &[]))), "c");
+}
+
 #[rstest]
 #[case::never(json!("NONE"), "http", false, "c")]
-#[case::plain(json!("ALL"), "http", false, "301 https://h/p")]
+#[case::plain(json!("ALL"), "http", false, "301 https://h:80/p")]
 #[case::over_tls(json!("ALL"), "https", false, "c")]
-#[case::from_outside(json!("EXTERNAL_ONLY"), "http", false, "301 https://h/p")]
+#[case::from_outside(json!("EXTERNAL_ONLY"), "http", false, "301 https://h:80/p")]
 #[case::from_the_mesh(json!("EXTERNAL_ONLY"), "http", true, "c")]
 fn tls_is_required_by_a_redirect(
     #[case] require: Value,
@@ -89,7 +95,7 @@ fn tls_is_required_by_a_redirect(
         json!({"virtualHosts": [{"name": "v", "domains": ["*"], "requireTls": require,
         "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]}]}),
     );
-    let mut request = get("h", "/p", &[]);
+    let mut request = get("h:80", "/p", &[]);
     request.scheme = scheme.to_owned();
     if internal {
         request

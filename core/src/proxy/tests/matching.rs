@@ -160,7 +160,7 @@ fn the_first_route_wins_and_says_why_the_others_did_not() {
 #[rstest]
 #[case::examined(json!({"prefix": "/", "tlsContext": {"presented": true}}), "/", "not simulated: virtualHosts[0].routes[0].match.tlsContext")]
 #[case::ruled_out_already(json!({"prefix": "/x", "tlsContext": {"presented": true}}), "/", "rest")]
-#[case::extension(json!({"prefix": "/", "headers": [{"name": "a", "stringMatch": {"custom": {"name": "x", "typedConfig": {"@type": "type.googleapis.com/google.protobuf.Empty"}}}}]}), "/", "not simulated: virtualHosts[0].routes[0].match.headers[0].stringMatch.custom")]
+#[case::extension(json!({"prefix": "/", "headers": [{"name": "a", "stringMatch": {"custom": {"name": "x", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}}]}), "/", "not simulated: virtualHosts[0].routes[0].match.headers[0].stringMatch.custom")]
 fn a_condition_that_is_not_modelled_is_never_guessed(
     #[case] matches: Value,
     #[case] path: &str,
