@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use nodeway_core::ingress::{Mode, Options};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -10,26 +11,80 @@ use crate::cluster::{Ask, Family};
 use crate::redirect::Redirect;
 
 /// `fixture.yaml`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Fixture {
     /// What it shows, in a line.
     pub title: String,
+    /// What one learns from it, in a sentence.
+    pub about: String,
     /// The nodes of a cluster whose manifests have none.
     pub nodes: Nodes,
     /// Hosts outside the cluster; one called `client` unless it says.
-    #[serde(default = "one_outside")]
     pub outside: Vec<String>,
     /// How packets come to the listener, unless the command says.
     pub redirect: Redirect,
     /// The seed, unless the command says.
     pub seed: u64,
+    /// How the operator is set up.
+    pub ingress: IngressSpec,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
 }
 
-fn one_outside() -> Vec<String> {
-    vec!["client".to_owned()]
+impl Default for Fixture {
+    fn default() -> Self {
+        Self {
+            title: String::new(),
+            about: String::new(),
+            nodes: Nodes::default(),
+            outside: vec!["client".to_owned()],
+            redirect: Redirect::default(),
+            seed: 1,
+            ingress: IngressSpec::default(),
+            requests: Vec::new(),
+        }
+    }
+}
+
+/// The operator's settings that a fixture may choose; all others are Cilium's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IngressSpec {
+    /// The mode of an Ingress that does not say: `dedicated` or `shared`.
+    #[serde(with = "ModeName")]
+    pub mode: Mode,
+    /// Whether plain text is redirected where an Ingress has TLS and does not say.
+    pub enforce_https: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Mode", rename_all = "lowercase")]
+enum ModeName {
+    Dedicated,
+    Shared,
+}
+
+impl Default for IngressSpec {
+    fn default() -> Self {
+        let cilium = Options::default();
+        Self {
+            mode: cilium.default_mode,
+            enforce_https: cilium.enforce_https,
+        }
+    }
+}
+
+impl IngressSpec {
+    /// What the operator is told.
+    #[must_use]
+    pub fn options(self) -> Options {
+        Options {
+            default_mode: self.mode,
+            enforce_https: self.enforce_https,
+            ..Options::default()
+        }
+    }
 }
 
 /// How many nodes, or which.

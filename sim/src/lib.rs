@@ -17,7 +17,7 @@ mod world;
 pub use backend::{Backend, Identity};
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
-pub use fixture::{Expect, Fixture, Nodes, RequestSpec};
+pub use fixture::{Expect, Fixture, IngressSpec, Nodes, RequestSpec};
 pub use net::{
     Datapath, Happening, Hop, HostSpec, LinkSpec, NodeKernel, NodeSpec, NodewayDatapath, Place,
     PodSpec, ServiceEntry, ServiceTable, Settings, SimSocket, StackId, Topology, TopologyError,
