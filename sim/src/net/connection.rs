@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) next: Option<Time>,
     /// When its earliest timer in the event heap runs out.
     pub(crate) armed: Option<Time>,
+    /// The last packet sent since its peer closed: what TIME_WAIT answers with.
+    pub(crate) answer: Vec<u8>,
     /// Whether it stands in the queue of connections to be polled.
     pub(crate) queued: bool,
 }
@@ -90,6 +92,7 @@ impl Connection {
             patience: None,
             next: None,
             armed: None,
+            answer: Vec::new(),
             queued: false,
         }
     }

@@ -84,7 +84,7 @@ pub(crate) struct Stack {
     pub(crate) connections: BTreeMap<Tuple, SocketId>,
     pub(crate) time_wait: BTreeMap<Tuple, TimeWait>,
     pub(crate) listening: BTreeMap<(u16, Option<IpAddr>), ListenSocketId>,
-    next_port: u16,
+    pub(crate) next_port: u16,
 }
 
 /// Linux's `net.ipv4.ip_local_port_range`.

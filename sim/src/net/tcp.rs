@@ -23,6 +23,9 @@ use crate::world::ProcessId;
 /// When a connection that smoltcp wants polled "now", after it was polled, is polled again.
 const AGAIN: Duration = Duration::from_millis(1);
 
+/// smoltcp's longest delay of an acknowledgement.
+const DELAYED_ACK: Duration = Duration::from_millis(10);
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct ListenSocket {
@@ -325,7 +328,7 @@ impl Tcp {
         let rest = self
             .stack(stack_id)
             .and_then(|stack| stack.time_wait.get(tuple));
-        if let Some(rest) = rest {
+        if let Some(rest) = rest.filter(|rest| !rest.answer.is_empty()) {
             let answer = Packet {
                 bytes: rest.answer.clone(),
                 way: packet.way,
@@ -342,14 +345,11 @@ impl Tcp {
         }
     }
 
-    /// Hands on what smoltcp has sent; says what the last packet was.
-    fn carry(&mut self, stack: StackId, way: Option<WayId>) -> bool {
-        let mut sent = false;
+    /// Hands on what smoltcp has sent.
+    fn carry(&mut self, stack: StackId, way: Option<WayId>) {
         while let Some(bytes) = self.wire.take() {
             self.output.push_back((stack, Packet { bytes, way }));
-            sent = true;
         }
-        sent
     }
 
     /// Runs a connection: what came in, what is to go out, what its process must know.
@@ -368,7 +368,9 @@ impl Tcp {
             .interface
             .poll(instant(now), &mut self.wire, &mut connection.set);
         self.wire.settle();
-        let sent = self.carry(stack_id, connection.way);
+        let before = self.output.len();
+        self.carry(stack_id, connection.way);
+        let sent = self.output.len() > before;
         let through = connection.through;
         let accepting = through.is_some_and(|through| self.listeners.contains_key(&through));
         let (owner, told) = (connection.owner, &mut self.told);
@@ -389,16 +391,24 @@ impl Tcp {
         }
         let gave_up = outcome == Outcome::Alive && connection.gives_up(now);
         let owned = connection.owner.is_some();
+        if sent && matches!(connection.state, State::Closing | State::TimeWait) {
+            if let Some((_, last)) = self.output.back() {
+                connection.answer.clone_from(&last.bytes);
+            }
+        }
         self.plan_next(now, id, &mut connection);
+        // An acknowledgement of the peer's FIN may still be delayed.
+        let delays = connection
+            .next
+            .is_some_and(|next| next <= now + DELAYED_ACK);
         if let Some(slot) = self.connections.get_mut(Self::index(id)) {
             *slot = Some(connection);
         }
         match outcome {
             _ if gave_up => self.fail(id, SocketError::TimedOut),
             Outcome::Alive => {}
-            Outcome::TimeWait if sent => self.enter_time_wait(now, id),
-            // The acknowledgement of the peer's FIN is still being delayed.
-            Outcome::TimeWait => {}
+            Outcome::TimeWait if delays => {}
+            Outcome::TimeWait => self.enter_time_wait(now, id),
             Outcome::Gone => self.unlink(id, owned),
             Outcome::Unwanted => self.abort(now, id),
         }
@@ -467,15 +477,11 @@ impl Tcp {
     }
 
     pub(crate) fn enter_time_wait(&mut self, now: Time, id: SocketId) {
-        let answer = self
-            .output
-            .back()
-            .map(|(_, packet)| packet.bytes.clone())
-            .unwrap_or_default();
         let until = now + self.time_wait;
-        let Some(connection) = self.connection(id) else {
+        let Some(connection) = self.connection_mut(id) else {
             return;
         };
+        let answer = std::mem::take(&mut connection.answer);
         let (stack, tuple) = (connection.stack, connection.tuple);
         let owned = connection.owner.is_some();
         if let Some(stack) = self.stack_mut(stack) {

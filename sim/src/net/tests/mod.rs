@@ -1,7 +1,11 @@
 //! Two nodes, three pods, a host outside; small processes that echo, ask and count.
 
 mod echo;
+mod garbage;
 mod process;
+mod redirect;
+mod service;
+mod teardown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,6 +17,7 @@ use super::*;
 use crate::process::WayId;
 use crate::redirect::Redirect;
 use crate::seed::Seed;
+use crate::time::Time;
 use crate::world::{ProcessId, World};
 use process::{Asker, Echo};
 
