@@ -1,6 +1,9 @@
 //! A fixture: a folder with `manifests/`, what one would `kubectl apply`, and a `fixture.yaml`, who
 //! asks for what and what must come of it. It names things, never addresses.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use nodeway_core::ingress::{Mode, Options};
