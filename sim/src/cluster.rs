@@ -22,14 +22,14 @@ pub trait Cluster {
     /// # Errors
     ///
     /// When no answer came, with the reason and the way up to there.
-    fn request(&mut self, from: &str, ask: Ask) -> Result<Reply, Failed>;
+    fn request(&mut self, from: &str, ask: Ask) -> Result<Reply, Box<Failed>>;
 
     /// Sends a GET request and waits for its end.
     ///
     /// # Errors
     ///
     /// As [`Cluster::request`].
-    fn get(&mut self, from: &str, url: &str) -> Result<Reply, Failed> {
+    fn get(&mut self, from: &str, url: &str) -> Result<Reply, Box<Failed>> {
         self.request(from, Ask::get(url))
     }
 

@@ -5,13 +5,17 @@
 mod tests;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use nodeway_core::ingress::{Mode, Options};
+use nodeway_core::object::Objects;
+use nodeway_core::source::Text;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Ask, Family};
 use crate::redirect::Redirect;
+use crate::source::{self, LoadErrors};
 
 /// `fixture.yaml`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -33,6 +37,32 @@ pub struct Fixture {
     pub ingress: IngressSpec,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
+    /// The folder it was read from.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// The files of its `manifests/`.
+    #[serde(skip)]
+    pub manifests: Vec<Text>,
+}
+
+impl Fixture {
+    /// Reads the folder of a fixture.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, and everything that is wrong with `fixture.yaml`.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self, LoadErrors> {
+        source::fixture(folder.as_ref())
+    }
+
+    /// The objects of its manifests.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with them.
+    pub fn objects(&self) -> Result<Objects, LoadErrors> {
+        source::objects(&self.manifests)
+    }
 }
 
 impl Default for Fixture {
@@ -46,6 +76,8 @@ impl Default for Fixture {
             seed: 1,
             ingress: IngressSpec::default(),
             requests: Vec::new(),
+            folder: PathBuf::new(),
+            manifests: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod process;
 mod redirect;
 mod reply;
 mod seed;
+mod source;
 mod target;
 mod time;
 mod world;
@@ -29,6 +30,7 @@ pub use process::{
 pub use redirect::{Redirect, UnknownRedirect};
 pub use reply::{Reply, Seen, Who};
 pub use seed::{Random, Seed};
+pub use source::{LoadError, LoadErrors, Source};
 pub use target::Target;
 pub use time::Time;
 pub use world::{NoSuchNode, ProcessId, World};

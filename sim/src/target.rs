@@ -67,9 +67,10 @@ impl Target {
             host: bare.to_ascii_lowercase(),
             port,
             authority: authority.as_str().to_owned(),
-            path: uri
-                .path_and_query()
-                .map_or_else(|| "/".to_owned(), |path| path.as_str().to_owned()),
+            path: match uri.path_and_query().map_or("", |path| path.as_str()) {
+                path if path.starts_with('/') => path.to_owned(),
+                query => format!("/{query}"),
+            },
         })
     }
 }

@@ -66,6 +66,80 @@ pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
     reader.finish()
 }
 
+/// Reads a text of one document as a type of the caller's own, as strictly as an object: a fixture.
+///
+/// # Errors
+///
+/// Every mistake, sorted by line: syntax, wrong types, fields that the type does not have.
+pub fn read_one<T>(text: &Text) -> Result<T, Vec<SourceError>>
+where
+    T: for<'de> serde::Deserialize<'de>,
+{
+    let (documents, errors) = document::documents(text);
+    let mut reader = Reader {
+        errors,
+        ..Reader::default()
+    };
+    let mut documents = documents.into_iter();
+    let read = documents.next().and_then(|node| {
+        let mut document = Document {
+            reader: &mut reader,
+            file: &text.name,
+            base: Vec::new(),
+        };
+        if !matches!(node.tree, Tree::Map(_)) {
+            let reason = "this is no mapping of fields";
+            document.report_untitled(
+                &node,
+                mistake(
+                    Fault::WrongType,
+                    &[],
+                    reason,
+                    "write `field: value`, one a line",
+                ),
+            );
+            return None;
+        }
+        match typed::read_as(node.value()) {
+            Ok((read, unknown)) => {
+                for unknown in unknown {
+                    document.report_untitled(&node, unknown_field(unknown));
+                }
+                Some(read)
+            }
+            Err(wrong) => {
+                document.report_untitled(&node, mistyped(wrong));
+                None
+            }
+        }
+    });
+    let place = documents.next().map(|node| node.place().clone());
+    if read.is_none() && reader.errors.is_empty() || place.is_some() {
+        let (reason, fix) = match place {
+            Some(_) => ("a second document", "take it out: this file has one"),
+            None => ("the file is empty", "write its fields"),
+        };
+        reader.errors.push(SourceError {
+            file: Arc::clone(&text.name),
+            place: place.unwrap_or(Place {
+                line: 1,
+                ..Place::default()
+            }),
+            fault: Fault::NotAnObject,
+            object: None,
+            field: String::new(),
+            reason: reason.to_owned(),
+            fix: fix.to_owned(),
+            other: None,
+        });
+    }
+    reader.errors.sort();
+    match read {
+        Some(read) if reader.errors.is_empty() => Ok(read),
+        _ => Err(reader.errors),
+    }
+}
+
 /// What was read so far.
 #[derive(Default)]
 struct Reader {
@@ -131,11 +205,20 @@ impl Document<'_> {
     }
 
     fn report(&mut self, node: &Node, mistake: Mistake) {
+        self.report_of(node, title(node), mistake);
+    }
+
+    /// Of a document that is no object.
+    fn report_untitled(&mut self, node: &Node, mistake: Mistake) {
+        self.report_of(node, None, mistake);
+    }
+
+    fn report_of(&mut self, node: &Node, object: Option<String>, mistake: Mistake) {
         self.reader.errors.push(SourceError {
             file: Arc::clone(self.file),
             place: node.find(&mistake.path.0).clone(),
             fault: mistake.fault,
-            object: title(node),
+            object,
             field: FieldPath(self.base.iter().chain(&mistake.path.0).cloned().collect())
                 .to_string(),
             reason: mistake.reason,

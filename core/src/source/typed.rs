@@ -65,6 +65,18 @@ fn read<T>(value: Value, wrap: fn(Arc<T>) -> Object) -> Result<Typed, Mistyped>
 where
     T: for<'de> Deserialize<'de>,
 {
+    let (object, unknown) = read_as(value)?;
+    Ok(Typed {
+        object: wrap(Arc::new(object)),
+        unknown,
+    })
+}
+
+/// Reads a value as any type, with the fields that it does not have.
+pub(crate) fn read_as<T>(value: Value) -> Result<(T, Vec<Unknown>), Mistyped>
+where
+    T: for<'de> Deserialize<'de>,
+{
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
@@ -84,10 +96,7 @@ where
                     }
                 })
                 .collect();
-            Ok(Typed {
-                object: wrap(Arc::new(object)),
-                unknown,
-            })
+            Ok((object, unknown))
         }
         Err(error) => Err(Mistyped {
             path: FieldPath::from(&track.path()),
