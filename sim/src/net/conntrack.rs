@@ -55,11 +55,11 @@ impl Conntrack {
     }
 
     fn done(&mut self, now: Time, direction: Direction) {
-        if let Some(entry) = self.entries.get_mut(&direction) {
-            if !entry.done {
-                entry.done = true;
-                self.closed.push_back((now + AFTER_CLOSE, direction));
-            }
+        if let Some(entry) = self.entries.get_mut(&direction)
+            && !entry.done
+        {
+            entry.done = true;
+            self.closed.push_back((now + AFTER_CLOSE, direction));
         }
     }
 
@@ -116,10 +116,11 @@ impl Conntrack {
             let over = |it: &Entry| it.done;
             let entry = self.entries.get(&direction);
             let other = entry.and_then(|entry| self.entries.get(&entry.other));
-            if entry.is_some_and(over) && other.is_none_or(over) {
-                if let Some(entry) = self.entries.remove(&direction) {
-                    self.entries.remove(&entry.other);
-                }
+            if entry.is_some_and(over)
+                && other.is_none_or(over)
+                && let Some(entry) = self.entries.remove(&direction)
+            {
+                self.entries.remove(&entry.other);
             }
         }
     }

@@ -160,7 +160,7 @@ impl Network {
     }
 
     /// A packet that the node's own stack sends.
-    pub(crate) fn from_host(&mut self, index: u32, flow: Flow, packet: Packet) {
+    pub(crate) fn host_sends(&mut self, index: u32, flow: Flow, packet: Packet) {
         if let Some(host) = self.node(index).map(|node| node.host) {
             self.translate(index, host, From::Itself, Some(flow), packet);
         }
@@ -346,7 +346,7 @@ impl Network {
                     self.events.send(at, Port::Stack(pod), packet);
                 }
             }
-            None => self.to_fabric(host, to, flow, packet),
+            None => self.leave(host, to, flow, packet),
         }
     }
 }

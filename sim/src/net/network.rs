@@ -341,7 +341,7 @@ impl Network {
         let to = destination(&flow).ip();
         let own = stack.has(to);
         match stack.role {
-            Role::Host { node } => self.from_host(node, flow, packet),
+            Role::Host { node } => self.host_sends(node, flow, packet),
             _ if own => self.loop_back(id, packet),
             Role::Pod { .. } => {
                 let now = self.now;
@@ -350,7 +350,7 @@ impl Network {
                     self.events.send(at, Port::Veth(id), packet);
                 }
             }
-            Role::Outside => self.to_fabric(id, to, Some(flow), packet),
+            Role::Outside => self.leave(id, to, Some(flow), packet),
         }
     }
 
@@ -364,13 +364,7 @@ impl Network {
     }
 
     /// Over an uplink to whoever has the address.
-    pub(crate) fn to_fabric(
-        &mut self,
-        from: StackId,
-        to: IpAddr,
-        flow: Option<Flow>,
-        packet: Packet,
-    ) {
+    pub(crate) fn leave(&mut self, from: StackId, to: IpAddr, flow: Option<Flow>, packet: Packet) {
         let role = self.tcp.stack(from).map(|stack| stack.role);
         let port = self.fabric.get(&to).copied().filter(|port| {
             // An address that is announced here and that nobody here takes would come back.

@@ -83,6 +83,16 @@ pub(crate) fn count_down(bytes: &mut [u8]) -> bool {
     }
 }
 
+/// Whether a TCP segment has a payload; of one with IPv6 extension headers, whether it may.
+pub(crate) fn has_data(bytes: &[u8]) -> bool {
+    let at = match bytes.first() {
+        Some(first) if first >> 4 == 4 => usize::from(first & 0x0f) << 2,
+        _ => 40,
+    };
+    let offset = bytes.get(at + 12).map(|byte| usize::from(byte >> 4) << 2);
+    offset.is_some_and(|offset| bytes.len() > at + offset)
+}
+
 /// Gives a TCP segment another source and destination of the same family.
 ///
 /// Says no, and changes nothing, where there is no TCP header right behind the IP header.

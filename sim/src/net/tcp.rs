@@ -12,7 +12,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 
 use super::connection::{Connection, Outcome, Patience};
-use super::packet::Packet;
+use super::packet::{Packet, has_data};
 use super::stack::{Stack, StackId, TimeWait, Tuple};
 use super::topology::Settings;
 use super::wire::Wire;
@@ -61,10 +61,6 @@ pub(crate) struct Told {
 pub(crate) struct Tcp {
     pub(crate) stacks: Vec<Stack>,
     /// By `SocketId`; a place is never used again.
-    #[expect(
-        clippy::vec_box,
-        reason = "a connection that is gone leaves one word behind"
-    )]
     connections: Vec<Option<Box<Connection>>>,
     pub(crate) listeners: BTreeMap<ListenSocketId, ListenSocket>,
     next_listener: u64,
@@ -156,10 +152,10 @@ impl Tcp {
         let Some(connection) = slot.and_then(Option::take) else {
             return;
         };
-        if let Some(stack) = self.stack_mut(connection.stack) {
-            if stack.connections.get(&connection.tuple) == Some(&id) {
-                stack.connections.remove(&connection.tuple);
-            }
+        if let Some(stack) = self.stack_mut(connection.stack)
+            && stack.connections.get(&connection.tuple) == Some(&id)
+        {
+            stack.connections.remove(&connection.tuple);
         }
         self.no_longer_half_open(connection.through);
     }
@@ -218,10 +214,10 @@ impl Tcp {
         if self.listeners.get(&id).is_none_or(|it| it.owner != owner) {
             return;
         }
-        if let Some(listener) = self.listeners.remove(&id) {
-            if let Some(stack) = self.stack_mut(listener.stack) {
-                stack.listening.remove(&(listener.port, listener.address));
-            }
+        if let Some(listener) = self.listeners.remove(&id)
+            && let Some(stack) = self.stack_mut(listener.stack)
+        {
+            stack.listening.remove(&(listener.port, listener.address));
         }
     }
 
@@ -255,22 +251,24 @@ impl Tcp {
 
     /// Lets a connection be polled before time goes on.
     pub(crate) fn mark(&mut self, id: SocketId) {
-        if let Some(connection) = self.connection_mut(id) {
-            if !connection.queued {
-                connection.queued = true;
-                self.dirty.push_back(id);
-            }
+        if let Some(connection) = self.connection_mut(id)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.dirty.push_back(id);
         }
     }
 
     /// A packet for a connection.
     pub(crate) fn segment(&mut self, now: Time, id: SocketId, packet: Packet, reset: bool) {
-        self.wire.put(packet.bytes);
-        if let Some(connection) = self.connection_mut(id) {
-            if packet.way.is_some() {
-                connection.way = packet.way;
-            }
+        // An acknowledgement alone may be late, and is on the way before.
+        if let Some(connection) = self.connection_mut(id)
+            && packet.way.is_some()
+            && has_data(&packet.bytes)
+        {
+            connection.way = packet.way;
         }
+        self.wire.put(packet.bytes);
         self.poll(now, id, reset);
     }
 
@@ -391,10 +389,11 @@ impl Tcp {
         }
         let gave_up = outcome == Outcome::Alive && connection.gives_up(now);
         let owned = connection.owner.is_some();
-        if sent && matches!(connection.state, State::Closing | State::TimeWait) {
-            if let Some((_, last)) = self.output.back() {
-                connection.answer.clone_from(&last.bytes);
-            }
+        if sent
+            && matches!(connection.state, State::Closing | State::TimeWait)
+            && let Some((_, last)) = self.output.back()
+        {
+            connection.answer.clone_from(&last.bytes);
         }
         self.plan_next(now, id, &mut connection);
         // An acknowledgement of the peer's FIN may still be delayed.
@@ -429,11 +428,11 @@ impl Tcp {
             (Some(wanted), Some(wait)) => Some(wanted.min(wait)),
             (wanted, wait) => wanted.or(wait),
         };
-        if let Some(next) = connection.next {
-            if connection.armed.is_none_or(|armed| next < armed) {
-                connection.armed = Some(next);
-                self.timers.push((next, id));
-            }
+        if let Some(next) = connection.next
+            && connection.armed.is_none_or(|armed| next < armed)
+        {
+            connection.armed = Some(next);
+            self.timers.push((next, id));
         }
     }
 
@@ -466,10 +465,10 @@ impl Tcp {
             connection.tuple,
             connection.through.is_none(),
         );
-        if let Some(stack) = self.stack_mut(stack) {
-            if stack.connections.get(&tuple) == Some(&id) {
-                stack.connections.remove(&tuple);
-            }
+        if let Some(stack) = self.stack_mut(stack)
+            && stack.connections.get(&tuple) == Some(&id)
+        {
+            stack.connections.remove(&tuple);
         }
         if !owned || !accepted {
             self.remove(id);

@@ -34,7 +34,7 @@ fn bytes_come_back_as_they_were_sent(
     run(&mut world, id);
     let asker = asker(&world, id);
     assert_eq!(asker.end, Some(SocketEvent::Closed), "{}", trace(&world));
-    let sent: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+    let sent = process::pattern(size);
     assert!(asker.got == sent, "got {} bytes", asker.got.len());
     assert_eq!(asker.peer, Some(at(to)));
     let saw = &world.process::<Echo>(echo).unwrap().saw;

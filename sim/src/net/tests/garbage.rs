@@ -44,7 +44,7 @@ fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .bytes()
         .filter(|byte| *byte != b' ')
-        .map(|byte| (byte as char).to_digit(16).unwrap() as u8)
+        .map(|byte| u8::try_from((byte as char).to_digit(16).unwrap()).unwrap())
         .collect();
     digits
         .chunks(2)

@@ -76,6 +76,11 @@ impl Process for Echo {
     fn on_timer(&mut self, _: TimerId, _: &mut dyn Os) {}
 }
 
+/// Bytes that tell where they stand.
+pub(super) fn pattern(size: usize) -> Vec<u8> {
+    (0..=250).cycle().take(size).collect()
+}
+
 /// Connects, sends, closes its half, and reads until the end.
 pub(super) struct Asker {
     to: SocketAddr,
@@ -96,7 +101,7 @@ impl Asker {
         Self {
             to,
             way,
-            unsent: (0..size).map(|index| (index % 251) as u8).collect(),
+            unsent: pattern(size),
             closes: true,
             got: Vec::new(),
             local: None,
