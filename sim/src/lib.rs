@@ -1,6 +1,7 @@
 //! A whole cluster in one process, with a virtual clock: one seed gives one run, byte for byte.
 
 mod backend;
+mod check;
 mod client;
 mod cluster;
 mod fixture;
@@ -16,6 +17,7 @@ mod time;
 mod world;
 
 pub use backend::{Backend, Identity};
+pub use check::{Checked, check};
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use fixture::{Expect, Fixture, IngressSpec, Nodes, RequestSpec};
