@@ -4,6 +4,14 @@
 //! node's Envoy, the frontends whose packets the hook leads to a listener, and the problems found
 //! on the way. The simulator applies it to its hooks and its proxy, the agent to BPF maps and xDS.
 
+mod claims;
+mod delta;
+mod finding;
+mod ledger;
+mod parsed;
+mod planner;
+mod settle;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,9 +19,18 @@ use std::sync::Arc;
 
 use prost_reflect::DynamicMessage;
 
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, Objects};
 use crate::problem::Problem;
 use crate::proxy;
+
+pub use ledger::{FIRST_PORT, LAST_PORT, Ledger};
+pub use planner::Planner;
+
+/// The plan of one node for all objects of a cluster: a [`Planner`] fed with everything.
+#[must_use]
+pub fn plan(objects: &Objects, node: &str, ledger: Ledger) -> NodePlan {
+    Planner::with_objects(objects, node, ledger).plan().clone()
+}
 
 /// An Envoy resource's qualified name (`default/cilium-ingress-default-basic-ingress/listener`).
 pub type ResourceName = Arc<str>;

@@ -1,0 +1,39 @@
+//! A plan takes deltas in, and is asked.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::{FrontendKey, NodePlan, PlanDelta, PlannedFrontend, Update};
+
+impl NodePlan {
+    /// Takes a delta in.
+    pub fn apply(&mut self, delta: &PlanDelta) {
+        update(&mut self.listeners, &delta.listeners);
+        update(&mut self.routes, &delta.routes);
+        update(&mut self.clusters, &delta.clusters);
+        update(&mut self.endpoints, &delta.endpoints);
+        update(&mut self.frontends, &delta.frontends);
+        self.problems
+            .retain(|problem| !delta.problems_gone.contains(problem));
+        self.problems.extend(delta.problems_found.iter().cloned());
+    }
+
+    /// Where packets to that address are led; none if they are not.
+    #[must_use]
+    pub fn frontend(&self, address: IpAddr, port: u16) -> Option<&PlannedFrontend> {
+        self.frontends.get(&FrontendKey { address, port })
+    }
+}
+
+fn update<K: Ord + Clone, V: Clone>(values: &mut BTreeMap<K, V>, updates: &BTreeMap<K, Update<V>>) {
+    for (key, update) in updates {
+        match update {
+            Update::Put(value) => {
+                values.insert(key.clone(), value.clone());
+            }
+            Update::Remove => {
+                values.remove(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! The planner: keeps a node's plan true while objects change.
+//!
+//! A change touches keys (a listener's name, a frontend), and only touched keys are settled anew.
+//! What a config, a Service or a slice touches is found by index: Service → configs that name it,
+//! Service → names of its endpoints, reference → configs that make it. So the cost of a change
+//! follows what hangs on it, not the size of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
+use crate::selector::selects;
+use crate::service::{frontends, node_addresses, of_slice};
+
+use super::claims::{Claims, Rank};
+use super::finding::Findings;
+use super::parsed::{Parsed, ParsedListener, Reference, parse};
+use super::{
+    FrontendKey, FrontendKind, Ledger, NodePlan, PlanDelta, PlannedCluster, PlannedEndpoints,
+    PlannedRoutes, ResourceName,
+};
+
+/// Keeps one node's [`NodePlan`] true.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    pub(super) node: String,
+    pub(super) ledger: Ledger,
+    pub(super) plan: NodePlan,
+    pub(super) this_node: Option<Arc<Node>>,
+    pub(super) services: BTreeMap<ObjectRef, Arc<Service>>,
+    pub(super) slices: BTreeMap<ObjectRef, BTreeMap<ObjectRef, Arc<EndpointSlice>>>,
+    slice_owners: BTreeMap<ObjectRef, ObjectRef>,
+    pub(super) configs: BTreeMap<ObjectRef, Config>,
+    /// Service → configs that name it.
+    named_by: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    /// Endpoints that some config asks for.
+    pub(super) demands: BTreeMap<ResourceName, Demand>,
+    /// Service → names of its endpoints.
+    demands_of: BTreeMap<ObjectRef, BTreeSet<ResourceName>>,
+    /// What resources name → configs whose resources name it.
+    pub(super) referrers: BTreeMap<Reference, BTreeSet<ObjectRef>>,
+    pub(super) listeners: Claims<ResourceName, ParsedListener>,
+    pub(super) routes: Claims<ResourceName, Arc<PlannedRoutes>>,
+    pub(super) clusters: Claims<ResourceName, Arc<PlannedCluster>>,
+    pub(super) assignments: Claims<ResourceName, Arc<PlannedEndpoints>>,
+    pub(super) frontends: Claims<FrontendKey, FrontendClaim>,
+    pub(super) findings: Findings,
+}
+
+/// A config and what it has put in.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) source: Arc<EnvoyConfig>,
+    pub(super) rank: Rank,
+    pub(super) parsed: Arc<Parsed>,
+    /// Whether it applies on this node and nothing keeps it out.
+    pub(super) active: bool,
+    frontends: BTreeMap<ObjectRef, BTreeSet<FrontendKey>>,
+}
+
+/// Endpoints that configs ask for.
+#[derive(Clone, Debug)]
+pub(super) struct Demand {
+    pub(super) service: ObjectRef,
+    pub(super) port: String,
+    by: BTreeSet<ObjectRef>,
+}
+
+/// What a config wants a frontend to be.
+#[derive(Clone, Debug)]
+pub(super) struct FrontendClaim {
+    pub(super) kind: FrontendKind,
+    pub(super) listener: ResourceName,
+    pub(super) service: ObjectRef,
+    pub(super) service_port: u16,
+    pub(super) field: String,
+}
+
+/// Keys whose settled value may have changed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Touched {
+    pub(super) listeners: BTreeSet<ResourceName>,
+    pub(super) routes: BTreeSet<ResourceName>,
+    pub(super) clusters: BTreeSet<ResourceName>,
+    pub(super) endpoints: BTreeSet<ResourceName>,
+    pub(super) frontends: BTreeSet<FrontendKey>,
+    pub(super) references: BTreeSet<Reference>,
+    /// Configs and Services whose relation must be looked at again.
+    pub(super) pairs: BTreeSet<(ObjectRef, ObjectRef)>,
+    pub(super) configs: BTreeSet<ObjectRef>,
+}
+
+impl Planner {
+    /// A planner of that node that knows no object yet.
+    #[must_use]
+    pub fn new(node: &str, ledger: Ledger) -> Self {
+        Self {
+            node: node.to_owned(),
+            ledger,
+            plan: NodePlan::default(),
+            this_node: None,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            slice_owners: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            named_by: BTreeMap::new(),
+            demands: BTreeMap::new(),
+            demands_of: BTreeMap::new(),
+            referrers: BTreeMap::new(),
+            listeners: Claims::default(),
+            routes: Claims::default(),
+            clusters: Claims::default(),
+            assignments: Claims::default(),
+            frontends: Claims::default(),
+            findings: Findings::default(),
+        }
+    }
+
+    /// A planner that knows all of a cluster's objects.
+    #[must_use]
+    pub fn with_objects(objects: &Objects, node: &str, ledger: Ledger) -> Self {
+        let mut planner = Self::new(node, ledger);
+        for (_, entry) in objects.iter() {
+            planner.apply(Change::Put(entry.object.clone()));
+        }
+        planner
+    }
+
+    /// The plan as it is now.
+    #[must_use]
+    pub fn plan(&self) -> &NodePlan {
+        &self.plan
+    }
+
+    /// The ports of this node's listeners.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The configs that name a Service, and whether each leads its packets to a listener on this
+    /// node (`spec.services`) or only asks for its endpoints (`spec.backendServices`).
+    pub fn configs_of(&self, service: &ObjectRef) -> impl Iterator<Item = (&ObjectRef, bool)> {
+        let configs = self.named_by.get(service).into_iter().flatten();
+        configs.filter_map(move |config| {
+            let state = self.configs.get(config)?;
+            let mut entries = state.parsed.services.get(service)?.iter();
+            Some((config, state.active && entries.any(|entry| entry.leads)))
+        })
+    }
+
+    /// Takes a change in and says what changed in the plan.
+    pub fn apply(&mut self, change: Change) -> PlanDelta {
+        let mut touched = Touched::default();
+        match change {
+            Change::Put(object) => self.put(object, &mut touched),
+            Change::Delete(reference) => self.delete(&reference, &mut touched),
+        }
+        self.settle(&touched)
+    }
+
+    fn put(&mut self, object: Object, touched: &mut Touched) {
+        let reference = object.reference();
+        match object {
+            Object::Node(node) => self.set_node(&reference, Some(node), touched),
+            Object::Service(service) => self.set_service(&reference, Some(service), touched),
+            Object::EndpointSlice(slice) => self.set_slice(&reference, Some(slice), touched),
+            Object::CiliumEnvoyConfig(config) | Object::CiliumClusterwideEnvoyConfig(config) => {
+                self.set_config(&reference, Some(config), touched);
+            }
+            Object::IngressClass(_)
+            | Object::Ingress(_)
+            | Object::Deployment(_)
+            | Object::Pod(_)
+            | Object::Secret(_) => {}
+        }
+    }
+
+    fn delete(&mut self, reference: &ObjectRef, touched: &mut Touched) {
+        match reference.kind {
+            Kind::Node => self.set_node(reference, None, touched),
+            Kind::Service => self.set_service(reference, None, touched),
+            Kind::EndpointSlice => self.set_slice(reference, None, touched),
+            Kind::CiliumEnvoyConfig | Kind::CiliumClusterwideEnvoyConfig => {
+                self.set_config(reference, None, touched)
+            }
+            Kind::IngressClass | Kind::Ingress | Kind::Deployment | Kind::Pod | Kind::Secret => {}
+        }
+    }
+
+    fn set_node(&mut self, reference: &ObjectRef, node: Option<Arc<Node>>, touched: &mut Touched) {
+        if reference.name != self.node {
+            return;
+        }
+        // Of a node, only labels and addresses matter; its heartbeats come every few seconds.
+        let matters = |node: Option<&Arc<Node>>| {
+            node.map(|node| {
+                (
+                    node.metadata.labels.clone(),
+                    node_addresses(node).collect::<Vec<_>>(),
+                )
+            })
+        };
+        let changed = matters(self.this_node.as_ref()) != matters(node.as_ref());
+        self.this_node = node;
+        if changed {
+            for config in self.configs.keys().cloned().collect::<Vec<_>>() {
+                let Some(mut state) = self.configs.remove(&config) else {
+                    continue;
+                };
+                self.withdraw(&config, &mut state, touched);
+                self.contribute(&config, state, touched);
+            }
+        }
+    }
+
+    fn set_service(
+        &mut self,
+        reference: &ObjectRef,
+        service: Option<Arc<Service>>,
+        touched: &mut Touched,
+    ) {
+        match service {
+            Some(service) => self.services.insert(reference.clone(), service),
+            None => self.services.remove(reference),
+        };
+        touched.endpoints.extend(
+            self.demands_of
+                .get(reference)
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+        for config in self.named_by.get(reference).cloned().unwrap_or_default() {
+            touched.pairs.insert((config.clone(), reference.clone()));
+            let Some(mut state) = self.configs.remove(&config) else {
+                continue;
+            };
+            self.withdraw_frontends(&mut state, reference, touched);
+            self.claim_frontends(&mut state, reference, touched);
+            self.configs.insert(config, state);
+        }
+    }
+
+    fn set_slice(
+        &mut self,
+        reference: &ObjectRef,
+        slice: Option<Arc<EndpointSlice>>,
+        touched: &mut Touched,
+    ) {
+        if let Some(owner) = self.slice_owners.remove(reference) {
+            self.touch_endpoints(&owner, touched);
+            if let Some(slices) = self.slices.get_mut(&owner) {
+                slices.remove(reference);
+                if slices.is_empty() {
+                    self.slices.remove(&owner);
+                }
+            }
+        }
+        if let Some(slice) = slice
+            && let Some(owner) = of_slice(&slice)
+        {
+            self.touch_endpoints(&owner, touched);
+            self.slices
+                .entry(owner.clone())
+                .or_default()
+                .insert(reference.clone(), slice);
+            self.slice_owners.insert(reference.clone(), owner);
+        }
+    }
+
+    fn touch_endpoints(&self, service: &ObjectRef, touched: &mut Touched) {
+        touched
+            .endpoints
+            .extend(self.demands_of.get(service).into_iter().flatten().cloned());
+        let configs = self.named_by.get(service).into_iter().flatten();
+        touched
+            .pairs
+            .extend(configs.map(|config| (config.clone(), service.clone())));
+    }
+
+    fn set_config(
+        &mut self,
+        reference: &ObjectRef,
+        source: Option<Arc<EnvoyConfig>>,
+        touched: &mut Touched,
+    ) {
+        if let Some(mut state) = self.configs.remove(reference) {
+            if source.as_ref() == Some(&state.source) {
+                self.configs.insert(reference.clone(), state);
+                return;
+            }
+            self.withdraw(reference, &mut state, touched);
+        }
+        if let Some(source) = source {
+            let state = Config {
+                rank: Rank::of(reference, &source),
+                parsed: Arc::new(parse(reference, &source)),
+                source,
+                active: false,
+                frontends: BTreeMap::new(),
+            };
+            self.contribute(reference, state, touched);
+        }
+    }
+
+    /// Takes out what a config has put in, and touches it.
+    fn withdraw(&mut self, config: &ObjectRef, state: &mut Config, touched: &mut Touched) {
+        touched.configs.insert(config.clone());
+        let parsed = Arc::clone(&state.parsed);
+        for listener in &parsed.listeners {
+            self.listeners.withdraw(&listener.name, &state.rank);
+            touched.listeners.insert(Arc::clone(&listener.name));
+        }
+        for (name, _) in &parsed.routes {
+            self.routes.withdraw(name, &state.rank);
+            touched.routes.insert(Arc::clone(name));
+        }
+        for (name, _) in &parsed.clusters {
+            self.clusters.withdraw(name, &state.rank);
+            touched.clusters.insert(Arc::clone(name));
+        }
+        for (name, _) in &parsed.assignments {
+            self.assignments.withdraw(name, &state.rank);
+            touched.endpoints.insert(Arc::clone(name));
+        }
+        for reference in parsed.references.keys() {
+            remove_from(&mut self.referrers, reference, config);
+            touched.references.insert(reference.clone());
+        }
+        for (service, entries) in &parsed.services {
+            self.withdraw_frontends(state, service, touched);
+            remove_from(&mut self.named_by, service, config);
+            touched.pairs.insert((config.clone(), service.clone()));
+            for (name, _) in entries
+                .iter()
+                .flat_map(|entry| entry.endpoint_names(service))
+            {
+                self.drop_demand(&name, config);
+                touched.endpoints.insert(name);
+            }
+        }
+        state.active = false;
+    }
+
+    fn drop_demand(&mut self, name: &ResourceName, config: &ObjectRef) {
+        let Some(demand) = self.demands.get_mut(name) else {
+            return;
+        };
+        demand.by.remove(config);
+        if demand.by.is_empty() {
+            remove_from(&mut self.demands_of, &demand.service, name);
+            self.demands.remove(name);
+        }
+    }
+
+    /// Puts in what a config has, if it applies on this node.
+    fn contribute(&mut self, config: &ObjectRef, mut state: Config, touched: &mut Touched) {
+        touched.configs.insert(config.clone());
+        let parsed = Arc::clone(&state.parsed);
+        state.active = !parsed.refused && self.applies(&state.source);
+        for (service, entries) in &parsed.services {
+            self.named_by
+                .entry(service.clone())
+                .or_default()
+                .insert(config.clone());
+            touched.pairs.insert((config.clone(), service.clone()));
+            if state.active {
+                let names = entries
+                    .iter()
+                    .flat_map(|entry| entry.endpoint_names(service));
+                for (name, port) in names {
+                    self.demand(name, service, port, config, touched);
+                }
+            }
+        }
+        if state.active {
+            self.claim(config, &state, touched);
+            for service in parsed.services.keys() {
+                self.claim_frontends(&mut state, service, touched);
+            }
+        }
+        self.configs.insert(config.clone(), state);
+    }
+
+    fn claim(&mut self, config: &ObjectRef, state: &Config, touched: &mut Touched) {
+        let (parsed, rank) = (&state.parsed, &state.rank);
+        for listener in &parsed.listeners {
+            self.listeners
+                .claim(Arc::clone(&listener.name), rank, listener.clone());
+            touched.listeners.insert(Arc::clone(&listener.name));
+        }
+        for (name, routes) in &parsed.routes {
+            self.routes
+                .claim(Arc::clone(name), rank, Arc::clone(routes));
+            touched.routes.insert(Arc::clone(name));
+        }
+        for (name, cluster) in &parsed.clusters {
+            self.clusters
+                .claim(Arc::clone(name), rank, Arc::clone(cluster));
+            touched.clusters.insert(Arc::clone(name));
+        }
+        for (name, endpoints) in &parsed.assignments {
+            self.assignments
+                .claim(Arc::clone(name), rank, Arc::clone(endpoints));
+            touched.endpoints.insert(Arc::clone(name));
+        }
+        for reference in parsed.references.keys() {
+            self.referrers
+                .entry(reference.clone())
+                .or_default()
+                .insert(config.clone());
+            touched.references.insert(reference.clone());
+        }
+    }
+
+    fn demand(
+        &mut self,
+        name: ResourceName,
+        service: &ObjectRef,
+        port: String,
+        config: &ObjectRef,
+        touched: &mut Touched,
+    ) {
+        let new = || Demand {
+            service: service.clone(),
+            port,
+            by: BTreeSet::new(),
+        };
+        self.demands
+            .entry(Arc::clone(&name))
+            .or_insert_with(new)
+            .by
+            .insert(config.clone());
+        self.demands_of
+            .entry(service.clone())
+            .or_default()
+            .insert(Arc::clone(&name));
+        touched.endpoints.insert(name);
+    }
+
+    /// Whether the config's node selector picks this node; one that is none picks no node.
+    fn applies(&self, source: &EnvoyConfig) -> bool {
+        let labels = self
+            .this_node
+            .as_ref()
+            .and_then(|node| node.metadata.labels.as_ref());
+        source
+            .spec
+            .node_selector
+            .as_ref()
+            .is_none_or(|selector| selects(selector, labels).unwrap_or(false))
+    }
+
+    fn withdraw_frontends(
+        &mut self,
+        state: &mut Config,
+        service: &ObjectRef,
+        touched: &mut Touched,
+    ) {
+        for key in state.frontends.remove(service).unwrap_or_default() {
+            self.frontends.withdraw(&key, &state.rank);
+            touched.frontends.insert(key);
+        }
+    }
+
+    fn claim_frontends(
+        &mut self,
+        state: &mut Config,
+        reference: &ObjectRef,
+        touched: &mut Touched,
+    ) {
+        let (Some(service), Some(entries)) = (
+            self.services.get(reference),
+            state.parsed.services.get(reference),
+        ) else {
+            return;
+        };
+        if !state.active || entries.iter().all(|entry| entry.listener.is_none()) {
+            return;
+        }
+        let all = frontends(service, self.this_node.as_deref());
+        let mut claimed = BTreeSet::new();
+        for entry in entries {
+            let Some(listener) = &entry.listener else {
+                continue;
+            };
+            for (key, kind, service_port) in &all {
+                let listed = entry
+                    .ports
+                    .iter()
+                    .any(|(port, _)| *port == service_port.to_string());
+                if !entry.ports.is_empty() && !listed {
+                    continue;
+                }
+                let claim = FrontendClaim {
+                    kind: *kind,
+                    listener: Arc::clone(listener),
+                    service: reference.clone(),
+                    service_port: *service_port,
+                    field: entry.field.clone(),
+                };
+                self.frontends.claim(*key, &state.rank, claim);
+                claimed.insert(*key);
+            }
+        }
+        touched.frontends.extend(claimed.iter().copied());
+        state.frontends.insert(reference.clone(), claimed);
+    }
+}
+
+fn remove_from<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
+}
