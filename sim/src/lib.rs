@@ -4,6 +4,7 @@ mod backend;
 mod check;
 mod client;
 mod cluster;
+mod envoy;
 mod fixture;
 pub mod http;
 mod net;
@@ -20,6 +21,7 @@ pub use backend::{Backend, Identity};
 pub use check::{Checked, check};
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
+pub use envoy::{Counters, NodeProxy};
 pub use fixture::{Expect, Fixture, IngressSpec, Nodes, RequestSpec};
 pub use net::{
     Datapath, Happening, Hop, HostSpec, LinkSpec, NodeKernel, NodeSpec, NodewayDatapath, Place,

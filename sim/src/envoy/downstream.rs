@@ -1,0 +1,286 @@
+//! Connections from clients: how each begins, which filter chain it gets, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodeway_core::plan::{PlannedListener, ResourceName};
+use nodeway_core::proxy::{Connection, FilterChain, FilterChainChoice, Terminal};
+use nodeway_core::trace::{FilterChainStep, ListenerStep, Step};
+
+use super::relay::Relay;
+use super::session::Session;
+use super::{Due, NodeProxy};
+use crate::http::{Hello, Opening, Pipe};
+use crate::process::{ListenSocketId, Os, SocketEvent, SocketId, TimerId, WayId};
+
+/// How long a client may take to close after the proxy did; Envoy's `delayed_close_timeout`.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection from a client.
+pub(super) struct Downstream {
+    pub(super) pipe: Pipe,
+    name: ResourceName,
+    listener: Arc<PlannedListener>,
+    pub(super) stage: Stage,
+}
+
+/// How far a connection is.
+pub(super) enum Stage {
+    /// Its filter chain is not chosen yet.
+    Opening,
+    /// It speaks HTTP.
+    Http(Box<Session>),
+    /// Its bytes go to an endpoint as they are.
+    Tcp(Relay),
+    /// The proxy has said all it will; the client has until then to close.
+    Ending(TimerId),
+    /// It is no more.
+    Gone,
+}
+
+/// What every request of a connection repeats on its way.
+pub(super) struct Arrival {
+    pub(super) listener: ListenerStep,
+    pub(super) chain: FilterChainStep,
+}
+
+impl Arrival {
+    pub(super) fn note(&self, way: Option<WayId>, os: &mut dyn Os) {
+        if let Some(way) = way {
+            os.note(way, Step::Listener(self.listener.clone()));
+            os.note(way, Step::FilterChain(self.chain.clone()));
+        }
+    }
+}
+
+impl NodeProxy {
+    pub(super) fn accept(&mut self, socket: SocketId, by: ListenSocketId, os: &mut dyn Os) {
+        let name = self.listening.name(by).cloned();
+        let listener = name
+            .as_ref()
+            .and_then(|name| self.resources.listeners.get(name).cloned());
+        let (Some(name), Some(listener)) = (name, listener) else {
+            os.abort(socket);
+            return;
+        };
+        self.counters.connections += 1;
+        let downstream = Downstream {
+            pipe: Pipe::new(socket),
+            name,
+            listener,
+            stage: Stage::Opening,
+        };
+        self.downstreams.insert(socket, downstream);
+        self.drive(socket, os);
+    }
+
+    pub(super) fn on_downstream(&mut self, socket: SocketId, event: SocketEvent, os: &mut dyn Os) {
+        match event {
+            SocketEvent::Closed | SocketEvent::Failed(_) => {
+                if let Some(downstream) = self.downstreams.remove(&socket) {
+                    self.abandon(downstream.stage, os);
+                }
+            }
+            SocketEvent::PeerClosed => {
+                if let Some(downstream) = self.downstreams.get_mut(&socket) {
+                    downstream.pipe.peer_closed = true;
+                }
+                self.drive(socket, os);
+            }
+            _ => self.drive(socket, os),
+        }
+    }
+
+    /// Goes on with a connection as far as it can.
+    pub(super) fn drive(&mut self, socket: SocketId, os: &mut dyn Os) {
+        let Some(mut downstream) = self.downstreams.remove(&socket) else {
+            return;
+        };
+        let pipe = &mut downstream.pipe;
+        pipe.flush(os);
+        pipe.read(os);
+        if matches!(downstream.stage, Stage::Opening) {
+            downstream.stage = self.open(&mut downstream, os);
+        }
+        let pipe = &mut downstream.pipe;
+        downstream.stage = match std::mem::replace(&mut downstream.stage, Stage::Gone) {
+            Stage::Http(session) => self.session(pipe, session, os),
+            Stage::Tcp(relay) => self.relay(pipe, relay, os),
+            Stage::Ending(until) => {
+                // What still comes is for nobody.
+                pipe.input.clear();
+                os.receive(socket, &mut pipe.input);
+                pipe.input.clear();
+                Stage::Ending(until)
+            }
+            stage => stage,
+        };
+        match downstream.stage {
+            Stage::Gone => os.abort(socket),
+            _ => {
+                downstream.pipe.flush(os);
+                self.downstreams.insert(socket, downstream);
+            }
+        }
+    }
+
+    /// Sends what is left and then the end; the client gets a while to do the same.
+    pub(super) fn end(&mut self, pipe: &mut Pipe, os: &mut dyn Os) -> Stage {
+        pipe.close(os);
+        Stage::Ending(self.arm(LINGER, Due::Linger(pipe.socket), os))
+    }
+
+    /// The client has not closed in time. One that still reads its answer gets more of it.
+    pub(super) fn lingered(&mut self, socket: SocketId, os: &mut dyn Os) {
+        let Some(mut downstream) = self.downstreams.remove(&socket) else {
+            return;
+        };
+        if downstream.pipe.output.is_empty() {
+            os.abort(socket);
+            return;
+        }
+        downstream.stage = Stage::Ending(self.arm(LINGER, Due::Linger(socket), os));
+        self.downstreams.insert(socket, downstream);
+    }
+
+    /// Frees what a connection used that is no more.
+    pub(super) fn abandon(&mut self, stage: Stage, os: &mut dyn Os) {
+        let upstream = match stage {
+            Stage::Http(mut session) => {
+                let exchange = session.exchange.take();
+                exchange.and_then(|mut exchange| {
+                    self.disarm(exchange.timer.take(), os);
+                    exchange.upstream
+                })
+            }
+            Stage::Tcp(relay) => Some(relay.upstream),
+            Stage::Ending(until) => {
+                self.disarm(Some(until), os);
+                None
+            }
+            Stage::Opening | Stage::Gone => None,
+        };
+        if let Some(upstream) = upstream.and_then(|socket| self.upstreams.remove(&socket)) {
+            self.drop_upstream(&upstream, os);
+        }
+    }
+
+    /// Chooses the filter chain, once enough has come to choose by.
+    fn open(&mut self, downstream: &mut Downstream, os: &mut dyn Os) -> Stage {
+        let pipe = &mut downstream.pipe;
+        let opening = match Opening::detect(&pipe.input) {
+            Ok(Some(opening)) => opening,
+            Ok(None) if pipe.peer_closed => return Stage::Gone,
+            // A server may speak first, where no chain hangs on what the client says.
+            Ok(None) if pipe.input.is_empty() && !inspects(&downstream.listener) => Opening::Plain,
+            Ok(None) => return Stage::Opening,
+            Err(_) => return Stage::Gone,
+        };
+        let socket = pipe.socket;
+        let (Some(destination), Some(peer)) = (os.local(socket), os.peer(socket)) else {
+            return Stage::Gone;
+        };
+        let hello = match &opening {
+            Opening::Tls(hello, _) => Some(hello),
+            Opening::Plain => None,
+        };
+        let connection = Connection {
+            destination,
+            source: peer,
+            direct_source: peer.ip(),
+            server_name: hello.map_or_else(String::new, |hello| hello.server_name.clone()),
+            transport_protocol: transport(hello).to_owned(),
+            application_protocols: hello.map_or_else(Vec::new, |hello| hello.protocols.clone()),
+        };
+        let model = &downstream.listener.model;
+        let choice = choose(model, &connection);
+        let chain = model.chain(&choice).cloned();
+        let arrival = Arrival {
+            listener: ListenerStep {
+                node: Arc::clone(&self.node),
+                listener: Arc::clone(&downstream.name),
+                port: downstream.listener.port,
+                peer,
+                destination,
+            },
+            chain: FilterChainStep {
+                listener: Arc::clone(&downstream.name),
+                choice,
+            },
+        };
+        self.take_chain(pipe, chain, arrival, &opening, os)
+    }
+
+    fn take_chain(
+        &mut self,
+        pipe: &mut Pipe,
+        chain: Option<FilterChain>,
+        arrival: Arrival,
+        opening: &Opening,
+        os: &mut dyn Os,
+    ) -> Stage {
+        let way = os.way(pipe.socket);
+        let Some(chain) = chain else {
+            self.counters.no_filter_chain += 1;
+            arrival.note(way, os);
+            return Stage::Gone;
+        };
+        match (chain.tls, opening) {
+            (true, Opening::Tls(_, length)) => drop(pipe.input.drain(..*length)),
+            (true, Opening::Plain) => {
+                // The handshake fails.
+                arrival.note(way, os);
+                return Stage::Gone;
+            }
+            (false, _) => {}
+        }
+        match chain.terminal {
+            Terminal::Http(manager) => {
+                let tls = chain.tls;
+                Stage::Http(Box::new(Session::new(arrival, manager, tls)))
+            }
+            Terminal::Tcp { cluster } => {
+                arrival.note(way, os);
+                self.begin_relay(pipe.socket, cluster.as_str().into(), way, os)
+            }
+            Terminal::Other(_) => {
+                arrival.note(way, os);
+                Stage::Gone
+            }
+        }
+    }
+}
+
+fn transport(hello: Option<&Hello>) -> &'static str {
+    if hello.is_some() { "tls" } else { "raw_buffer" }
+}
+
+/// Whether the choice of a chain hangs on what the client says first.
+fn inspects(listener: &PlannedListener) -> bool {
+    let model = &listener.model;
+    let chains = model
+        .filter_chains
+        .iter()
+        .chain(&model.default_filter_chain);
+    chains.into_iter().any(|chain| {
+        let matches = &chain.matches;
+        chain.tls
+            || !matches.server_names.is_empty()
+            || !matches.transport_protocol.is_empty()
+            || !matches.application_protocols.is_empty()
+    })
+}
+
+/// The choice of a chain; none where it hangs on fields that are not modelled.
+fn choose(model: &nodeway_core::proxy::Listener, connection: &Connection) -> FilterChainChoice {
+    if model.undecided.is_empty() {
+        return model.filter_chain(connection);
+    }
+    let why = format!("not simulated: {}", model.undecided.join(", "));
+    FilterChainChoice {
+        chosen: None,
+        by_default: false,
+        why: why.into(),
+        lost: Vec::new(),
+    }
+}

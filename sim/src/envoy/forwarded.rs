@@ -1,0 +1,126 @@
+//! What Envoy's connection manager does to a request's headers before anything is routed: where
+//! the request came from, by which protocol, and under which number.
+
+use std::net::IpAddr;
+
+use nodeway_core::proxy::HttpConnectionManager;
+
+use crate::http::Headers;
+
+/// Where a request came from.
+pub(super) struct Client {
+    /// The peer of the connection.
+    pub(super) peer: IpAddr,
+    /// Whether the connection was TLS.
+    pub(super) tls: bool,
+}
+
+/// Headers with which a request from outside could steer the proxy.
+const STEERING: [&str; 14] = [
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-ip-tags",
+    "x-envoy-original-path",
+    "x-envoy-hedge-on-per-try-timeout",
+];
+
+/// Changes the headers of a request as they come in. The client's address comes back.
+pub(super) fn sanitize(
+    headers: &mut Headers,
+    manager: &HttpConnectionManager,
+    client: &Client,
+    draw: impl FnOnce() -> (u64, u64),
+) -> IpAddr {
+    let trailers = headers.has_token("te", "trailers");
+    headers.remove_hop_by_hop();
+    if trailers {
+        headers.set("te", "trailers");
+    }
+    headers.remove("x-envoy-internal");
+    let before = addresses(headers);
+    let proto = if client.tls { "https" } else { "http" };
+    let hops = usize::try_from(manager.xff_num_trusted_hops).unwrap_or(usize::MAX);
+    let (address, alone) = if manager.use_remote_address {
+        if !manager.skip_xff_append {
+            append(headers, client.peer);
+        }
+        if hops == 0 || headers.get("x-forwarded-proto").is_none() {
+            headers.set("x-forwarded-proto", proto);
+        }
+        let trusted = hops.checked_sub(1).and_then(|hop| from_end(&before, hop));
+        (trusted.unwrap_or(client.peer), before.is_empty())
+    } else {
+        if headers.get("x-forwarded-proto").is_none() {
+            headers.set("x-forwarded-proto", proto);
+        }
+        let named = from_end(&before, hops);
+        (named.unwrap_or(client.peer), before.len() <= 1)
+    };
+    let internal = alone && is_internal(address);
+    let edge = manager.use_remote_address && !internal;
+    if internal {
+        headers.set("x-envoy-internal", "true");
+    } else {
+        for name in STEERING {
+            headers.remove(name);
+        }
+    }
+    if edge {
+        headers.set("x-envoy-external-address", address.to_string());
+    }
+    if edge || headers.get("x-request-id").is_none() {
+        let (high, low) = draw();
+        headers.set("x-request-id", uuid(high, low));
+    }
+    address
+}
+
+/// The addresses of `x-forwarded-for`, in order; what is none keeps its place.
+fn addresses(headers: &Headers) -> Vec<Option<IpAddr>> {
+    headers
+        .all("x-forwarded-for")
+        .flat_map(|value| value.split(','))
+        .map(|part| part.trim().parse().ok())
+        .collect()
+}
+
+fn from_end(addresses: &[Option<IpAddr>], hop: usize) -> Option<IpAddr> {
+    addresses.iter().rev().nth(hop).copied().flatten()
+}
+
+fn append(headers: &mut Headers, peer: IpAddr) {
+    let mut values: Vec<String> = headers.all("x-forwarded-for").map(str::to_owned).collect();
+    values.push(peer.to_string());
+    headers.set("x-forwarded-for", values.join(","));
+}
+
+/// Envoy's private addresses, where none are configured.
+fn is_internal(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
+}
+
+/// A random UUID (version 4) of two draws.
+fn uuid(high: u64, low: u64) -> String {
+    let high = (high & !0xf000) | 0x4000;
+    let low = (low & !(0b11 << 62)) | (0b10 << 62);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}

@@ -1,0 +1,163 @@
+//! The node's proxy as a process: what an Envoy does with connections and requests, on simulated
+//! sockets.
+//!
+//! Every decision is asked of `nodeway_core::proxy`; what is here is the machine around it:
+//! listening sockets that follow the plan, connections and their filter chain, requests one after
+//! the other, upstream connections that are kept, and Envoy's own answers. TLS is not simulated,
+//! the choice that hangs on it is: see [`crate::http::Hello`].
+//!
+//! Two things are unlike a plain Envoy. A request that was sent on a kept connection which the
+//! backend had just closed is sent once more, so that a run does not fail by a race of the
+//! simulation. Upgrades are not spoken: the `upgrade` header goes no further.
+
+mod answer;
+mod balance;
+mod counters;
+mod downstream;
+mod exchange;
+mod forwarded;
+mod listeners;
+mod relay;
+mod request;
+mod resources;
+mod response;
+mod session;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nodeway_core::plan::{PlanDelta, ResourceName};
+
+pub use counters::Counters;
+
+use crate::process::{CallError, Os, Process, SocketEvent, SocketId, TimerId};
+use downstream::Downstream;
+use listeners::Listening;
+use resources::Resources;
+use upstream::{Pool, Upstream};
+
+/// The proxy of a node: one generation of its Envoy.
+pub struct NodeProxy {
+    node: Arc<str>,
+    generation: u32,
+    resources: Resources,
+    listening: Listening,
+    downstreams: BTreeMap<SocketId, Downstream>,
+    upstreams: BTreeMap<SocketId, Upstream>,
+    pool: Pool,
+    /// Whose turn it is, by cluster.
+    turns: BTreeMap<ResourceName, u64>,
+    timers: BTreeMap<TimerId, Due>,
+    counters: Counters,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// The upstream connection must stand by now.
+    Connect(SocketId),
+    /// The response must be whole by now; the socket is the downstream one.
+    Route(SocketId),
+    /// The downstream peer must have closed by now.
+    Linger(SocketId),
+}
+
+impl NodeProxy {
+    /// A proxy without any resource.
+    #[must_use]
+    pub fn new(node: &str, generation: u32) -> Self {
+        Self {
+            node: node.into(),
+            generation,
+            resources: Resources::default(),
+            listening: Listening::default(),
+            downstreams: BTreeMap::new(),
+            upstreams: BTreeMap::new(),
+            pool: Pool::default(),
+            turns: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Which of the node's Envoys this is.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Takes resources over, as an Envoy takes them from xDS. Sockets follow at the next wake;
+    /// connections that stand keep the listener they came in by.
+    pub fn apply(&mut self, delta: &PlanDelta) {
+        self.resources.apply(delta);
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        Counters {
+            downstream_active: count(self.downstreams.len()),
+            upstream_active: count(self.upstreams.len()),
+            ..self.counters.clone()
+        }
+    }
+
+    /// The listeners without a socket, with the reason; each is tried again at the next wake.
+    #[must_use]
+    pub fn not_listening(&self) -> &BTreeMap<ResourceName, CallError> {
+        self.listening.refused()
+    }
+
+    /// Sets a timer for something.
+    fn arm(&mut self, after: std::time::Duration, due: Due, os: &mut dyn Os) -> TimerId {
+        let timer = os.timer(after);
+        self.timers.insert(timer, due);
+        timer
+    }
+
+    fn disarm(&mut self, timer: Option<TimerId>, os: &mut dyn Os) {
+        if let Some(timer) = timer
+            && self.timers.remove(&timer).is_some()
+        {
+            os.cancel(timer);
+        }
+    }
+}
+
+impl Process for NodeProxy {
+    fn name(&self) -> &'static str {
+        "envoy"
+    }
+
+    fn on_wake(&mut self, os: &mut dyn Os) {
+        self.listening.follow(&self.resources, os);
+        self.close_unplanned(os);
+    }
+
+    fn on_socket(&mut self, socket: SocketId, event: SocketEvent, os: &mut dyn Os) {
+        if let SocketEvent::Accepted(by) = event {
+            self.accept(socket, by, os);
+        } else if self.downstreams.contains_key(&socket) {
+            self.on_downstream(socket, event, os);
+        } else if self.upstreams.contains_key(&socket) {
+            self.on_upstream(socket, event, os);
+        }
+    }
+
+    fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {
+        match self.timers.remove(&timer) {
+            Some(Due::Connect(upstream)) => self.connect_timed_out(upstream, os),
+            Some(Due::Route(downstream)) => self.route_timed_out(downstream, os),
+            Some(Due::Linger(downstream)) => self.lingered(downstream, os),
+            None => {}
+        }
+    }
+}
