@@ -294,3 +294,6 @@ impl Process for Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
