@@ -26,8 +26,9 @@ enum Place {
 impl QueryMatcher {
     /// Reads an `envoy.config.route.v3.QueryParameterMatcher`.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, ReadError> {
-        fields.skip("present_match");
-        Self::read_at(fields, Place::Query, false)
+        // To be absent is to be there, inverted.
+        let absent = fields.opt_flag("present_match") == Some(false);
+        Self::read_at(fields, Place::Query, absent)
     }
 
     /// Reads an `envoy.config.route.v3.CookieMatcher`.

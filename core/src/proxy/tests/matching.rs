@@ -47,6 +47,10 @@ fn a_path_is_matched_as_envoy_does(
 #[case("/a/{x=v/*}", "/a/v/1", true)]
 #[case("/a/{x=v/*}", "/a/w/1", false)]
 #[case("/A.b", "/Axb", false)]
+#[case("/a/{x}", "/A/b", false)]
+#[case("/a/{x}", "/a/b/", false)]
+#[case("/a/{x}/", "/a/b/", true)]
+#[case("/a/**", "/a/", true)]
 fn a_path_template_is_matched_by_segments(
     #[case] template: &str,
     #[case] path: &str,
@@ -67,6 +71,10 @@ fn a_path_template_is_matched_by_segments(
 #[case::present(json!({"presentMatch": true}), &["x"], true)]
 #[case::not_present(json!({"presentMatch": false}), &[], true)]
 #[case::present_inverted(json!({"presentMatch": true, "invertMatch": true}), &[], true)]
+#[case::absent_as_empty_is_present(json!({"presentMatch": true, "treatMissingHeaderAsEmpty": true}), &[], true)]
+#[case::absent_as_empty_is_not_absent(json!({"presentMatch": false, "treatMissingHeaderAsEmpty": true}), &[], false)]
+#[case::absent_as_empty_present_inverted(json!({"presentMatch": true, "invertMatch": true, "treatMissingHeaderAsEmpty": true}), &[], false)]
+#[case::range_with_sign(json!({"rangeMatch": {"start": "1", "end": "20"}}), &["+5"], true)]
 #[case::no_form_is_presence(json!({}), &["x"], true)]
 #[case::range(json!({"rangeMatch": {"start": "-10", "end": "0"}}), &["-1"], true)]
 #[case::range_end_is_out(json!({"rangeMatch": {"start": "-10", "end": "0"}}), &["0"], false)]
@@ -114,6 +122,14 @@ fn older_envoys_join_a_repeated_header() {
 #[case::absence(json!({"queryParameters": [{"name": "a"}]}), "/?b", false)]
 #[case::method(json!({"headers": [{"name": ":method", "stringMatch": {"exact": "GET"}}]}), "/", true)]
 #[case::host(json!({"headers": [{"name": "host", "stringMatch": {"exact": "h"}}]}), "/", true)]
+#[case::wanted_absent(json!({"queryParameters": [{"name": "a", "presentMatch": false}]}), "/?b", true)]
+#[case::wanted_absent_and_there(json!({"queryParameters": [{"name": "a", "presentMatch": false}]}), "/?a", false)]
+#[case::escapes_stay(json!({"queryParameters": [{"name": "a", "stringMatch": {"exact": "b c"}}]}), "/?a=b%20c", false)]
+#[case::only_ampersands_part(json!({"queryParameters": [{"name": "a"}]}), "/?b;a=1", false)]
+#[case::second_equals_sign(json!({"queryParameters": [{"name": "a", "stringMatch": {"exact": "1=2"}}]}), "/?a=1=2", true)]
+#[case::first_cookie(json!({"cookies": [{"name": "c", "stringMatch": {"exact": "2"}}]}), "/", false)]
+#[case::metadata_inverted(json!({"dynamicMetadata": [{"filter": "f", "path": [{"key": "k"}], "value": {"stringMatch": {"exact": "a"}}, "invert": true}]}), "/", true)]
+#[case::metadata_null(json!({"dynamicMetadata": [{"filter": "f", "path": [{"key": "k"}], "value": {"nullMatch": {}}}]}), "/", false)]
 #[case::cookie(json!({"cookies": [{"name": "b", "stringMatch": {"prefix": "2"}}]}), "/", true)]
 #[case::cookie_absent_inverted(json!({"cookies": [{"name": "z", "stringMatch": {"prefix": "2"}, "invertMatch": true}]}), "/", true)]
 #[case::grpc(json!({"grpc": {}}), "/", false)]
@@ -127,7 +143,10 @@ fn other_conditions_are_matched_as_envoy_does(
 ) {
     matches["prefix"] = json!("/");
     assert_eq!(
-        takes(matches, &get("h", path, &[("cookie", "a=1; b=\"23\"")])),
+        takes(
+            matches,
+            &get("h", path, &[("cookie", "a=1; b=\"23\"; c=1; c=2")])
+        ),
         wanted
     );
 }
