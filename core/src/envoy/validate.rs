@@ -40,6 +40,9 @@ fn check(message: &DynamicMessage, path: &str) -> Result<(), Violation> {
     if descriptor.full_name() == "google.protobuf.Any" {
         return unpack(message).map_or(Ok(()), |inner| check(&inner, path));
     }
+    if descriptor.full_name() == "google.protobuf.Duration" {
+        return not_negative(message, path);
+    }
     let rules = rules_of(&descriptor);
     for oneof in &rules.required_oneofs {
         if !oneof.fields().any(|field| message.has_field(&field)) {
@@ -82,6 +85,23 @@ fn check(message: &DynamicMessage, path: &str) -> Result<(), Violation> {
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Envoy takes no negative duration anywhere.
+fn not_negative(duration: &DynamicMessage, path: &str) -> Result<(), Violation> {
+    let seconds = duration
+        .get_field_by_name("seconds")
+        .and_then(|it| it.as_i64());
+    let nanos = duration
+        .get_field_by_name("nanos")
+        .and_then(|it| it.as_i32());
+    if seconds.is_some_and(|it| it < 0) || nanos.is_some_and(|it| it < 0) {
+        return Err(Violation {
+            field: path.to_owned(),
+            reason: "must not be negative".to_owned(),
+        });
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ impl Pattern {
     ///
     /// Why it is no regular expression.
     pub fn new(source: &str) -> Result<Self, String> {
-        let syntax = escape_loose_braces(source);
+        let syntax = translate(source)
+            .map_err(|error| format!("`{source}` is no regular expression: {error}"))?;
         let whole = compile(&format!(r"\A(?:{syntax})\z"));
         // Compiled alone first, so that the error shows what the user wrote.
         let part = compile(&syntax)
@@ -88,47 +89,139 @@ fn compile(syntax: &str) -> Result<Regex, String> {
     })
 }
 
-/// RE2 takes a `{` that begins no repetition as the character itself.
-fn escape_loose_braces(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    let mut in_class = false;
-    while let Some(c) = rest.chars().next() {
-        let (head, tail) = rest.split_at(c.len_utf8());
-        rest = tail;
-        match c {
-            '\\' => {
-                out.push('\\');
-                let escaped = rest.chars().next().map_or(0, char::len_utf8);
-                let (head, tail) = rest.split_at(escaped);
-                out.push_str(head);
-                rest = tail;
-                if matches!(head, "p" | "P" | "x") && rest.starts_with('{') {
-                    let end = rest.find('}').map_or(rest.len(), |end| end + 1);
-                    let (head, tail) = rest.split_at(end);
-                    out.push_str(head);
-                    rest = tail;
-                }
-                continue;
-            }
-            '[' if !in_class => in_class = true,
-            ']' => in_class = false,
-            '{' if !in_class && !repetition(rest) => out.push('\\'),
-            _ => {}
-        }
-        out.push_str(head);
-    }
-    out
+/// RE2's syntax in that of the crate `regex`, where they differ.
+struct Translation<'a> {
+    rest: &'a str,
+    out: String,
+    in_class: bool,
+    /// Whether the last thing was a repetition, and whether it was made lazy.
+    repeated: Option<bool>,
 }
 
-/// Whether what follows a `{` makes it a repetition: `3}`, `3,}` or `3,5}`.
-fn repetition(rest: &str) -> bool {
-    let Some((inside, _)) = rest.split_once('}') else {
-        return false;
+/// RE2's limit for `{n}`.
+const MAX_REPETITION: u32 = 1000;
+
+fn translate(source: &str) -> Result<String, String> {
+    let mut translation = Translation {
+        rest: source,
+        out: String::with_capacity(source.len()),
+        in_class: false,
+        repeated: None,
     };
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    while let Some(c) = translation.rest.chars().next() {
+        translation.step(c)?;
+    }
+    Ok(translation.out)
+}
+
+impl<'a> Translation<'a> {
+    /// Takes some bytes off the front.
+    fn take(&mut self, length: usize) -> &'a str {
+        let (head, tail) = self
+            .rest
+            .split_at_checked(length)
+            .unwrap_or((self.rest, ""));
+        self.rest = tail;
+        head
+    }
+
+    fn step(&mut self, c: char) -> Result<(), String> {
+        let repeated = self.repeated.take();
+        if c == '\\' {
+            self.escape();
+            return Ok(());
+        }
+        let head = self.take(c.len_utf8());
+        match c {
+            '[' if !self.in_class => {
+                self.open_class();
+                return Ok(());
+            }
+            '[' if self.rest.starts_with(':') => {
+                self.named_class();
+                return Ok(());
+            }
+            // In a class RE2 knows neither nesting nor set operations.
+            '[' | '&' | '~' if self.in_class => self.out.push('\\'),
+            ']' => self.in_class = false,
+            '*' | '+' | '?' if !self.in_class => self.repeated = Some(self.repeat(c, repeated)?),
+            '{' if !self.in_class => match repetition(self.rest) {
+                Some(most) if most > MAX_REPETITION => {
+                    return Err(format!(
+                        "repeats {most} times, at most {MAX_REPETITION} are allowed"
+                    ));
+                }
+                Some(_) => {}
+                // A brace that begins no repetition is the character itself.
+                None => self.out.push('\\'),
+            },
+            _ => {}
+        }
+        self.out.push_str(head);
+        Ok(())
+    }
+
+    /// `a*?` is lazy; `a**` is refused.
+    fn repeat(&self, c: char, before: Option<bool>) -> Result<bool, String> {
+        match before {
+            None => Ok(false),
+            Some(false) if c == '?' => Ok(true),
+            Some(_) => Err(format!("`{c}` repeats a repetition")),
+        }
+    }
+
+    /// The beginning of a class; a `]` right there is a member.
+    fn open_class(&mut self) {
+        self.in_class = true;
+        self.out.push('[');
+        if self.rest.starts_with('^') {
+            let not = self.take(1);
+            self.out.push_str(not);
+        }
+        if self.rest.starts_with(']') {
+            self.take(1);
+            self.out.push_str("\\]");
+        }
+    }
+
+    /// `[:digit:]` in a class.
+    fn named_class(&mut self) {
+        let end = self.rest.find(":]").map_or(self.rest.len(), |end| end + 2);
+        let name = self.take(end);
+        self.out.push('[');
+        self.out.push_str(name);
+    }
+
+    fn escape(&mut self) {
+        self.take(1);
+        let length = self.rest.chars().next().map_or(0, char::len_utf8);
+        let escaped = self.take(length);
+        if escaped == "Q" {
+            let (literal, rest) = self.rest.split_once("\\E").unwrap_or((self.rest, ""));
+            self.out.push_str(&regex::escape(literal));
+            self.rest = rest;
+            return;
+        }
+        self.out.push('\\');
+        self.out.push_str(escaped);
+        if matches!(escaped, "p" | "P" | "x") && self.rest.starts_with('{') {
+            let end = self.rest.find('}').map_or(self.rest.len(), |end| end + 1);
+            let name = self.take(end);
+            self.out.push_str(name);
+        }
+    }
+}
+
+/// The most repetitions, when what follows a `{` makes it one: `3}`, `3,}` or `3,5}`.
+fn repetition(rest: &str) -> Option<u32> {
+    let (inside, _) = rest.split_once('}')?;
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(u32::MAX))
+    };
     match inside.split_once(',') {
-        Some((min, max)) => number(min) && (max.is_empty() || number(max)),
+        Some((min, "")) => number(min),
+        Some((min, max)) => number(min).and(number(max)),
         None => number(inside),
     }
 }

@@ -259,20 +259,25 @@ fn check_beside(fields: &Fields<'_>) -> Result<Vec<String>, ReadError> {
         }
         upgrades.push(kind);
     }
+    let mirrors = read_mirrors(fields)?;
+    if let Some(retry) = fields.message_into("retry_policy", &aside) {
+        check_retry(&retry)?;
+    }
+    Ok(mirrors)
+}
+
+/// The clusters that a route, a virtual host or a table mirrors to.
+pub(super) fn read_mirrors(fields: &Fields<'_>) -> Result<Vec<String>, ReadError> {
+    let aside = Unread::default();
     let mut mirrors = Vec::new();
     for mirror in fields.messages("request_mirror_policies") {
         let mirror = mirror.scoped(&aside);
         let cluster = mirror.text("cluster");
         if cluster.is_empty() == mirror.text("cluster_header").is_empty() {
-            return Err(ReadError::new(
-                mirror.path(),
-                "needs exactly one of cluster and cluster_header",
-            ));
+            let reason = "needs exactly one of cluster and cluster_header";
+            return Err(ReadError::new(mirror.path(), reason));
         }
         mirrors.extend(Some(cluster).filter(|cluster| !cluster.is_empty()));
-    }
-    if let Some(retry) = fields.message_into("retry_policy", &aside) {
-        check_retry(&retry)?;
     }
     Ok(mirrors)
 }

@@ -8,7 +8,7 @@ use prost_reflect::DynamicMessage;
 
 use super::action::{Action, RouteChoice, RouteTaken, VirtualHostTaken};
 use super::request::{Context, Request, lower, without_port};
-use super::route_action::ForwardAction;
+use super::route_action::{ForwardAction, read_mirrors};
 use super::{HeaderEdits, Lost, ReadError, ResolvedEdits, Route, RouteAction, VirtualHost, Why};
 use crate::envoy::{Fields, Unread, validate};
 
@@ -73,6 +73,7 @@ impl RouteTable {
     /// Reads a RouteConfiguration at its place in another message, which is already validated.
     pub(super) fn read_fields(fields: &Fields<'_>) -> Result<Self, ReadError> {
         let beside = Unread::default();
+        read_mirrors(fields)?;
         fields.skip("validate_clusters");
         let elsewhere = [
             "internal_only_headers",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::request::{Context, Request};
-use super::route_action::check_retry;
+use super::route_action::{check_retry, read_mirrors};
 use super::{HeaderEdits, HeaderMatcher, ReadError, Route};
 use crate::envoy::{Fields, Unread};
 
@@ -64,6 +64,7 @@ impl VirtualHost {
         beside: &Unread,
     ) -> Result<Self, ReadError> {
         check_matcher(fields, undecided)?;
+        read_mirrors(fields)?;
         if let Some(retry) = fields.message_into("retry_policy", &Unread::default()) {
             check_retry(&retry)?;
         }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
@@ -29,6 +30,8 @@ fn forward(action: Value) -> Value {
 #[case::upgrade_twice(forward(json!({"cluster": "c", "upgradeConfigs": [{"upgradeType": "a"}, {"upgradeType": "A"}]})), "upgradeConfigs[1].upgradeType", "twice")]
 #[case::backoff(forward(json!({"cluster": "c", "retryPolicy": {"retryBackOff": {"baseInterval": "10s", "maxInterval": "5s"}}})), "maxInterval", "shorter")]
 #[case::mirror(forward(json!({"cluster": "c", "requestMirrorPolicies": [{}]})), "requestMirrorPolicies[0]", "exactly one")]
+#[case::mirror_of_a_host(host(json!({"requestMirrorPolicies": [{}]})), "virtualHosts[0].requestMirrorPolicies[0]", "exactly one")]
+#[case::negative_timeout(forward(json!({"cluster": "c", "timeout": "-1s"})), "route.timeout", "negative")]
 #[case::pseudo_header(host(json!({"requestHeadersToAdd": [{"header": {"key": ":path", "value": "/"}}]})), "requestHeadersToAdd[0].header", "may not be set")]
 #[case::host_removed(host(json!({"requestHeadersToRemove": ["Host"]})), "requestHeadersToRemove", "may not be removed")]
 #[case::format(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "50%"}}]})), "header.value", "not closed")]
@@ -58,6 +61,45 @@ fn what_envoy_refuses_in_routes_is_refused(
 fn a_bad_path_template_says_what_is_wrong(#[case] template: &str, #[case] says: &str) {
     let error = PathTemplate::new(template).unwrap_err();
     assert!(error.contains(says), "{error}");
+}
+
+#[rstest]
+#[case::text("a.b", "a.b", true)]
+#[case::quoted(r"\Qa.b\E+", "a.bb", true)]
+#[case::quoted_is_literal(r"\Qa.b\E", "axb", false)]
+#[case::ampersands(r"[a&&b]+", "a&b", true)]
+#[case::bracket_in_a_class(r"[[]+", "[[", true)]
+#[case::closing_bracket_first(r"[]a]+", "]a", true)]
+#[case::not_a_closing_bracket(r"[^]a]+", "b", true)]
+#[case::named_class(r"[[:digit:]]+", "12", true)]
+#[case::loose_braces(r"{a}{,2}", "{a}{,2}", true)]
+#[case::repetition("a{2,3}", "aaa", true)]
+#[case::lazy("a+?b", "aab", true)]
+#[case::hexadecimal(r"\x{61}", "a", true)]
+fn a_pattern_is_read_as_re2_does(#[case] source: &str, #[case] text: &str, #[case] wanted: bool) {
+    assert_eq!(Pattern::new(source).unwrap().matches(text), wanted);
+}
+
+#[rstest]
+#[case("a++")]
+#[case("a**")]
+#[case("a{1001}")]
+#[case("(?=a)")]
+#[case("(a")]
+#[case("*")]
+fn what_re2_refuses_is_refused(#[case] source: &str) {
+    assert!(
+        Pattern::new(source)
+            .unwrap_err()
+            .contains("no regular expression")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_pattern_panic(source in "[\\\\QE\\[\\]{}^:&*+?a1,é-]{0,10}") {
+        let _ = Pattern::new(&source);
+    }
 }
 
 #[test]
