@@ -138,7 +138,9 @@ mod tests {
         let ports: Vec<u16> = ["a", "b", "c"]
             .map(|name| ledger.port(name).unwrap())
             .into();
-        ["b", "a"].map(|name| ledger.release(name));
+        for name in ["b", "a"] {
+            ledger.release(name);
+        }
         let unused = [ledger.port("d").unwrap(), ledger.port("e").unwrap()];
         assert!(unused.iter().all(|port| !ports.contains(port)));
         assert_eq!(

@@ -11,6 +11,8 @@ mod ledger;
 mod parsed;
 mod planner;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
