@@ -4,6 +4,7 @@
 //! its rounds. A ratio is a median of one round's ratios, so that a slow second hurts both sides.
 
 pub mod decide;
+pub mod packets;
 
 use std::time::{Duration, Instant};
 

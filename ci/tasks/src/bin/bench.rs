@@ -18,17 +18,26 @@ struct Arguments {
 enum Part {
     /// Packet decisions per second.
     Decide,
+    /// Simulated packets per second.
+    Packets,
 }
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     if arguments.parts.is_empty() {
-        arguments.parts = vec![Part::Decide];
+        arguments.parts = vec![Part::Decide, Part::Packets];
     }
     let mut lines: Vec<Line> = Vec::new();
     for part in arguments.parts {
         lines.extend(match part {
             Part::Decide => bench::decide::run(),
+            Part::Packets => match bench::packets::run(7, 200_000) {
+                Ok(lines) => lines,
+                Err(error) => {
+                    eprintln!("error: the simulation to measure cannot be built: {error}");
+                    return ExitCode::from(2);
+                }
+            },
         });
     }
     let mut table = Table::new();
