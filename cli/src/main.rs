@@ -1,2 +1,50 @@
-//! x
-fn main() {}
+//! The `nodeway` command.
+//!
+//! Each subcommand is a thin shell: it reads a source, asks `nodeway-core` or `nodeway-sim`, and
+//! prints. Exit code 0: all is as expected; 1: something is not; 2: bad input.
+
+mod explain;
+mod failure;
+mod paint;
+mod sim;
+mod translate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shows, tests and runs the way of a request through a service mesh with one Envoy per node.
+#[derive(Parser)]
+#[command(name = "nodeway", version, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  nodeway sim fixtures/bookinfo
+  nodeway explain fixtures/bookinfo --from default/client --to http://cilium-ingress-basic-ingress/details/0
+  nodeway translate fixtures/bookinfo/manifests/ingress.yaml
+  kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
+
+Exit codes: 0 as expected, 1 not as expected, 2 bad input.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a fixture's requests on a simulated cluster and checks its expectations.
+    Sim(sim::Arguments),
+    /// Shows the way of one request, with the reason and the evidence at each stage.
+    Explain(explain::Arguments),
+    /// Prints the CiliumEnvoyConfig that an Ingress becomes.
+    Translate(translate::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Sim(arguments) => sim::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Translate(arguments) => translate::run(arguments),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}

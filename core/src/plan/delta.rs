@@ -1,6 +1,6 @@
 //! A plan takes deltas in, and is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{FrontendKey, NodePlan, PlanDelta, PlannedFrontend, Update};
@@ -18,11 +18,30 @@ impl NodePlan {
         self.problems.extend(delta.problems_found.iter().cloned());
     }
 
+    /// The delta that makes this plan out of an empty one: what a proxy that starts is given.
+    #[must_use]
+    pub fn as_delta(&self) -> PlanDelta {
+        PlanDelta {
+            listeners: all(&self.listeners),
+            routes: all(&self.routes),
+            clusters: all(&self.clusters),
+            endpoints: all(&self.endpoints),
+            frontends: all(&self.frontends),
+            problems_found: self.problems.clone(),
+            problems_gone: BTreeSet::new(),
+        }
+    }
+
     /// Where packets to that address are led; none if they are not.
     #[must_use]
     pub fn frontend(&self, address: IpAddr, port: u16) -> Option<&PlannedFrontend> {
         self.frontends.get(&FrontendKey { address, port })
     }
+}
+
+fn all<K: Ord + Clone, V: Clone>(values: &BTreeMap<K, V>) -> BTreeMap<K, Update<V>> {
+    let put = |(key, value): (&K, &V)| (key.clone(), Update::Put(value.clone()));
+    values.iter().map(put).collect()
 }
 
 fn update<K: Ord + Clone, V: Clone>(values: &mut BTreeMap<K, V>, updates: &BTreeMap<K, Update<V>>) {

@@ -1,0 +1,290 @@
+//! `nodeway explain`: the way of one request, stage by stage.
+//!
+//! It is a run of the simulator with one request, printed from its trace: there is no second
+//! evaluation that could disagree.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use nodeway_core::problem::{Problem, Severity};
+use nodeway_core::source::{Text, read_one};
+use nodeway_core::trace::{Stage, stages};
+use nodeway_sim::{Expect, Family, Redirect, RequestSpec, Row, Sim, SimBuilder, Source};
+use serde::Serialize;
+
+use crate::failure::{Failure, Outcome, verdict};
+use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
+use crate::sim::Output;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nodeway explain fixtures/bookinfo --from default/client --to http://cilium-ingress-basic-ingress/details/0
+  nodeway explain manifests/ --from outside --to http://cilium-ingress-basic-ingress/ -H 'host: shop.example'
+  nodeway explain a.yaml b.yaml --from node/node-1 --to http://productpage:9080/ --expect status=200,service=productpage
+  kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
+
+Exit codes: 0 an answer came and every --expect holds, 1 not, 2 bad input.")]
+pub(crate) struct Arguments {
+    /// Files, folders, a fixture, or `-` for standard input.
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// Who asks: a pod or its Deployment (`default/client`), `outside`, `node/NAME`, an address.
+    #[arg(long, value_name = "WHO")]
+    from: String,
+    /// The URL. Its host is a Service, a node or an address.
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// A header field, `name: value`; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The method.
+    #[arg(short = 'X', long, default_value = "GET")]
+    method: String,
+    /// The body.
+    #[arg(short, long, default_value = "")]
+    data: String,
+    /// Takes the name's IPv6 address.
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// What must come of it: `status=200,service=details`. Any field of a fixture's `expect`.
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    expect: Vec<String>,
+    /// How packets come to the listener: `tc` or `sk-lookup`.
+    #[arg(long, value_name = "WAY")]
+    redirect: Option<Redirect>,
+    /// Where luck comes from.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Every hop of every packet, with its reason.
+    #[arg(long)]
+    trace: bool,
+    /// `table` or `json` (see the book, "JSON output").
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+/// The JSON form: the row of `sim -o json`, and the stages.
+#[derive(Serialize)]
+struct Explained<'a> {
+    request: &'a Row,
+    stages: &'a [Stage],
+    problems: &'a [Problem],
+    not_simulated: &'a [String],
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let spec = request(arguments)?;
+    let mut sim = simulation(arguments)?.start().map_err(Failure::topology)?;
+    let row = Row::of(&spec, &mut sim).map_err(|error| Failure::ask(&error))?;
+    let stages = stages(&row.way, sim.objects());
+    match arguments.output {
+        Output::Json => {
+            let explained = Explained {
+                request: &row,
+                stages: &stages,
+                problems: sim.problems(),
+                not_simulated: &sim.objects().not_simulated,
+            };
+            anstream::println!("{}", serde_json::to_string_pretty(&explained)?);
+        }
+        Output::Table => print(&row, &stages, &sim),
+    }
+    Ok(verdict(row.failure.is_none() && row.holds()))
+}
+
+fn request(arguments: &Arguments) -> Result<RequestSpec, Failure> {
+    let mut headers = BTreeMap::new();
+    for field in &arguments.headers {
+        let Some((name, value)) = field.split_once(':') else {
+            return Err(Failure::argument(
+                format!("-H: `{field}` is no header field"),
+                "write it as -H 'name: value'",
+            ));
+        };
+        headers.insert(name.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(RequestSpec {
+        name: String::new(),
+        from: arguments.from.clone(),
+        to: arguments.to.clone(),
+        method: arguments.method.clone(),
+        headers,
+        body: arguments.data.clone(),
+        family: if arguments.ipv6 {
+            Family::Ipv6
+        } else {
+            Family::Any
+        },
+        expect: expectations(&arguments.expect)?,
+    })
+}
+
+/// What stands after `--expect`, read as strictly as a fixture's `expect`.
+fn expectations(pairs: &[String]) -> Result<Expect, Failure> {
+    let mut fields = serde_json::Map::new();
+    for pair in pairs {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Failure::argument(
+                format!("--expect: `{pair}` is no `name=value`"),
+                "write it as --expect status=200,service=details",
+            ));
+        };
+        // Numbers and booleans are what they are in YAML; everything else is a name.
+        let value = match serde_json::from_str(value) {
+            Ok(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => value,
+            _ => value.into(),
+        };
+        fields.insert(name.trim().to_owned(), value);
+    }
+    let text = Text::new("--expect", serde_json::Value::Object(fields).to_string());
+    read_one(&text).map_err(|errors| {
+        let first = errors.first();
+        let field = first.map_or("", |error| error.field.as_str());
+        let reason = first.map_or("", |error| error.reason.as_str());
+        let fix = first.map_or("", |error| error.fix.as_str());
+        Failure::argument(format!("--expect: {field}: {reason}"), fix)
+    })
+}
+
+fn simulation(arguments: &Arguments) -> Result<SimBuilder, Failure> {
+    let source = load(&arguments.sources)?;
+    let mut builder = Sim::from_source(&source).map_err(Failure::load)?;
+    if let Some(redirect) = arguments.redirect {
+        builder = builder.redirect(redirect);
+    }
+    if let Some(seed) = arguments.seed {
+        builder = builder.seed(seed);
+    }
+    Ok(if arguments.trace {
+        builder.trace_packets()
+    } else {
+        builder
+    })
+}
+
+/// Reads the sources that a user named; standard input once, if `-` is among them.
+pub(crate) fn load(sources: &[String]) -> Result<Source, Failure> {
+    let paths: Vec<_> = sources.iter().map(Into::into).collect();
+    let stdin = if sources.iter().any(|source| source == "-") {
+        let content = std::io::read_to_string(std::io::stdin());
+        Some(content.map_err(|error| {
+            Failure::argument(
+                format!("standard input cannot be read: {error}"),
+                "give it UTF-8 text, for instance from kubectl get -o yaml",
+            )
+        })?)
+    } else {
+        None
+    };
+    Source::load(&paths, stdin).map_err(Failure::load)
+}
+
+fn print(row: &Row, stages: &[Stage], sim: &Sim) {
+    for hop in sim.hops() {
+        anstream::println!("{hop}");
+    }
+    anstream::println!(
+        "{}  {}",
+        paint(
+            STRONG,
+            format!("{} {} from {}", row.method, row.url, row.client)
+        ),
+        paint(
+            FAINT,
+            format!("redirect {}, seed {}", row.redirect, sim.settings().seed.0)
+        )
+    );
+    anstream::println!();
+    for stage in stages {
+        print_stage(stage);
+    }
+    anstream::println!();
+    saw(row);
+    for checked in &row.expectations {
+        let (mark, style) = if checked.held {
+            ("✓", GOOD)
+        } else {
+            ("✗", BAD)
+        };
+        let expected = if checked.held {
+            String::new()
+        } else {
+            format!(", expected {}", checked.want)
+        };
+        anstream::println!(
+            "{} {} is {}{expected}",
+            paint(style, mark),
+            checked.what,
+            checked.got
+        );
+    }
+    for problem in sim.problems() {
+        let style = if problem.severity == Severity::Error {
+            BAD
+        } else {
+            HINT
+        };
+        anstream::println!("{} {problem}", paint(style, "problem:"));
+    }
+    if !sim.objects().not_simulated.is_empty() {
+        let names = sim.objects().not_simulated.join(", ");
+        anstream::println!(
+            "{} {names}",
+            paint(HINT, "not simulated, may change the answer:")
+        );
+    }
+}
+
+/// How wide the names of stages are.
+const NAME: usize = 13;
+
+fn print_stage(stage: &Stage) {
+    anstream::println!(
+        " {} {}",
+        paint(STRONG, format!("{:<NAME$}", stage.stage)),
+        stage.decided
+    );
+    let under = |text: String| anstream::println!(" {:<NAME$}   {text}", "");
+    if !stage.because.is_empty() {
+        under(format!("because {}", stage.because));
+    }
+    for evidence in &stage.evidence {
+        under(paint(FAINT, format!("[{evidence}]")).to_string());
+    }
+    for lost in &stage.lost {
+        under(paint(FAINT, format!("not {}: {}", lost.candidate, lost.why)).to_string());
+    }
+    if let Some(stop) = &stage.stop {
+        under(format!(
+            "{} {} {}",
+            paint(BAD, "stops here:"),
+            stop.object,
+            stop.field
+        ));
+        under(paint(HINT, format!("to change it: {}", stop.fix)).to_string());
+    }
+}
+
+/// What the three parties saw, and how long it took.
+fn saw(row: &Row) {
+    let parties = [
+        ("client", &row.client_saw),
+        ("proxy", &row.proxy_saw),
+        ("backend", &row.backend_saw),
+    ];
+    let saw: Vec<String> = parties
+        .into_iter()
+        .filter_map(|(party, seen)| Some(format!("the {party} saw {}", seen.as_ref()?)))
+        .collect();
+    let result = match (row.status, row.failure) {
+        (Some(status), _) => status.to_string(),
+        (None, failure) => format!("no answer ({})", failure.unwrap_or_default()),
+    };
+    let saw = if saw.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", saw.join(", "))
+    };
+    anstream::println!("{result} after {:.3} ms{saw}", row.time_ms);
+}

@@ -1,0 +1,375 @@
+//! `nodeway sim`: a fixture's requests on a simulated cluster, on one screen.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use comfy_table::{Table, presets};
+use nodeway_core::trace::Stage;
+use nodeway_sim::{Fixture, Redirect, Report, Row, RunOptions};
+
+use crate::failure::{Failure, Outcome, verdict};
+use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nodeway sim fixtures/bookinfo
+  nodeway sim fixtures/bookinfo --redirect all
+  nodeway sim fixtures/bookinfo --seed 7 -o json
+  nodeway sim fixtures/bookinfo --trace | less
+
+Exit codes: 0 all expectations hold, 1 one does not, 2 the fixture is wrong.")]
+pub(crate) struct Arguments {
+    /// A fixture: a folder with `fixture.yaml` and `manifests/`.
+    fixture: PathBuf,
+    /// Where luck comes from; the fixture's own if absent. The same seed gives the same bytes.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How packets come to the listener: `tc`, `sk-lookup`, or `all` side by side.
+    #[arg(long, value_name = "WAY")]
+    redirect: Option<Ways>,
+    /// Every hop of every packet, with its reason.
+    #[arg(long)]
+    trace: bool,
+    /// `table` or `json` (see the book, "JSON output").
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Ways {
+    Tc,
+    SkLookup,
+    All,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let fixture = Fixture::load(&arguments.fixture).map_err(Failure::load)?;
+    let ways: Vec<Option<Redirect>> = match arguments.redirect {
+        None => vec![None],
+        Some(Ways::Tc) => vec![Some(Redirect::Tc)],
+        Some(Ways::SkLookup) => vec![Some(Redirect::SkLookup)],
+        Some(Ways::All) => Redirect::ALL.iter().copied().map(Some).collect(),
+    };
+    let mut reports = Vec::new();
+    for redirect in ways {
+        let options = RunOptions {
+            redirect,
+            seed: arguments.seed,
+            trace: arguments.trace,
+        };
+        reports.push(nodeway_sim::run(&fixture, options).map_err(Failure::run)?);
+    }
+    match (arguments.output, reports.as_slice()) {
+        (Output::Json, [report]) => anstream::println!("{}", serde_json::to_string_pretty(report)?),
+        (Output::Json, reports) => anstream::println!("{}", serde_json::to_string_pretty(reports)?),
+        (Output::Table, [report]) => screen(report, &arguments.fixture.display().to_string()),
+        (Output::Table, reports) => side_by_side(reports),
+    }
+    Ok(verdict(
+        reports
+            .iter()
+            .all(|report| report.held == report.expectations),
+    ))
+}
+
+/// The whole run on one screen.
+fn screen(report: &Report, fixture: &str) {
+    for hop in &report.hops {
+        anstream::println!("{hop}");
+    }
+    heading(report);
+    anstream::println!();
+    anstream::println!("{}", rows(&report.requests));
+    anstream::println!();
+    if let Some(row) = report.requests.first() {
+        way(row, &report.first_way);
+    }
+    troubles(report);
+    expectations(std::slice::from_ref(report));
+    next(report, fixture);
+}
+
+fn heading(report: &Report) {
+    anstream::println!(
+        "{}  {}",
+        paint(STRONG, &report.title),
+        paint(
+            FAINT,
+            format!("redirect {}, seed {}", report.redirect, report.seed)
+        )
+    );
+    for node in &report.nodes {
+        let ports: Vec<String> = node.listeners.values().map(ToString::to_string).collect();
+        let envoy = match ports.as_slice() {
+            [] => "Envoy without a listener".to_owned(),
+            ports => format!("Envoy on {}", ports.join(", ")),
+        };
+        anstream::println!(
+            "  {:<9}{:<12} {envoy}   pods {}",
+            node.name,
+            node.addresses.first().map_or("", String::as_str),
+            short_names(&node.pods)
+        );
+    }
+    for host in &report.outside {
+        let address = host.addresses.first().map_or("", String::as_str);
+        anstream::println!("  {:<9}{address:<12} outside", host.name);
+    }
+    for ingress in &report.ingresses {
+        anstream::println!(
+            "  Ingress {} -> Service {}, {} inside, {} outside, Envoy's port {}",
+            ingress.ingress,
+            ingress.service,
+            or_none(ingress.cluster_address.as_deref()),
+            or_none(ingress.address.as_deref()),
+            ingress
+                .envoy_port
+                .map_or_else(|| "none".to_owned(), |port| port.to_string()),
+        );
+    }
+}
+
+/// Names without their namespace where all are of one.
+fn short_names(paths: &[String]) -> String {
+    let namespaces: Vec<&str> = paths
+        .iter()
+        .filter_map(|path| path.split_once('/'))
+        .map(|(namespace, _)| namespace)
+        .collect();
+    let one = namespaces
+        .windows(2)
+        .all(|pair| matches!(pair, [a, b] if a == b));
+    let name = |path: &String| match path.split_once('/') {
+        Some((_, name)) if one => name.to_owned(),
+        _ => path.clone(),
+    };
+    paths.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn or_none(text: Option<&str>) -> &str {
+    text.unwrap_or("none")
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table
+}
+
+/// A line a request: from, URL, node of the Envoy, route, who answered and where, status, time.
+fn rows(requests: &[Row]) -> Table {
+    let mut table = plain();
+    table.set_header([
+        "",
+        "FROM",
+        "URL",
+        "ENVOY",
+        "ROUTE",
+        "ANSWERED BY",
+        "ON",
+        "STATUS",
+        "TIME",
+    ]);
+    for row in requests {
+        let (envoy, route) = match (row.redirected, &row.reason) {
+            (true, _) => (
+                or_none(row.proxy_node.as_deref()).to_owned(),
+                or_none(row.route.as_deref()).to_owned(),
+            ),
+            (false, reason) => ("not redirected".to_owned(), short_reason(reason.as_deref())),
+        };
+        table.add_row([
+            if row.holds() { "✓" } else { "✗" }.to_owned(),
+            row.client.clone(),
+            short_url(&row.method, &row.url),
+            envoy,
+            route,
+            answered_by(row),
+            or_none(row.node.as_deref()).to_owned(),
+            status(row),
+            format!("{:.3} ms", row.time_ms),
+        ]);
+    }
+    table
+}
+
+/// A reason that fits a row; `explain` has the whole of it.
+fn short_reason(reason: Option<&str>) -> String {
+    match reason.and_then(|reason| reason.split_once(';')) {
+        Some((first, _)) => first.to_owned(),
+        None => or_none(reason).to_owned(),
+    }
+}
+
+fn short_url(method: &str, url: &str) -> String {
+    if method == "GET" {
+        url.to_owned()
+    } else {
+        format!("{method} {url}")
+    }
+}
+
+fn status(row: &Row) -> String {
+    match (row.status, row.failure) {
+        (Some(status), _) => status.to_string(),
+        (None, failure) => or_none(failure).to_owned(),
+    }
+}
+
+fn answered_by(row: &Row) -> String {
+    match (&row.pod, &row.proxy_node, row.status) {
+        (Some(pod), ..) => pod.clone(),
+        (None, Some(_), Some(_)) => "Envoy itself".to_owned(),
+        _ => "nobody".to_owned(),
+    }
+}
+
+/// The first request's way in two lines: to the listener, and from there to the pod.
+fn way(row: &Row, stages: &[Stage]) {
+    let said = |wanted: &str| {
+        let found = stages.iter().rfind(|stage| stage.stage == wanted);
+        found.map(|stage| stage.decided.clone())
+    };
+    let line = |names: &[&str]| {
+        let parts: Vec<String> = names.iter().filter_map(|name| said(name)).collect();
+        parts.join(" -> ")
+    };
+    anstream::println!("{} {}", paint(STRONG, "the way of the first:"), row.url);
+    anstream::println!("  {}", line(&["name", "frontend", "verdict"]));
+    anstream::println!(
+        "  {}",
+        line(&["listener", "filter chain", "route", "endpoint", "reply"])
+    );
+}
+
+/// Expectations that did not hold are told by each run's rows; problems and blind spots here.
+fn troubles(report: &Report) {
+    for problem in &report.problems {
+        anstream::println!("{} {problem}", paint(BAD, "problem:"));
+    }
+    if !report.not_simulated.is_empty() {
+        anstream::println!(
+            "{} {}",
+            paint(BAD, "not simulated:"),
+            report.not_simulated.join(", ")
+        );
+    }
+}
+
+fn expectations(reports: &[Report]) {
+    for report in reports {
+        for row in report.requests.iter().filter(|row| !row.holds()) {
+            for missed in row.expectations.iter().filter(|checked| !checked.held) {
+                anstream::println!(
+                    "{} {} {} ({}): {} is {}, expected {}",
+                    paint(BAD, "✗"),
+                    row.client,
+                    row.url,
+                    report.redirect,
+                    missed.what,
+                    missed.got,
+                    missed.want
+                );
+            }
+        }
+    }
+    let held: usize = reports.iter().map(|report| report.held).sum();
+    let all: usize = reports.iter().map(|report| report.expectations).sum();
+    let style = if held == all { GOOD } else { BAD };
+    anstream::println!(
+        "{}",
+        paint(style, format!("{held} of {all} expectations hold"))
+    );
+}
+
+/// The two commands to go on with.
+fn next(report: &Report, fixture: &str) {
+    let Some(row) = report.requests.first() else {
+        return;
+    };
+    anstream::println!("next:");
+    anstream::println!(
+        "  {}",
+        paint(
+            HINT,
+            format!(
+                "nodeway explain {fixture} --from {} --to {}",
+                row.client, row.url
+            )
+        )
+    );
+    let address = report
+        .ingresses
+        .first()
+        .and_then(|ingress| ingress.address.clone());
+    let url = address.map_or_else(
+        || "http://ADDRESS/".to_owned(),
+        |address| format!("http://{address}/"),
+    );
+    anstream::println!(
+        "  {}",
+        paint(
+            HINT,
+            format!(
+                "kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to {url}"
+            )
+        )
+    );
+}
+
+/// Every request in each redirect: does the way make a difference?
+fn side_by_side(reports: &[Report]) {
+    let Some(first) = reports.first() else { return };
+    for hop in reports.iter().flat_map(|report| &report.hops) {
+        anstream::println!("{hop}");
+    }
+    anstream::println!(
+        "{}  {}",
+        paint(STRONG, &first.title),
+        paint(FAINT, format!("seed {}", first.seed))
+    );
+    let mut table = plain();
+    let header = ["FROM".to_owned(), "URL".to_owned()];
+    table.set_header(
+        header.into_iter().chain(
+            reports
+                .iter()
+                .map(|report| report.redirect.to_string().to_uppercase()),
+        ),
+    );
+    for (index, row) in first.requests.iter().enumerate() {
+        let cells = reports
+            .iter()
+            .filter_map(|report| report.requests.get(index))
+            .map(cell);
+        table.add_row(
+            [row.client.clone(), short_url(&row.method, &row.url)]
+                .into_iter()
+                .chain(cells),
+        );
+    }
+    anstream::println!("{table}");
+    expectations(reports);
+}
+
+fn cell(row: &Row) -> String {
+    let mark = if row.holds() { "✓" } else { "✗" };
+    let envoy = match (row.redirected, &row.proxy_node) {
+        (true, Some(node)) => format!("Envoy on {node}"),
+        (true, None) => "no Envoy".to_owned(),
+        (false, _) => "not redirected".to_owned(),
+    };
+    format!(
+        "{mark} {} by {}, {envoy}, {:.3} ms",
+        status(row),
+        answered_by(row),
+        row.time_ms
+    )
+}

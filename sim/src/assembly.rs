@@ -1,0 +1,221 @@
+//! Objects become a cluster that can run: what controllers add, a plan for each node, machines.
+//!
+//! objects → [`ingress::translate`] → [`derive::derive`] → one [`Planner`] per node → topology,
+//! kube-proxy's table. Everything here is data; nothing runs yet.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nodeway_core::derive::{self, DeriveOptions};
+use nodeway_core::ingress::{self, translate};
+use nodeway_core::object::{Object, ObjectRef, Objects};
+use nodeway_core::plan::{FrontendKind, Ledger, NodePlan};
+use nodeway_core::problem::Problem;
+use nodeway_core::service;
+
+use crate::names::{Names, pod_addresses};
+use crate::net::{HostSpec, NodeSpec, PodSpec, ServiceEntry, ServiceTable, Topology};
+
+/// How a cluster is put together from its objects.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the operator is told.
+    pub ingress: ingress::Options,
+    /// What is derived where nothing is written.
+    pub derive: DeriveOptions,
+    /// Names of the hosts outside.
+    pub outside: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ingress: ingress::Options::default(),
+            derive: DeriveOptions::default(),
+            outside: vec!["outside".to_owned()],
+        }
+    }
+}
+
+/// A cluster, ready to run.
+pub(crate) struct Assembly {
+    pub(crate) objects: Objects,
+    pub(crate) plans: BTreeMap<String, NodePlan>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) topology: Topology,
+    pub(crate) services: ServiceTable,
+    pub(crate) names: Names,
+}
+
+impl Assembly {
+    pub(crate) fn of(objects: Objects, options: &Options) -> Self {
+        let (objects, mut problems) = complete(objects, options);
+        let plans: BTreeMap<String, NodePlan> = objects
+            .nodes()
+            .filter_map(|node| node.metadata.name.clone())
+            .map(|node| {
+                let plan = nodeway_core::plan::plan(&objects, &node, Ledger::default());
+                (node, plan)
+            })
+            .collect();
+        problems.extend(
+            plans
+                .values()
+                .flat_map(|plan| plan.problems.iter().cloned()),
+        );
+        problems.sort();
+        problems.dedup();
+        let outside = outside(&options.outside);
+        let mut names = Names::of(&objects);
+        for host in &outside {
+            names.add_outside(&host.name, &host.addresses);
+        }
+        let topology = topology(&objects, outside);
+        let services = services(&objects);
+        Self {
+            objects,
+            plans,
+            problems,
+            topology,
+            services,
+            names,
+        }
+    }
+}
+
+/// Adds what operator and controllers would. What is there already stays as it is.
+fn complete(mut objects: Objects, options: &Options) -> (Objects, Vec<Problem>) {
+    let made = ingress::translate(&objects, &options.ingress);
+    let services = made
+        .services
+        .into_iter()
+        .map(|service| Object::Service(service.into()));
+    let configs = made
+        .configs
+        .into_iter()
+        .map(|config| Object::CiliumEnvoyConfig(config.into()));
+    for object in services.chain(configs).collect::<Vec<_>>() {
+        let from = owner(&object, &objects);
+        derive::insert_missing(&mut objects, vec![object], &from, "ingress operator");
+    }
+    (derive::derive(objects, &options.derive), made.problems)
+}
+
+/// The Ingress behind a generated object: the one it is named after, or the first of a shared one.
+fn owner(object: &Object, objects: &Objects) -> ObjectRef {
+    let made = object.reference();
+    let mut ingresses = objects
+        .ingresses()
+        .map(|one| Object::Ingress(one.clone()).reference());
+    let mut shared = None;
+    ingresses
+        .find(|ingress| {
+            shared.get_or_insert_with(|| ingress.clone());
+            let names = translate::Names::dedicated(&ingress.namespace, &ingress.name);
+            names.namespace == made.namespace && [names.config, names.service].contains(&made.name)
+        })
+        .or(shared)
+        .unwrap_or(made)
+}
+
+/// Hosts outside get addresses of the documentation ranges (RFC 5737, RFC 3849) in order.
+fn outside(names: &[String]) -> Vec<HostSpec> {
+    names
+        .iter()
+        .zip(1u8..=250)
+        .map(|(name, n)| HostSpec {
+            name: name.clone(),
+            addresses: vec![
+                IpAddr::V4(Ipv4Addr::new(203, 0, 113, n)),
+                IpAddr::V6(Ipv6Addr::new(
+                    0x2001,
+                    0xdb8,
+                    0xffff,
+                    0,
+                    0,
+                    0,
+                    0,
+                    u16::from(n),
+                )),
+            ],
+        })
+        .collect()
+}
+
+fn topology(objects: &Objects, outside: Vec<HostSpec>) -> Topology {
+    let nodes: Vec<NodeSpec> = objects
+        .nodes()
+        .map(|node| {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            let addresses = service::node_addresses(node).collect();
+            NodeSpec {
+                addresses,
+                pods: pods_on(objects, &name),
+                name,
+            }
+        })
+        .collect();
+    // One node answers for a LoadBalancer address, as with layer-2 announcements: the first by name.
+    let announcer = nodes
+        .first()
+        .map(|node| node.name.clone())
+        .unwrap_or_default();
+    let announcements = objects
+        .services()
+        .flat_map(|one| service::frontends(one, []))
+        .filter(|(_, kind, _)| {
+            matches!(kind, FrontendKind::LoadBalancer | FrontendKind::ExternalIp)
+        })
+        .map(|(key, _, _)| (key.address, announcer.clone()))
+        .collect();
+    Topology {
+        nodes,
+        outside,
+        announcements,
+    }
+}
+
+fn pods_on(objects: &Objects, node: &str) -> Vec<PodSpec> {
+    let here = objects
+        .pods()
+        .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node));
+    here.map(|pod| PodSpec {
+        name: Object::Pod(pod.clone()).reference().path(),
+        addresses: pod_addresses(pod).collect(),
+        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
+    })
+    .collect()
+}
+
+/// kube-proxy's table: every address and port of every Service, with the ready endpoints behind it.
+pub(crate) fn services(objects: &Objects) -> ServiceTable {
+    let mut table = ServiceTable::default();
+    for one in objects.services() {
+        let reference = service::reference(one);
+        let slices: Vec<_> = objects
+            .endpoint_slices()
+            .filter(|slice| service::of_slice(slice).as_ref() == Some(&reference))
+            .collect();
+        for (key, kind, port) in service::frontends(one, objects.nodes().map(AsRef::as_ref)) {
+            let planned = service::endpoints(
+                one,
+                slices.iter().map(|slice| slice.as_ref()),
+                &port.to_string(),
+            );
+            let same_family = |address: IpAddr| address.is_ipv6() == key.address.is_ipv6();
+            let endpoints = planned
+                .endpoints
+                .into_iter()
+                .filter(|endpoint| same_family(endpoint.address.ip()))
+                .collect();
+            let entry = ServiceEntry {
+                service: reference.clone(),
+                endpoints,
+                external: kind != FrontendKind::ClusterIp,
+                affinity: None,
+            };
+            table.entries.insert((key.address, key.port), entry);
+        }
+    }
+    table
+}

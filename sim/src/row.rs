@@ -1,0 +1,156 @@
+//! One request of a report: what was asked, what came of it, and what was expected.
+//!
+//! The JSON form is documented in the book (`json.md`) and is stable: later commands reuse it.
+
+use std::time::Duration;
+
+use nodeway_core::trace::{FrontendStep, Stage, Step, Way, stages};
+use serde::Serialize;
+
+use crate::check::{Checked, check};
+use crate::cluster::{AskError, Cause, Cluster, Failed};
+use crate::fixture::RequestSpec;
+use crate::redirect::Redirect;
+use crate::reply::{Reply, Seen};
+use crate::sim::Sim;
+
+/// One request and what came of it. Absent values are null, never left out.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Row {
+    /// The request's name in its fixture; empty if it has none.
+    pub name: String,
+    /// Who asked, as the fixture says it.
+    pub client: String,
+    /// HTTP method.
+    pub method: String,
+    /// What was asked for.
+    pub url: String,
+    /// How packets come to a listener in this run.
+    pub redirect: Redirect,
+    /// Whether this request went through a listener.
+    pub redirected: bool,
+    /// Why not; null if it did.
+    pub reason: Option<String>,
+    /// The node whose Envoy served it.
+    pub proxy_node: Option<String>,
+    /// The listener's qualified name.
+    pub listener: Option<String>,
+    /// What the route matches.
+    pub route: Option<String>,
+    /// The cluster's qualified name.
+    pub cluster: Option<String>,
+    /// The endpoint's address and port.
+    pub endpoint: Option<String>,
+    /// `namespace/name` of the Service whose endpoint answered.
+    pub service: Option<String>,
+    /// `namespace/name` of the pod that answered.
+    pub pod: Option<String>,
+    /// The node of that pod.
+    pub node: Option<String>,
+    /// HTTP status; null without an answer.
+    pub status: Option<u16>,
+    /// Why there is no answer; null with one.
+    pub failure: Option<&'static str>,
+    /// The peer on the client's socket.
+    pub client_saw: Option<Seen>,
+    /// The peer on the proxy's downstream socket; null without a proxy.
+    pub proxy_saw: Option<Seen>,
+    /// The peer on the backend's socket; null when no backend said so.
+    pub backend_saw: Option<Seen>,
+    /// Virtual milliseconds from asking to the last byte.
+    pub time_ms: f64,
+    /// What was expected, and whether it held.
+    pub expectations: Vec<Checked>,
+    /// Every step.
+    #[serde(skip)]
+    pub way: Way,
+}
+
+impl Row {
+    /// Sends a request and makes the row of what came of it.
+    ///
+    /// # Errors
+    /// When the request cannot even be sent.
+    pub fn of(spec: &RequestSpec, sim: &mut Sim) -> Result<Self, AskError> {
+        let mut row = Self {
+            name: spec.name.clone(),
+            client: spec.from.clone(),
+            method: spec.method.clone(),
+            url: spec.to.clone(),
+            redirect: sim.settings().redirect,
+            ..Self::default()
+        };
+        let outcome = sim.request(&spec.from, spec.ask());
+        row.expectations = check(&spec.expect, outcome.as_ref().map_err(AsRef::as_ref));
+        match outcome {
+            Ok(reply) => row.answered(reply),
+            Err(failed) => row.failed(*failed)?,
+        }
+        let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
+        row.redirected = row.listener.is_some() || in_table;
+        if !row.redirected {
+            row.reason = why_not(&stages(&row.way, sim.objects()));
+        }
+        Ok(row)
+    }
+
+    fn failed(&mut self, failed: Failed) -> Result<(), AskError> {
+        let failure = match failed.failure {
+            Cause::Ask(error) => return Err(error),
+            Cause::Network(failure) => failure,
+        };
+        self.failure = Some(failure.name());
+        self.proxy_node = failed.proxy_node;
+        self.client_saw = failed.client_saw;
+        self.time_ms = milliseconds(failed.took);
+        self.way = failed.way;
+        Ok(())
+    }
+
+    fn answered(&mut self, reply: Reply) {
+        self.proxy_node = reply.proxy_node;
+        self.listener = reply.listener.map(|name| name.to_string());
+        self.route = reply.route;
+        self.cluster = reply.cluster.map(|name| name.to_string());
+        self.endpoint = reply.endpoint.map(|endpoint| endpoint.to_string());
+        self.service = reply.service.0.map(|service| service.path());
+        self.pod = reply.pod.0.map(|pod| pod.path());
+        self.node = reply.node;
+        self.status = Some(reply.status);
+        self.client_saw = reply.client_saw;
+        self.proxy_saw = reply.proxy_saw;
+        self.backend_saw = reply.backend_saw;
+        self.time_ms = milliseconds(reply.took);
+        self.way = reply.way;
+    }
+
+    /// Whether all that was expected came true.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.expectations.iter().all(|checked| checked.held)
+    }
+}
+
+/// Why nothing was redirected: the name was none, or the address is no frontend.
+fn why_not(stages: &[Stage]) -> Option<String> {
+    let said = |name: &str| stages.iter().find(|stage| stage.stage == name);
+    let stage = said("frontend").or_else(|| said("name"))?;
+    Some(if stage.because.is_empty() {
+        stage.decided.clone()
+    } else {
+        stage.because.clone()
+    })
+}
+
+/// The look-up in a frontend table on a way, if it came to one.
+fn frontend(way: &Way) -> Option<&FrontendStep> {
+    way.steps.iter().find_map(|(_, step)| match step {
+        Step::Frontend(step) => Some(step),
+        _ => None,
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // To the microsecond: the same number on every machine, and short to read.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

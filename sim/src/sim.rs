@@ -1,0 +1,623 @@
+//! A simulated cluster: objects, plans, machines and the programs on them, on one virtual clock.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodeway_core::derive::DeriveOptions;
+use nodeway_core::object::{Kind, Object, ObjectRef, Objects};
+use nodeway_core::plan::{NodePlan, ResourceName};
+use nodeway_core::problem::Problem;
+use nodeway_core::service;
+use nodeway_core::trace::{Failure, Name, NameStep, ReplyStep, Step, Way};
+use serde_json::Value;
+
+use crate::asker::place;
+use crate::assembly::{Assembly, Options};
+use crate::backend::{Backend, Identity};
+use crate::client::{Answer, Client, Outcome};
+use crate::cluster::Ask;
+use crate::cluster::{AskError, Cause, Cluster, Failed, tell};
+use crate::envoy::NodeProxy;
+use crate::fixture::Fixture;
+use crate::names::{Names, View};
+use crate::net::{Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError};
+use crate::process::WayId;
+use crate::redirect::Redirect;
+use crate::reply::{Reply, Who};
+use crate::seed::Seed;
+use crate::source::{LoadErrors, Source};
+use crate::world::{ProcessId, World};
+
+/// How long a request may take before the simulation gives up on it: far beyond every time-out in it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A cluster about to be simulated.
+pub struct SimBuilder {
+    objects: Objects,
+    options: Options,
+    settings: Settings,
+    datapath: Box<dyn Datapath>,
+    source: String,
+}
+
+impl SimBuilder {
+    /// How packets come to the listener; `tc` unless the fixture says otherwise.
+    #[must_use]
+    pub fn redirect(mut self, redirect: Redirect) -> Self {
+        self.settings.redirect = redirect;
+        self
+    }
+
+    /// Where luck comes from.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = Seed(seed);
+        self
+    }
+
+    /// Keeps every hop of every packet.
+    #[must_use]
+    pub fn trace_packets(mut self) -> Self {
+        self.settings.trace_packets = true;
+        self
+    }
+
+    /// Puts another packet decision under test.
+    #[must_use]
+    pub fn with_datapath(mut self, datapath: Box<dyn Datapath>) -> Self {
+        self.datapath = datapath;
+        self
+    }
+
+    /// How the cluster is put together.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// How the command that replays a failure names the source.
+    #[must_use]
+    pub fn named(mut self, source: impl Into<String>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// Builds the machines and starts what runs on them.
+    ///
+    /// # Errors
+    /// When the objects give no network: two pods with one address, say.
+    pub fn start(self) -> Result<Sim, TopologyError> {
+        let Assembly {
+            objects,
+            plans,
+            problems,
+            topology,
+            services,
+            names,
+        } = Assembly::of(self.objects, &self.options);
+        let world = World::new(&topology, self.settings, self.datapath)?;
+        let mut sim = Sim {
+            objects: Arc::new(objects),
+            plans,
+            problems,
+            topology,
+            names,
+            world,
+            proxies: BTreeMap::new(),
+            generation: 0,
+            clients: BTreeMap::new(),
+            source: self.source,
+            last: None,
+        };
+        sim.start_backends();
+        let nodes: Vec<String> = sim.plans.keys().cloned().collect();
+        for node in nodes {
+            sim.start_proxy(&node);
+        }
+        let _ = sim.world.translate_services(None, services);
+        Ok(sim)
+    }
+}
+
+/// A simulated cluster.
+///
+/// When a test that holds one fails, the way of the last request is printed, with the seed and the
+/// command that replays it.
+pub struct Sim {
+    objects: Arc<Objects>,
+    plans: BTreeMap<String, NodePlan>,
+    problems: Vec<Problem>,
+    topology: Topology,
+    names: Names,
+    world: World,
+    proxies: BTreeMap<String, ProcessId>,
+    /// Of the newest proxy: each start is another one.
+    generation: u32,
+    clients: BTreeMap<Place, ProcessId>,
+    source: String,
+    last: Option<Last>,
+}
+
+/// The last request, for the message of a failing test.
+struct Last {
+    from: String,
+    url: String,
+    way: WayId,
+}
+
+impl Sim {
+    /// Loads a fixture, a folder of manifests, or a file.
+    ///
+    /// # Errors
+    /// All that is wrong with it, at once.
+    pub fn load(path: impl AsRef<Path>) -> Result<SimBuilder, LoadErrors> {
+        Self::from_source(&Source::load(&[path.as_ref().to_owned()], None)?)
+    }
+
+    /// The cluster of what a user named; of a fixture, with its redirect, seed and options.
+    ///
+    /// # Errors
+    /// All that is wrong with its manifests, at once.
+    pub fn from_source(source: &Source) -> Result<SimBuilder, LoadErrors> {
+        let builder = match &source.fixture {
+            Some(fixture) => Self::from_fixture(fixture)?,
+            None => Self::from_objects(source.objects()?),
+        };
+        Ok(builder.named(source.name.clone()))
+    }
+
+    /// A fixture's cluster, with the fixture's redirect, seed and options.
+    ///
+    /// # Errors
+    /// All that is wrong with its manifests, at once.
+    pub fn from_fixture(fixture: &Fixture) -> Result<SimBuilder, LoadErrors> {
+        let options = Options {
+            ingress: fixture.ingress.options(),
+            derive: DeriveOptions {
+                nodes: fixture.nodes.0.clone(),
+                ..DeriveOptions::default()
+            },
+            outside: fixture.outside.clone(),
+        };
+        Ok(Self::from_objects(fixture.objects()?)
+            .redirect(fixture.redirect)
+            .seed(fixture.seed)
+            .options(options)
+            .named(fixture.folder.display().to_string()))
+    }
+
+    /// A cluster of these objects. What is missing is derived.
+    #[must_use]
+    pub fn from_objects(objects: Objects) -> SimBuilder {
+        SimBuilder {
+            objects,
+            options: Options::default(),
+            settings: Settings {
+                seed: Seed(1),
+                ..Settings::default()
+            },
+            datapath: Box::new(NodewayDatapath),
+            source: "SOURCE".to_owned(),
+        }
+    }
+
+    /// The objects, with what was derived.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Each node's plan.
+    #[must_use]
+    pub fn plans(&self) -> &BTreeMap<String, NodePlan> {
+        &self.plans
+    }
+
+    /// What is wrong with the objects.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The machines.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// What it runs with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        self.world.settings()
+    }
+
+    /// The world below: for looking closer.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Every hop of every packet so far, if [`SimBuilder::trace_packets`] was asked for.
+    #[must_use]
+    pub fn hops(&self) -> &[Hop] {
+        self.world.hops()
+    }
+
+    fn start_backends(&mut self) {
+        let pods: Vec<_> = self.objects.pods().cloned().collect();
+        for pod in pods {
+            let reference = Object::Pod(Arc::clone(&pod)).reference();
+            let running = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
+            let (Some(stack), Some("Running")) =
+                (self.world.stack(&Place::Pod(reference.path())), running)
+            else {
+                continue;
+            };
+            for (identity, ports) in backends(&pod, &reference, &self.objects) {
+                self.world
+                    .spawn(stack, Box::new(Backend::new(identity, ports)));
+            }
+        }
+    }
+
+    /// Starts the proxy of a node with the node's plan; false if there is no such node.
+    fn start_proxy(&mut self, node: &str) -> bool {
+        let stack = self.world.stack(&Place::Node(node.to_owned()));
+        let (Some(stack), Some(plan)) = (stack, self.plans.get(node)) else {
+            return false;
+        };
+        let delta = plan.as_delta();
+        self.generation += 1;
+        let mut proxy = NodeProxy::new(node, self.generation);
+        proxy.apply(&delta);
+        let id = self.world.spawn(stack, Box::new(proxy));
+        self.proxies.insert(node.to_owned(), id);
+        self.world.apply(node, &delta).is_ok()
+    }
+
+    fn unknown_node(&self, node: &str) -> AskError {
+        AskError::UnknownNode {
+            node: node.to_owned(),
+            nodes: self.plans.keys().cloned().collect(),
+        }
+    }
+
+    fn replay(&self, from: &str, url: &str) -> String {
+        let settings = self.world.settings();
+        format!(
+            "nodeway explain {} --from {from} --to {url} --redirect {} --seed {}",
+            self.source, settings.redirect, settings.seed.0
+        )
+    }
+
+    /// The client process of a place, started when it is first needed.
+    fn client(&mut self, place: &Place) -> Option<ProcessId> {
+        if let Some(id) = self.clients.get(place) {
+            return Some(*id);
+        }
+        let stack = self.world.stack(place)?;
+        let id = self.world.spawn(stack, Box::new(Client::default()));
+        self.clients.insert(place.clone(), id);
+        Some(id)
+    }
+
+    /// Lets the request run to its end.
+    fn run(
+        &mut self,
+        client: ProcessId,
+        ask: Ask,
+        to: SocketAddr,
+        way: WayId,
+    ) -> Result<Outcome, AskError> {
+        if let Some(client) = self.world.process_mut::<Client>(client) {
+            client.ask(ask, to, way)?;
+        }
+        self.world.wake(client);
+        let limit = self.world.now() + PATIENCE;
+        self.world.run_until(limit, |world| {
+            world
+                .process::<Client>(client)
+                .is_none_or(|client| client.has_outcome(way))
+        });
+        let client = self.world.process_mut::<Client>(client);
+        let outcome = client.and_then(|client| client.take_outcome(way));
+        Ok(outcome.unwrap_or(Outcome {
+            result: Err(Failure::TimedOut),
+            client_saw: None,
+        }))
+    }
+
+    fn reply(
+        &mut self,
+        way: WayId,
+        answer: Answer,
+        client_saw: Option<SocketAddr>,
+        took: Duration,
+    ) -> Reply {
+        let steps = Steps::of(self.world.way(way));
+        let served = !steps.answered_by_proxy;
+        if let (true, Some(pod)) = (served, &steps.pod) {
+            let reply = ReplyStep::Backend {
+                pod: pod.clone(),
+                status: answer.status,
+            };
+            self.world.note(way, Step::Reply(reply));
+        }
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let backend_peer: Option<SocketAddr> = body["saw"]["peer"]
+            .as_str()
+            .and_then(|peer| peer.parse().ok());
+        let pod = steps.pod.filter(|_| served);
+        let node = pod.as_ref().and_then(|pod| {
+            let pod = self.objects.pod(&pod.namespace, &pod.name)?;
+            pod.spec.as_ref()?.node_name.clone()
+        });
+        let seen = |address: SocketAddr| self.names.seen(address);
+        Reply {
+            status: answer.status,
+            service: Who(steps.service.filter(|_| served)),
+            pod: Who(pod),
+            node,
+            proxy_node: steps.proxy,
+            listener: steps.listener,
+            route: steps.route,
+            cluster: steps.cluster,
+            endpoint: steps.endpoint,
+            client_saw: client_saw.map(seen),
+            proxy_saw: steps.proxy_peer.map(seen),
+            proxy_destination: steps.proxy_destination.map(seen),
+            backend_saw: backend_peer.map(seen),
+            headers: answer.headers,
+            body,
+            bytes: answer.body,
+            took,
+            way: self.world.way(way).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn failed(
+        &self,
+        asked: (&str, &str),
+        way: WayId,
+        failure: Failure,
+        took: Duration,
+    ) -> Box<Failed> {
+        let (from, url) = asked;
+        let way = self.world.way(way).cloned().unwrap_or_default();
+        Box::new(Failed {
+            failure: Cause::Network(failure),
+            from: from.to_owned(),
+            url: url.to_owned(),
+            proxy_node: Steps::of(Some(&way)).proxy,
+            client_saw: None,
+            way,
+            objects: Arc::clone(&self.objects),
+            took,
+            replay: self.replay(from, url),
+        })
+    }
+
+    /// A request that could not even be sent.
+    fn refused(&self, asked: (&str, &str), error: AskError) -> Box<Failed> {
+        let (from, url) = asked;
+        Box::new(Failed {
+            failure: Cause::Ask(error),
+            from: from.to_owned(),
+            url: url.to_owned(),
+            proxy_node: None,
+            client_saw: None,
+            way: Way::default(),
+            objects: Arc::clone(&self.objects),
+            took: Duration::ZERO,
+            replay: String::new(),
+        })
+    }
+}
+
+impl Cluster for Sim {
+    fn request(&mut self, from: &str, ask: Ask) -> Result<Reply, Box<Failed>> {
+        let url = ask.url.clone();
+        let asked = (from, url.as_str());
+        let place = place(from, &self.objects, &self.topology);
+        let place = place.map_err(|error| self.refused(asked, error))?;
+        let target = ask.target().map_err(|error| self.refused(asked, error))?;
+        let way = self.world.open_way();
+        self.last = Some(Last {
+            from: from.to_owned(),
+            url: url.clone(),
+            way,
+        });
+        let found = self
+            .names
+            .resolve(&target.host, View::of(&place), ask.family);
+        let to = address(&found).map(|address| SocketAddr::new(address, target.port));
+        self.world.note(
+            way,
+            Step::Name(NameStep {
+                asked: target.host,
+                found,
+            }),
+        );
+        let started = self.world.now();
+        let (Some(to), Some(client)) = (to, self.client(&place)) else {
+            self.world
+                .note(way, Step::Reply(ReplyStep::Failed(Failure::UnknownName)));
+            return Err(self.failed(asked, way, Failure::UnknownName, Duration::ZERO));
+        };
+        let outcome = self.run(client, ask, to, way);
+        let outcome = outcome.map_err(|error| self.refused(asked, error))?;
+        let took = self.world.now() - started;
+        match outcome.result {
+            Ok(answer) => Ok(self.reply(way, answer, outcome.client_saw, took)),
+            Err(failure) => {
+                let mut failed = self.failed(asked, way, failure, took);
+                failed.client_saw = outcome.client_saw.map(|address| self.names.seen(address));
+                Err(failed)
+            }
+        }
+    }
+
+    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
+        let proxy = self
+            .proxies
+            .get(node)
+            .ok_or_else(|| self.unknown_node(node))?;
+        self.world.kill(*proxy);
+        Ok(())
+    }
+
+    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
+        self.crash_proxy(node)?;
+        if self.start_proxy(node) {
+            Ok(())
+        } else {
+            Err(self.unknown_node(node))
+        }
+    }
+}
+
+impl Drop for Sim {
+    /// A failing test says how its last request went, and how to see that again.
+    fn drop(&mut self) {
+        let (true, Some(last)) = (std::thread::panicking(), &self.last) else {
+            return;
+        };
+        let words = self.world.way(last.way).map(|way| tell(way, &self.objects));
+        eprintln!(
+            "the last request, from {} to {} with seed {}:\n{}replay: {}",
+            last.from,
+            last.url,
+            self.world.settings().seed.0,
+            words.unwrap_or_default(),
+            self.replay(&last.from, &last.url)
+        );
+    }
+}
+
+fn address(name: &Name) -> Option<IpAddr> {
+    match name {
+        Name::Service { address, .. } | Name::Address { address, .. } => Some(*address),
+        Name::Unknown { .. } => None,
+    }
+}
+
+/// What the steps of a way say of who served it.
+#[derive(Default)]
+struct Steps {
+    service: Option<ObjectRef>,
+    pod: Option<ObjectRef>,
+    endpoint: Option<SocketAddr>,
+    proxy: Option<String>,
+    proxy_peer: Option<SocketAddr>,
+    proxy_destination: Option<SocketAddr>,
+    listener: Option<ResourceName>,
+    route: Option<String>,
+    cluster: Option<ResourceName>,
+    answered_by_proxy: bool,
+}
+
+impl Steps {
+    fn of(way: Option<&Way>) -> Self {
+        let mut steps = Self::default();
+        for (_, step) in way.iter().flat_map(|way| &way.steps) {
+            match step {
+                Step::Translation(step) => {
+                    steps.service = Some(step.service.clone());
+                    steps.endpoint = step.to.as_ref().map(|to| to.address);
+                    steps.pod = step.to.as_ref().and_then(|to| to.pod.clone());
+                }
+                Step::Listener(step) => {
+                    steps.proxy = Some(step.node.to_string());
+                    steps.listener = Some(step.listener.clone());
+                    steps.proxy_peer = Some(step.peer);
+                    steps.proxy_destination = Some(step.destination);
+                }
+                Step::Route(step) => {
+                    let route = step
+                        .choice
+                        .as_ref()
+                        .and_then(|choice| choice.route.as_ref());
+                    steps.route = route.map(|route| route.description.to_string());
+                }
+                Step::Cluster(step) => steps.cluster = Some(step.cluster.clone()),
+                Step::Endpoint(step) => {
+                    steps.service = step.service.clone();
+                    steps.endpoint = step.chosen.as_ref().map(|chosen| chosen.address);
+                    steps.pod = step.chosen.as_ref().and_then(|chosen| chosen.pod.clone());
+                }
+                Step::Reply(ReplyStep::Proxy { .. }) => steps.answered_by_proxy = true,
+                _ => {}
+            }
+        }
+        steps
+    }
+}
+
+/// What runs in a pod: one program a container, on its own ports and on those that Services lead to.
+fn backends(
+    pod: &k8s_openapi::api::core::v1::Pod,
+    reference: &ObjectRef,
+    objects: &Objects,
+) -> Vec<(Identity, Vec<u16>)> {
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
+    let mut led = Vec::new();
+    let mut of_service = None;
+    for slice in objects.endpoint_slices() {
+        let Some(service) = service::of_slice(slice) else {
+            continue;
+        };
+        let here = slice.endpoints.iter().flatten().any(|endpoint| {
+            let target = endpoint.target_ref.as_ref();
+            target.is_some_and(|target| {
+                target.kind.as_deref() == Some(Kind::Pod.name())
+                    && target.name.as_deref() == Some(&reference.name)
+                    && service.namespace == reference.namespace
+            })
+        });
+        if here {
+            of_service.get_or_insert_with(|| service.name.clone());
+            let ports = slice.ports.iter().flatten().filter_map(|port| port.port);
+            led.extend(ports.filter_map(service::number));
+        }
+    }
+    let label = |key: &str| {
+        pod.metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(key))
+            .cloned()
+    };
+    let mut first = true;
+    let containers = spec.containers.iter().map(|container| {
+        let own = container
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| port.container_port);
+        let mut ports: Vec<u16> = own.filter_map(service::number).collect();
+        // A port that no container declares is the first one's: declaring is only a hint.
+        if std::mem::take(&mut first) {
+            ports.extend(led.iter().copied());
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let identity = Identity {
+            service: of_service.clone().unwrap_or_default(),
+            pod: reference.path(),
+            node: spec.node_name.clone().unwrap_or_default(),
+            version: label("version").unwrap_or_default(),
+            image: container.image.clone().unwrap_or_default(),
+        };
+        (identity, ports)
+    });
+    containers.filter(|(_, ports)| !ports.is_empty()).collect()
+}
