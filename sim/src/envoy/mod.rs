@@ -24,6 +24,11 @@ mod response;
 mod session;
 mod upstream;
 
+#[cfg(test)]
+mod fake_os;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
