@@ -3,6 +3,9 @@
 //! Clients, backends and the node proxy are processes. They are told of events and act through
 //! [`Os`]; they never wait. A test can put its own beside them.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
