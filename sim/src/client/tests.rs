@@ -7,7 +7,9 @@ use rstest::rstest;
 
 use super::*;
 use crate::backend::{Backend, Identity};
+use crate::http::Opening;
 use crate::net::{NodeSpec, NodewayDatapath, Place, PodSpec, Settings, Topology};
+use crate::process::fake::FakeOs;
 use crate::time::Time;
 use crate::world::World;
 
@@ -303,4 +305,52 @@ proptest! {
             prop_assert!(outcome.result.is_ok());
         }
     }
+}
+
+/// A client that has sent a request and is connected, without a network.
+fn asked(ask: Ask) -> (Client, FakeOs, SocketId) {
+    let mut client = Client::default();
+    let mut os = FakeOs::default();
+    client.ask(ask, SERVER.parse().unwrap(), WayId(1)).unwrap();
+    client.on_wake(&mut os);
+    let socket = *os.sockets.keys().next().unwrap();
+    client.on_socket(socket, SocketEvent::Connected, &mut os);
+    (client, os, socket)
+}
+
+#[rstest]
+#[case::by_name(Ask::get("https://shop.example/"), "shop.example")]
+#[case::by_host_field(Ask::get("https://a/").header("host", "Shop.Example:8443"), "shop.example")]
+#[case::by_address(Ask::get("https://192.0.2.10/"), "")]
+fn a_request_by_https_says_the_name_first(#[case] ask: Ask, #[case] name: &str) {
+    let (_, os, socket) = asked(ask);
+    let sent = &os.sockets[&socket].sent;
+    let Some(Opening::Tls(hello, length)) = Opening::detect(sent).unwrap() else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(hello.server_name, name);
+    assert!(sent[length..].starts_with(b"GET / HTTP/1.1\r\n"));
+}
+
+#[test]
+fn an_answer_ends_its_connection_and_leaves_no_timer() {
+    let (mut client, mut os, socket) = asked(get());
+    os.deliver(&mut client, socket, b"HTTP/1.1 204 No Content\r\n");
+    assert!(!os.sockets[&socket].shut && !client.has_outcome(WayId(1)));
+    os.deliver(&mut client, socket, b"\r\n");
+    assert!(os.sockets[&socket].shut && os.timers.is_empty());
+    assert_eq!(os.sockets[&socket].way, Some(WayId(1)));
+    assert!(client.take_outcome(WayId(1)).is_some());
+    assert!(client.take_outcome(WayId(1)).is_none());
+}
+
+#[test]
+fn silence_ends_at_the_clients_own_patience() {
+    let (mut client, mut os, socket) = asked(get());
+    let (timer, after) = os.timers.pop_first().unwrap();
+    assert_eq!(after, PATIENCE);
+    client.on_timer(timer, &mut os);
+    let outcome = client.take_outcome(WayId(1)).unwrap();
+    assert_eq!(outcome.result, Err(Failure::TimedOut));
+    assert!(os.sockets[&socket].aborted);
 }

@@ -20,8 +20,6 @@ pub(crate) struct FakeOs {
     pub(crate) timers: BTreeMap<TimerId, Duration>,
     /// Steps that it noted.
     pub(crate) steps: Vec<(WayId, Step)>,
-    /// What the next connect is answered, if not with a socket.
-    pub(crate) refuse: Option<CallError>,
     next: u64,
 }
 
@@ -44,7 +42,7 @@ pub(crate) struct FakeSocket {
 }
 
 /// The local address of every socket.
-pub(crate) const HERE: &str = "10.0.0.1:4000";
+const HERE: &str = "10.0.0.1:4000";
 
 impl FakeOs {
     fn number(&mut self) -> u64 {
@@ -113,10 +111,7 @@ impl Os for FakeOs {
     }
 
     fn connect(&mut self, to: SocketAddr, way: Option<WayId>) -> Result<SocketId, CallError> {
-        match self.refuse.take() {
-            Some(error) => Err(error),
-            None => Ok(self.open(to, way)),
-        }
+        Ok(self.open(to, way))
     }
 
     fn local(&self, _: SocketId) -> Option<SocketAddr> {
