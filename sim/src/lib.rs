@@ -1,4 +1,37 @@
 //! A whole cluster in one process, with a virtual clock: one seed gives one run, byte for byte.
+//!
+//! A test asks, looks at the answer, and breaks something:
+//!
+//! ```
+//! use nodeway_sim::{Cluster, Failure, Redirect, Sim};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/bookinfo");
+//! let mut cluster = Sim::load(fixture)?.redirect(Redirect::Tc).seed(7).start()?;
+//! let details = "http://cilium-ingress-basic-ingress/details/0";
+//!
+//! // A pod asks for a Service of an Ingress, and the Envoy of its own node answers in its name.
+//! let reply = cluster.get("default/client", details)?;
+//! assert_eq!(reply.status, 200);
+//! assert_eq!(reply.service, "details");
+//! assert_eq!(reply.route.as_deref(), Some("path_separated_prefix /details"));
+//! assert_eq!(reply.client_saw.unwrap(), "Service default/cilium-ingress-basic-ingress:80");
+//! assert_eq!(reply.proxy_saw.unwrap(), "Pod default/client");
+//! assert_eq!(reply.backend_saw.unwrap(), "Node node-1");
+//!
+//! // Without that Envoy nobody listens. Printed, the failure shows the whole way up to there.
+//! cluster.crash_proxy("node-1")?;
+//! let failed = cluster.get("default/client", details).unwrap_err();
+//! assert_eq!(failed.failure, Failure::ConnectionRefused);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A test that fails while it holds a [`Sim`] prints the way of the last request, the seed and the
+//! command that shows it again. Whole fixtures are run with [`run()`]; what they expect stands in
+//! their `fixture.yaml` ([`Fixture`]). A body that takes `&mut impl Cluster` runs on any cluster.
+//! Put a packet decision of your own under test with [`SimBuilder::with_datapath`], a program of
+//! your own into a pod with [`Process`].
 
 mod asker;
 mod assembly;
@@ -35,6 +68,7 @@ pub use net::{
     PodSpec, ServiceEntry, ServiceTable, Settings, SimSocket, StackId, Topology, TopologyError,
     hook_name,
 };
+pub use nodeway_core::trace::{Failure, Way};
 pub use process::{
     CallError, ListenSocketId, Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId,
 };
