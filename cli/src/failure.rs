@@ -82,7 +82,7 @@ impl From<serde_json::Error> for Failure {
 fn load_error(error: LoadError, texts: &[Text]) -> Report {
     match error {
         LoadError::Path { path, reason, fix } => miette!(help = fix, "{path}: {reason}"),
-        LoadError::Text(error) => Mistake::of(error, texts).into(),
+        LoadError::Text(error) => Mistake::of(*error, texts).into(),
     }
 }
 

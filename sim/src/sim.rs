@@ -351,8 +351,9 @@ impl Sim {
             self.world.note(way, Step::Reply(reply));
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let backend_peer: Option<SocketAddr> = body["saw"]["peer"]
-            .as_str()
+        let backend_peer: Option<SocketAddr> = body
+            .pointer("/saw/peer")
+            .and_then(Value::as_str)
             .and_then(|peer| peer.parse().ok());
         let pod = steps.pod.filter(|_| served);
         let node = pod.as_ref().and_then(|pod| {

@@ -198,7 +198,7 @@ pub enum LoadError {
         fix: String,
     },
     /// A text is wrong.
-    Text(SourceError),
+    Text(Box<SourceError>),
 }
 
 impl LoadError {
@@ -250,7 +250,10 @@ pub struct LoadErrors {
 impl LoadErrors {
     fn of(errors: Vec<SourceError>, texts: Vec<Text>) -> Self {
         Self {
-            errors: errors.into_iter().map(LoadError::Text).collect(),
+            errors: errors
+                .into_iter()
+                .map(|error| LoadError::Text(Box::new(error)))
+                .collect(),
             texts,
         }
     }
