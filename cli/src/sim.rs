@@ -1,11 +1,14 @@
 //! `nodeway sim`: a fixture's requests on a simulated cluster, on one screen.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
-use nodeway_core::trace::Stage;
-use nodeway_sim::{Fixture, Redirect, Report, Row, RunOptions};
+use comfy_table::{ContentArrangement, Table, presets};
+use nodeway_core::trace::{Name, NameStep, Step};
+use nodeway_sim::{Fixture, Redirect, Report, Row, RunOptions, hook_name};
+
+use terminal_size::terminal_size;
 
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
@@ -87,9 +90,10 @@ fn screen(report: &Report, fixture: &str) {
     heading(report);
     anstream::println!();
     anstream::println!("{}", rows(&report.requests));
+    reasons(&report.requests);
     anstream::println!();
     if let Some(row) = report.requests.first() {
-        way(row, &report.first_way);
+        way(row);
     }
     troubles(report);
     expectations(std::slice::from_ref(report));
@@ -157,9 +161,15 @@ fn or_none(text: Option<&str>) -> &str {
     text.unwrap_or("none")
 }
 
+/// A table without lines; on a terminal no wider than it.
 fn plain() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
+    if let (true, Some((width, _))) = (std::io::stdout().is_terminal(), terminal_size()) {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width.0);
+    }
     table
 }
 
@@ -173,38 +183,41 @@ fn rows(requests: &[Row]) -> Table {
         "ENVOY",
         "ROUTE",
         "ANSWERED BY",
-        "ON",
         "STATUS",
         "TIME",
     ]);
     for row in requests {
-        let (envoy, route) = match (row.redirected, &row.reason) {
-            (true, _) => (
-                or_none(row.proxy_node.as_deref()).to_owned(),
-                or_none(row.route.as_deref()).to_owned(),
-            ),
-            (false, reason) => ("not redirected".to_owned(), short_reason(reason.as_deref())),
+        let (envoy, route) = if row.redirected {
+            (
+                or_none(row.proxy_node.as_deref()),
+                or_none(row.route.as_deref()),
+            )
+        } else {
+            ("-", "not redirected")
         };
         table.add_row([
-            if row.holds() { "✓" } else { "✗" }.to_owned(),
-            row.client.clone(),
-            short_url(&row.method, &row.url),
+            if row.holds() { "✓" } else { "✗" },
+            &row.client,
+            &short_url(&row.method, &row.url),
             envoy,
             route,
-            answered_by(row),
-            or_none(row.node.as_deref()).to_owned(),
-            status(row),
-            format!("{:.3} ms", row.time_ms),
+            &answered_by(row),
+            &status(row),
+            &format!("{:.3} ms", row.time_ms),
         ]);
     }
     table
 }
 
-/// A reason that fits a row; `explain` has the whole of it.
-fn short_reason(reason: Option<&str>) -> String {
-    match reason.and_then(|reason| reason.split_once(';')) {
-        Some((first, _)) => first.to_owned(),
-        None => or_none(reason).to_owned(),
+/// Why a request was not redirected, once a reason.
+fn reasons(requests: &[Row]) {
+    let mut told: Vec<&str> = Vec::new();
+    for row in requests.iter().filter(|row| !row.redirected) {
+        let reason = or_none(row.reason.as_deref());
+        if !told.contains(&reason) {
+            anstream::println!("not redirected: {}, because {reason}", row.url);
+            told.push(reason);
+        }
     }
 }
 
@@ -225,28 +238,77 @@ fn status(row: &Row) -> String {
 
 fn answered_by(row: &Row) -> String {
     match (&row.pod, &row.proxy_node, row.status) {
-        (Some(pod), ..) => pod.clone(),
+        (Some(pod), ..) => format!("{} on {}", short(pod), or_none(row.node.as_deref())),
         (None, Some(_), Some(_)) => "Envoy itself".to_owned(),
         _ => "nobody".to_owned(),
     }
 }
 
+/// `default/` is where everybody looks first.
+fn short(path: &str) -> &str {
+    path.strip_prefix("default/").unwrap_or(path)
+}
+
 /// The first request's way in two lines: to the listener, and from there to the pod.
-fn way(row: &Row, stages: &[Stage]) {
-    let said = |wanted: &str| {
-        let found = stages.iter().rfind(|stage| stage.stage == wanted);
-        found.map(|stage| stage.decided.clone())
-    };
-    let line = |names: &[&str]| {
-        let parts: Vec<String> = names.iter().filter_map(|name| said(name)).collect();
-        parts.join(" -> ")
-    };
+fn way(row: &Row) {
     anstream::println!("{} {}", paint(STRONG, "the way of the first:"), row.url);
-    anstream::println!("  {}", line(&["name", "frontend", "verdict"]));
+    let mut to_listener = vec![row.client.clone()];
+    for (_, step) in &row.way.steps {
+        match step {
+            Step::Name(NameStep {
+                found: Name::Service { service, address },
+                ..
+            }) => {
+                to_listener.push(format!("{service} at {address}"));
+            }
+            Step::Verdict(step) => to_listener.push(format!(
+                "{} on {}: {} ({})",
+                hook_name(step.hook),
+                step.node,
+                step.verdict,
+                step.reason
+            )),
+            Step::Translation(step) => {
+                to_listener.push(format!("kube-proxy's rules on {}", step.node))
+            }
+            Step::Listener(step) => {
+                to_listener.push(format!(
+                    "{}, port {} of Envoy",
+                    last(&step.listener),
+                    step.port
+                ));
+                break;
+            }
+            _ => {}
+        }
+    }
+    let to_pod = [
+        row.listener.as_deref().map(|name| last(name).to_owned()),
+        row.route.as_ref().map(|route| format!("route {route}")),
+        row.cluster
+            .as_deref()
+            .map(|name| format!("cluster {}", last(name))),
+        row.pod
+            .as_ref()
+            .map(|pod| format!("Pod {pod} on {}", or_none(row.node.as_deref()))),
+        Some(status(row)),
+    ];
+    anstream::println!("  {}", to_listener.join(" -> "));
     anstream::println!(
         "  {}",
-        line(&["listener", "filter chain", "route", "endpoint", "reply"])
+        to_pod
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" -> ")
     );
+}
+
+/// The name that its config gives a resource, without the config's own.
+fn last(qualified: &str) -> &str {
+    qualified
+        .rsplit_once('/')
+        .map_or(qualified, |(_, name)| name)
 }
 
 /// Expectations that did not hold are told by each run's rows; problems and blind spots here.

@@ -27,6 +27,9 @@ pub struct Fixture {
     pub about: String,
     /// The nodes of a cluster whose manifests have none.
     pub nodes: Nodes,
+    /// Whether Services that say nothing of families get both.
+    #[serde(rename = "dualStack")]
+    pub dual_stack: bool,
     /// Hosts outside the cluster; one called `client` unless it says.
     pub outside: Vec<String>,
     /// How packets come to the listener, unless the command says.
@@ -71,6 +74,7 @@ impl Default for Fixture {
             title: String::new(),
             about: String::new(),
             nodes: Nodes::default(),
+            dual_stack: false,
             outside: vec!["client".to_owned()],
             redirect: Redirect::default(),
             seed: 1,

@@ -6,7 +6,6 @@ use nodeway_core::ingress::ClassVerdict;
 use nodeway_core::object::{Kind, Object, ObjectRef, Provenance};
 use nodeway_core::plan::{FrontendKind, PlannedFrontend};
 use nodeway_core::problem::Problem;
-use nodeway_core::trace::{self, Stage};
 use serde::Serialize;
 
 use crate::cluster::AskError;
@@ -42,9 +41,6 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// Objects that could change an answer and are not simulated.
     pub not_simulated: Vec<String>,
-    /// The way of the first request.
-    #[serde(skip)]
-    pub first_way: Vec<Stage>,
     /// Every hop of every packet, a line each, if that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<String>,
@@ -154,10 +150,6 @@ fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
         expectations: checked().count(),
         problems: sim.problems().to_vec(),
         not_simulated: sim.objects().not_simulated.clone(),
-        first_way: requests
-            .first()
-            .map(|row| trace::stages(&row.way, sim.objects()))
-            .unwrap_or_default(),
         hops: sim.hops().iter().map(ToString::to_string).collect(),
         requests,
     }

@@ -179,6 +179,7 @@ impl Sim {
             ingress: fixture.ingress.options(),
             derive: DeriveOptions {
                 nodes: fixture.nodes.0.clone(),
+                dual_stack: fixture.dual_stack,
                 ..DeriveOptions::default()
             },
             outside: fixture.outside.clone(),

@@ -26,8 +26,10 @@ use crate::object::{Entry, Object, ObjectRef, Objects, Provenance};
 pub struct DeriveOptions {
     /// The nodes of a cluster of which no Node is written.
     pub nodes: Vec<String>,
-    /// Whether pods, nodes and Services get an IPv6 address too.
+    /// Whether pods and nodes get an IPv6 address too, and Services may.
     pub ipv6: bool,
+    /// Whether a Service that says nothing of families gets both.
+    pub dual_stack: bool,
 }
 
 impl Default for DeriveOptions {
@@ -35,6 +37,7 @@ impl Default for DeriveOptions {
         Self {
             nodes: vec!["node-1".to_owned(), "node-2".to_owned()],
             ipv6: true,
+            dual_stack: false,
         }
     }
 }

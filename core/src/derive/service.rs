@@ -1,6 +1,6 @@
 //! A Service's addresses and node ports, as the API server and a load balancer would give them.
 //!
-//! Both families by default, so that IPv6 is exercised wherever a manifest does not forbid it.
+//! One family by default, as in Kubernetes; both where the Service's policy or the options say so.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -104,7 +104,8 @@ pub(super) fn derive(objects: &mut Objects, options: &DeriveOptions) {
     );
 }
 
-/// A Service that says nothing of families is dual-stack here.
+/// A Service that says nothing of families has the cluster's first one, as the API server gives it;
+/// both if its policy or the cluster's options ask for them.
 fn families(spec: &mut ServiceSpec, options: &DeriveOptions, fields: &mut Vec<&'static str>) {
     if spec
         .ip_families
@@ -119,9 +120,13 @@ fn families(spec: &mut ServiceSpec, options: &DeriveOptions, fields: &mut Vec<&'
         .chain(spec.cluster_ips.iter().flatten())
         .filter_map(|ip| ip.parse().ok())
         .collect();
-    let single = spec.ip_family_policy.as_deref() == Some("SingleStack");
+    let dual = match spec.ip_family_policy.as_deref() {
+        Some("PreferDualStack" | "RequireDualStack") => true,
+        Some(_) => false,
+        None => options.dual_stack,
+    };
     let (v4, v6) = if written.is_empty() {
-        (true, options.ipv6 && !single)
+        (true, options.ipv6 && dual)
     } else {
         (
             written.iter().any(IpAddr::is_ipv4),

@@ -112,7 +112,7 @@ fn families(service: &Service, options: &DeriveOptions) -> Vec<bool> {
         .and_then(|spec| spec.ip_families.as_deref())
         .unwrap_or_default();
     if families.is_empty() {
-        return if options.ipv6 {
+        return if options.ipv6 && options.dual_stack {
             vec![false, true]
         } else {
             vec![false]

@@ -6,6 +6,7 @@
 mod envoy;
 mod network;
 
+use nodeway_datapath::Reason;
 use serde::Serialize;
 
 use super::{Step, Way};
@@ -92,13 +93,27 @@ impl Stage {
 }
 
 /// Puts a way into words. `objects` is the cluster that it was taken in: evidence and causes come from it.
+///
+/// The proxy's own connection to the endpoint passes hooks too. That it is no frontend is what
+/// everybody expects, so it is left out; if it were one, the request would go round in circles, and
+/// that is told.
 #[must_use]
 pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
     let words = Words { objects };
-    way.steps
-        .iter()
-        .flat_map(|(_, step)| words.step(step))
-        .collect()
+    let mut proxied = false;
+    let mut stages = Vec::new();
+    for (_, step) in &way.steps {
+        proxied |= matches!(step, Step::Listener(_));
+        let expected = match step {
+            Step::Frontend(step) => step.frontend.is_none(),
+            Step::Verdict(step) => step.reason == Reason::NotAFrontend,
+            _ => false,
+        };
+        if !(proxied && expected) {
+            stages.extend(words.step(step));
+        }
+    }
+    stages
 }
 
 struct Words<'a> {
