@@ -7,6 +7,7 @@
 pub mod cilium_ingress;
 pub mod envoy_routes;
 pub mod pending;
+pub mod requests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -77,8 +78,11 @@ pub type Answer = fn(file: &Path, row: &Row) -> Outcome;
 
 /// Who answers the rows of a folder. Folders that are not named here are left alone.
 const ANSWERERS: &[(&str, Answer)] = &[
+    ("bookinfo", requests::answer),
     ("cilium-ingress", cilium_ingress::answer),
     ("envoy-routes", envoy_routes::answer),
+    ("ingress-conformance", requests::answer),
+    ("k8s-docs", requests::answer),
 ];
 
 /// A row and what came of it.

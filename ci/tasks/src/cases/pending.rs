@@ -52,3 +52,33 @@ pub fn compare(answered: &[Answered]) -> miette::Result<Vec<String>> {
     }
     Ok(differences)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::cases::run;
+
+    /// Where the outside cases are: they are not part of the project.
+    fn folder() -> PathBuf {
+        std::env::var_os("NODEWAY_CASES").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases"),
+            PathBuf::from,
+        )
+    }
+
+    #[test]
+    fn the_rows_that_do_not_pass_are_exactly_those_of_the_list() {
+        let folder = folder();
+        assert!(
+            folder.is_dir(),
+            "the outside cases are not at {}: set NODEWAY_CASES to their folder",
+            folder.display()
+        );
+        assert_eq!(
+            compare(&run(&folder).unwrap()).unwrap(),
+            Vec::<String>::new()
+        );
+    }
+}
