@@ -83,7 +83,12 @@ fn both_families_go_the_same_way(
     #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
     #[values("default/client", "node/node-1", "outside")] from: &str,
 ) {
-    let mut cluster = bookinfo(redirect);
+    let fixture = Fixture {
+        dual_stack: true,
+        ..Fixture::load(BOOKINFO).unwrap()
+    };
+    let builder = Sim::from_fixture(&fixture).unwrap();
+    let mut cluster = builder.redirect(redirect).start().unwrap();
     let mut ask = |family| {
         cluster
             .request(from, Ask::get(DETAILS).family(family))
@@ -250,4 +255,32 @@ fn another_datapath_can_be_put_under_test() {
         .get("default/client", "http://details:9080/details/0")
         .unwrap();
     assert_eq!(reply.service, "details");
+}
+
+#[test]
+fn a_failing_test_tells_how_its_last_request_went_and_how_to_see_it_again() {
+    const ON_PURPOSE: &str = "NODEWAY_TEST_FAILS_ON_PURPOSE";
+    if std::env::var_os(ON_PURPOSE).is_some() {
+        let mut cluster = bookinfo(Redirect::Tc);
+        let reply = cluster.get("default/client", DETAILS).unwrap();
+        assert_eq!(reply.status, 500);
+    }
+    let name = "a_failing_test_tells_how_its_last_request_went_and_how_to_see_it_again";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(ON_PURPOSE, "1")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let wanted = [
+        "path_separated_prefix /details",
+        "default/details-v1-1",
+        "replay: nodeway explain",
+        "--from default/client",
+        "--redirect tc --seed 7",
+    ];
+    for wanted in wanted {
+        assert!(told.contains(wanted), "{wanted} is told:\n{told}");
+    }
 }

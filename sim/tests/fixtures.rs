@@ -43,6 +43,18 @@ fn every_expectation_of_a_fixture_holds(
 }
 
 #[rstest]
+fn a_fixture_hangs_on_no_seed(
+    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
+    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+) {
+    for seed in 0..8 {
+        let report = play(&fixture, redirect, Some(seed));
+        let broken: Vec<_> = report.requests.iter().filter(|row| !row.holds()).collect();
+        assert!(broken.is_empty(), "seed {seed}: {broken:?}");
+    }
+}
+
+#[rstest]
 fn one_seed_gives_one_run_byte_for_byte(
     #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
     #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,

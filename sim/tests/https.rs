@@ -1,0 +1,83 @@
+//! TLS as far as it is simulated: which filter chain takes a connection, and what follows from it.
+
+use nodeway_core::source::Text;
+use nodeway_sim::{Ask, Cluster, Redirect, Reply, Sim, Source};
+use rstest::rstest;
+
+const MANIFESTS: &str = r"
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  ingressClassName: cilium
+  tls:
+  - {hosts: [shop.example], secretName: shop}
+  rules:
+  - host: shop.example
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: shop, port: {number: 80}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: shop}
+type: kubernetes.io/tls
+data: {tls.crt: '', tls.key: ''}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec: {selector: {app: shop}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shop, labels: {app: shop}}
+spec: {containers: [{name: shop, image: echo}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {containers: [{name: client, image: curl}]}
+";
+
+#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
+fn ask(redirect: Redirect, url: &str, host: &str) -> Result<Reply, Box<nodeway_sim::Failed>> {
+    let source = Source {
+        name: "manifests".to_owned(),
+        fixture: None,
+        texts: vec![Text::new("manifests", MANIFESTS)],
+    };
+    let builder = Sim::from_source(&source).unwrap();
+    let mut cluster = builder.redirect(redirect).start().unwrap();
+    cluster.request("default/client", Ask::get(url).header("host", host))
+}
+
+#[rstest]
+fn the_chain_for_tls_takes_a_connection_by_its_servers_name(
+    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+) {
+    let reply = ask(redirect, "https://cilium-ingress-shop/cart", "shop.example").unwrap();
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.service, "shop");
+    assert_eq!(reply.body["saw"]["headers"]["x-forwarded-proto"], "https");
+}
+
+#[rstest]
+fn plain_text_is_sent_to_tls(#[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect) {
+    let reply = ask(redirect, "http://cilium-ingress-shop/cart", "shop.example").unwrap();
+    assert_eq!(reply.status, 301);
+    assert_eq!(
+        reply.headers.get("location"),
+        Some("https://shop.example/cart")
+    );
+    assert_eq!(reply.service.to_string(), "nobody");
+}
+
+#[rstest]
+fn a_servers_name_that_no_chain_has_is_closed(
+    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+) {
+    let failed = ask(redirect, "https://cilium-ingress-shop/", "other.example").unwrap_err();
+    let told = failed.to_string();
+    assert!(told.contains("filter chain"), "{told}");
+}
