@@ -135,7 +135,8 @@ impl Backend {
         let Some(visitor) = self.visitors.get_mut(&socket) else {
             return;
         };
-        loop {
+        // Who does not read its answers gets no more of them: they would only pile up here.
+        while visitor.pipe.room() > 0 {
             let before = visitor.pipe.input.len();
             visitor.pipe.read(os);
             let arrived = visitor.pipe.input.len() > before;
@@ -150,7 +151,8 @@ impl Backend {
                 break;
             }
         }
-        if visitor.closing || visitor.pipe.peer_closed {
+        let waits = visitor.pipe.room() == 0;
+        if visitor.closing || visitor.pipe.peer_closed && !waits {
             visitor.pipe.close(os);
         }
     }
@@ -327,6 +329,7 @@ impl Process for Backend {
                 if let Some(visitor) = self.visitors.get_mut(&socket) {
                     visitor.pipe.flush(os);
                 }
+                self.serve(socket, os);
             }
             SocketEvent::Closed | SocketEvent::Failed(_) => {
                 self.visitors.remove(&socket);

@@ -224,3 +224,18 @@ fn a_visitor_who_leaves_is_forgotten() {
     backend.on_socket(socket, SocketEvent::Closed, &mut os);
     assert!(backend.visitors.is_empty());
 }
+
+#[test]
+fn answers_that_nobody_reads_do_not_pile_up() {
+    let (mut backend, mut os) = echo();
+    let socket = os.visit(&mut backend, 8080, PEER);
+    os.sockets.get_mut(&socket).unwrap().room = 0;
+    let request = "GET /?bytes=50000 HTTP/1.1\r\nhost: x\r\n\r\n";
+    os.deliver(&mut backend, socket, request.repeat(40).as_bytes());
+    let waiting = backend.visitors[&socket].pipe.output.len();
+    assert!((50_000..200_000).contains(&waiting), "{waiting}");
+    os.sockets.get_mut(&socket).unwrap().room = usize::MAX;
+    backend.on_socket(socket, SocketEvent::Writable, &mut os);
+    let sent = String::from_utf8_lossy(&os.sockets[&socket].sent);
+    assert_eq!(sent.matches("HTTP/1.1 200 OK").count(), 40);
+}
