@@ -258,11 +258,11 @@ fn print_stage(stage: &Stage) {
     if let Some(stop) = &stage.stop {
         under(format!(
             "{} {} {}",
-            paint(BAD, "stops here:"),
+            paint(BAD, "cause:"),
             stop.object,
             stop.field
         ));
-        under(paint(HINT, format!("to change it: {}", stop.fix)).to_string());
+        under(paint(HINT, format!("fix: {}", stop.fix)).to_string());
     }
 }
 

@@ -198,7 +198,7 @@ fn rows(requests: &[Row]) -> Table {
         table.add_row([
             if row.holds() { "✓" } else { "✗" },
             &row.client,
-            &short_url(&row.method, &row.url),
+            &asked(row),
             envoy,
             route,
             &answered_by(row),
@@ -221,12 +221,19 @@ fn reasons(requests: &[Row]) {
     }
 }
 
-fn short_url(method: &str, url: &str) -> String {
-    if method == "GET" {
-        url.to_owned()
+/// The URL, with the method and the host header where they are not the usual ones.
+fn asked(row: &Row) -> String {
+    let method = if row.method == "GET" {
+        String::new()
     } else {
-        format!("{method} {url}")
-    }
+        format!("{} ", row.method)
+    };
+    let host = row
+        .host
+        .as_ref()
+        .map(|host| format!(" (host {host})"))
+        .unwrap_or_default();
+    format!("{method}{}{host}", row.url)
 }
 
 fn status(row: &Row) -> String {
@@ -411,11 +418,7 @@ fn side_by_side(reports: &[Report]) {
             .iter()
             .filter_map(|report| report.requests.get(index))
             .map(cell);
-        table.add_row(
-            [row.client.clone(), short_url(&row.method, &row.url)]
-                .into_iter()
-                .chain(cells),
-        );
+        table.add_row([row.client.clone(), asked(row)].into_iter().chain(cells));
     }
     anstream::println!("{table}");
     expectations(reports);

@@ -247,7 +247,7 @@ pub fn tell(way: &Way, objects: &Objects) -> String {
         if let Some(stop) = &stage.stop {
             let _ = writeln!(
                 text,
-                "  {:<12}   stops here: {} {}; {}",
+                "  {:<12}   cause: {} {}; {}",
                 "", stop.object, stop.field, stop.fix
             );
         }

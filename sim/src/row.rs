@@ -25,6 +25,8 @@ pub struct Row {
     pub method: String,
     /// What was asked for.
     pub url: String,
+    /// The `host` header, when it is not the URL's host.
+    pub host: Option<String>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
     /// Whether this request went through a listener.
@@ -77,6 +79,7 @@ impl Row {
             client: spec.from.clone(),
             method: spec.method.clone(),
             url: spec.to.clone(),
+            host: spec.headers.get("host").cloned(),
             redirect: sim.settings().redirect,
             ..Self::default()
         };

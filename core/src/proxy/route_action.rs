@@ -49,7 +49,7 @@ enum Target {
 
 /// What a request has to do with a cluster beside being sent there: read by nobody here, and
 /// without influence on where it goes.
-const BESIDE: [&str; 20] = [
+const BESIDE: [&str; 19] = [
     "metadata_match",
     "idle_timeout",
     "flush_timeout",
@@ -69,7 +69,6 @@ const BESIDE: [&str; 20] = [
     "internal_redirect_action",
     "max_internal_redirects",
     "hedge_policy",
-    "max_stream_duration",
 ];
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -129,6 +128,13 @@ impl ForwardAction {
         beside: &Unread,
     ) -> Result<Self, ReadError> {
         let mirrors = check_beside(fields)?;
+        // Zero switches the limit off, as Cilium's operator does for every route.
+        if let Some(limits) = fields.message_into("max_stream_duration", beside)
+            && let Some(limit) = limits.duration("max_stream_duration")
+            && !limit.is_zero()
+        {
+            beside.note(limits.path_of("max_stream_duration"));
+        }
         fields.leave_to(&BESIDE, beside);
         let target = match fields.which("cluster_specifier").as_deref() {
             Some("cluster") => Target::Cluster(fields.text("cluster")),

@@ -74,24 +74,10 @@ impl Network {
         way: WayId,
         verdict: &Verdict<SimSocket>,
     ) {
-        let Some(node) = self.node(index) else {
+        let Some(name) = self.node(index).map(|node| Arc::clone(&node.name)) else {
             return;
         };
-        let to = destination(flow);
-        let address = FrontendKey {
-            address: to.ip(),
-            port: to.port(),
-        };
-        let frontend = node.frontends.get(&address).map(|it| it.planned.clone());
-        let name = Arc::clone(&node.name);
-        self.note_once(
-            way,
-            Step::Frontend(FrontendStep {
-                node: Arc::clone(&name),
-                address,
-                frontend,
-            }),
-        );
+        self.note_frontend(index, destination(flow), way);
         let mark = match verdict {
             Verdict::Deliver { mark, .. } | Verdict::Assign { mark, .. } => *mark,
             _ => 0,
@@ -109,6 +95,23 @@ impl Network {
                 mark,
             }),
         );
+    }
+
+    /// What the node's table has for a destination: a hook's look-up, or that of its routes.
+    fn note_frontend(&mut self, index: u32, to: SocketAddr, way: WayId) {
+        let Some(node) = self.node(index) else {
+            return;
+        };
+        let address = FrontendKey {
+            address: to.ip(),
+            port: to.port(),
+        };
+        let step = FrontendStep {
+            node: Arc::clone(&node.name),
+            address,
+            frontend: node.frontends.get(&address).map(|it| it.planned.clone()),
+        };
+        self.note_once(way, Step::Frontend(step));
     }
 
     /// A packet comes in through a pod's veth pair or the uplink.
@@ -188,6 +191,10 @@ impl Network {
         };
         let (source, to) = (source(&segment), destination(&segment));
         let redirect = self.settings.redirect;
+        // Without a program at the door, it is the local route of a frontend that a packet misses.
+        if let (Redirect::SkLookup, true, Some(way)) = (redirect, segment.opens(), packet.way) {
+            self.note_frontend(index, to, way);
+        }
         let Some(node) = self.node_mut(index) else {
             return;
         };

@@ -137,7 +137,7 @@ impl fmt::Display for Hop {
         };
         write!(
             f,
-            "{:>14}  {:<18} {:<24} {:<44} {:<8} {:>5}  {}",
+            "{:>14}  {:<26} {:<34} {:<44} {:<8} {:>5}  {}",
             self.time.to_string(),
             self.place,
             self.device,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nodeway_datapath::Hook;
 
-use super::{Stage, Words};
+use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
 use crate::plan::{FrontendKind, PlannedEndpoint};
 use crate::trace::{FrontendStep, Name, NameStep, TranslationStep, VerdictStep};
@@ -83,10 +83,21 @@ impl Words<'_> {
                      `backendServices`, which gives Envoy its endpoints and redirects nothing"
                 ))
                 .evidence(self.source(&config))
-                .stop(&self.cause(&config), "spec.services", self.services_fix(&config, &service)),
-            Claim::Nobody => stage
-                .because(format!("no CiliumEnvoyConfig lists {service} under `services`"))
-                .evidence(self.source(&service)),
+                .stop(&config, "spec.services", self.services_fix(&config, &service)),
+            Claim::Nobody => {
+                let mut stage = stage
+                    .because(format!("no CiliumEnvoyConfig lists {service} under `services`"))
+                    .evidence(self.source(&service));
+                stage.stop = Some(Stop {
+                    object: "a CiliumEnvoyConfig".to_owned(),
+                    field: "spec.services".to_owned(),
+                    fix: format!(
+                        "if {} should be redirected, list it there, or ask for an Ingress that leads to it",
+                        service.path()
+                    ),
+                });
+                stage
+            }
             Claim::Listed(config) => stage
                 .because(format!(
                     "{config} lists {service} under `services`, but the node's plan has no such frontend: see the problems of that config"
@@ -254,16 +265,19 @@ fn address_kind(kind: FrontendKind) -> &'static str {
 
 /// A verdict is two stages: which hook saw the packet, and what it said.
 pub(super) fn verdict(step: &VerdictStep) -> Vec<Stage> {
+    let node = &step.node;
     let hook = match step.hook {
-        Hook::TcIngress { sk_lookup: true } => "tc ingress, beside an sk_lookup program",
-        Hook::TcIngress { sk_lookup: false } => "tc ingress",
-        Hook::SkLookup => "sk_lookup, for a packet that no connection has",
-        Hook::Connect => "connect, a call of the node itself",
-    };
-    let device = if step.device.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", step.device)
+        Hook::TcIngress { sk_lookup: true } => {
+            format!(
+                "tc ingress of the {} on {node}, with sk_lookup behind it",
+                step.device
+            )
+        }
+        Hook::TcIngress { sk_lookup: false } => {
+            format!("tc ingress of the {} on {node}", step.device)
+        }
+        Hook::SkLookup => format!("sk_lookup on {node}: no connection has the packet"),
+        Hook::Connect => format!("connect on {node}: a call of the node itself"),
     };
     let mark = if step.mark == 0 {
         String::new()
@@ -271,7 +285,7 @@ pub(super) fn verdict(step: &VerdictStep) -> Vec<Stage> {
         format!(", mark {:#010x}", step.mark)
     };
     vec![
-        Stage::new("hook", format!("{hook} on {}{device}", step.node)),
+        Stage::new("hook", hook),
         Stage::new(
             "verdict",
             format!("{} ({}){mark}", step.verdict, step.reason.name()),
