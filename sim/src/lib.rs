@@ -50,10 +50,12 @@ mod reply;
 mod report;
 mod row;
 mod seed;
+mod served;
 mod sim;
 mod source;
 mod target;
 mod time;
+mod workload;
 mod world;
 
 pub use assembly::Options;

@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::derive::DeriveOptions;
-use nodeway_core::object::{Kind, Object, ObjectRef, Objects};
-use nodeway_core::plan::{NodePlan, ResourceName};
+use nodeway_core::object::{Kind, Object, Objects};
+use nodeway_core::plan::NodePlan;
 use nodeway_core::problem::Problem;
-use nodeway_core::service;
 use nodeway_core::trace::{Failure, Name, NameStep, ReplyStep, Step, Way};
 use serde_json::Value;
 
 use crate::asker::place;
 use crate::assembly::{Assembly, Options};
-use crate::backend::{Backend, Identity};
+use crate::backend::Backend;
 use crate::client::{Answer, Client, Outcome};
 use crate::cluster::Ask;
 use crate::cluster::{AskError, Cause, Cluster, Failed, tell};
@@ -26,9 +25,11 @@ use crate::names::{Names, View};
 use crate::net::{Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError};
 use crate::process::WayId;
 use crate::redirect::Redirect;
-use crate::reply::{Reply, Who};
+use crate::reply::{Reply, Seen, Who};
 use crate::seed::Seed;
+use crate::served::Served;
 use crate::source::{LoadErrors, Source};
+use crate::workload::backends;
 use crate::world::{ProcessId, World};
 
 /// How long a request may take before the simulation gives up on it: far beyond every time-out in it.
@@ -342,7 +343,7 @@ impl Sim {
         client_saw: Option<SocketAddr>,
         took: Duration,
     ) -> Reply {
-        let steps = Steps::of(self.world.way(way));
+        let steps = Served::of(self.world.way(way));
         let served = !steps.answered_by_proxy;
         if let (true, Some(pod)) = (served, &steps.pod) {
             let reply = ReplyStep::Backend {
@@ -362,6 +363,14 @@ impl Sim {
             pod.spec.as_ref()?.node_name.clone()
         });
         let seen = |address: SocketAddr| self.names.seen(address);
+        let proxy_saw = steps.proxy_peer.map(|peer| match &steps.proxy {
+            // Over loopback a node meets nobody but itself.
+            Some(node) if peer.ip().is_loopback() => Seen {
+                address: peer,
+                name: Some(format!("{} {node}", Kind::Node)),
+            },
+            _ => seen(peer),
+        });
         Reply {
             status: answer.status,
             service: Who(steps.service.filter(|_| served)),
@@ -373,7 +382,7 @@ impl Sim {
             cluster: steps.cluster,
             endpoint: steps.endpoint,
             client_saw: client_saw.map(seen),
-            proxy_saw: steps.proxy_peer.map(seen),
+            proxy_saw,
             proxy_destination: steps.proxy_destination.map(seen),
             backend_saw: backend_peer.map(seen),
             headers: answer.headers,
@@ -393,11 +402,12 @@ impl Sim {
     ) -> Box<Failed> {
         let (from, url) = asked;
         let way = self.world.way(way).cloned().unwrap_or_default();
+        let served = Served::of(Some(&way));
         Box::new(Failed {
             failure: Cause::Network(failure),
             from: from.to_owned(),
             url: url.to_owned(),
-            proxy_node: Steps::of(Some(&way)).proxy,
+            proxy_node: served.proxy.or(served.led_by),
             client_saw: None,
             way,
             objects: Arc::clone(&self.objects),
@@ -508,118 +518,4 @@ fn address(name: &Name) -> Option<IpAddr> {
         Name::Service { address, .. } | Name::Address { address, .. } => Some(*address),
         Name::Unknown { .. } => None,
     }
-}
-
-/// What the steps of a way say of who served it.
-#[derive(Default)]
-struct Steps {
-    service: Option<ObjectRef>,
-    pod: Option<ObjectRef>,
-    endpoint: Option<SocketAddr>,
-    proxy: Option<String>,
-    proxy_peer: Option<SocketAddr>,
-    proxy_destination: Option<SocketAddr>,
-    listener: Option<ResourceName>,
-    route: Option<String>,
-    cluster: Option<ResourceName>,
-    answered_by_proxy: bool,
-}
-
-impl Steps {
-    fn of(way: Option<&Way>) -> Self {
-        let mut steps = Self::default();
-        for (_, step) in way.iter().flat_map(|way| &way.steps) {
-            match step {
-                Step::Translation(step) => {
-                    steps.service = Some(step.service.clone());
-                    steps.endpoint = step.to.as_ref().map(|to| to.address);
-                    steps.pod = step.to.as_ref().and_then(|to| to.pod.clone());
-                }
-                Step::Listener(step) => {
-                    steps.proxy = Some(step.node.to_string());
-                    steps.listener = Some(step.listener.clone());
-                    steps.proxy_peer = Some(step.peer);
-                    steps.proxy_destination = Some(step.destination);
-                }
-                Step::Route(step) => {
-                    let route = step
-                        .choice
-                        .as_ref()
-                        .and_then(|choice| choice.route.as_ref());
-                    steps.route = route.map(|route| route.description.to_string());
-                }
-                Step::Cluster(step) => steps.cluster = Some(step.cluster.clone()),
-                Step::Endpoint(step) => {
-                    steps.service = step.service.clone();
-                    steps.endpoint = step.chosen.as_ref().map(|chosen| chosen.address);
-                    steps.pod = step.chosen.as_ref().and_then(|chosen| chosen.pod.clone());
-                }
-                Step::Reply(ReplyStep::Proxy { .. }) => steps.answered_by_proxy = true,
-                _ => {}
-            }
-        }
-        steps
-    }
-}
-
-/// What runs in a pod: one program a container, on its own ports and on those that Services lead to.
-fn backends(
-    pod: &k8s_openapi::api::core::v1::Pod,
-    reference: &ObjectRef,
-    objects: &Objects,
-) -> Vec<(Identity, Vec<u16>)> {
-    let Some(spec) = &pod.spec else {
-        return Vec::new();
-    };
-    let mut led = Vec::new();
-    let mut of_service = None;
-    for slice in objects.endpoint_slices() {
-        let Some(service) = service::of_slice(slice) else {
-            continue;
-        };
-        let here = slice.endpoints.iter().flatten().any(|endpoint| {
-            let target = endpoint.target_ref.as_ref();
-            target.is_some_and(|target| {
-                target.kind.as_deref() == Some(Kind::Pod.name())
-                    && target.name.as_deref() == Some(&reference.name)
-                    && service.namespace == reference.namespace
-            })
-        });
-        if here {
-            of_service.get_or_insert_with(|| service.name.clone());
-            let ports = slice.ports.iter().flatten().filter_map(|port| port.port);
-            led.extend(ports.filter_map(service::number));
-        }
-    }
-    let label = |key: &str| {
-        pod.metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(key))
-            .cloned()
-    };
-    let mut first = true;
-    let containers = spec.containers.iter().map(|container| {
-        let own = container
-            .ports
-            .iter()
-            .flatten()
-            .map(|port| port.container_port);
-        let mut ports: Vec<u16> = own.filter_map(service::number).collect();
-        // A port that no container declares is the first one's: declaring is only a hint.
-        if std::mem::take(&mut first) {
-            ports.extend(led.iter().copied());
-        }
-        ports.sort_unstable();
-        ports.dedup();
-        let identity = Identity {
-            service: of_service.clone().unwrap_or_default(),
-            pod: reference.path(),
-            node: spec.node_name.clone().unwrap_or_default(),
-            version: label("version").unwrap_or_default(),
-            image: container.image.clone().unwrap_or_default(),
-        };
-        (identity, ports)
-    });
-    containers.filter(|(_, ports)| !ports.is_empty()).collect()
 }

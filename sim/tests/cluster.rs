@@ -59,6 +59,7 @@ fn a_crashed_envoy_refuses_on_its_own_node_only_and_serves_when_it_is_back(
         cluster.crash_proxy("node-1").unwrap();
         let failed = cluster.get(from, DETAILS).unwrap_err();
         assert_eq!(failed.failure, Failure::ConnectionRefused);
+        assert_eq!(failed.proxy_node.as_deref(), Some("node-1"));
         let told = failed.to_string();
         assert!(
             told.contains("basic-ingress"),
@@ -169,7 +170,12 @@ fn a_port_that_nobody_has_is_refused_or_silent_but_ends() {
     let reply = cluster
         .get("default/client", "http://productpage:9080/")
         .unwrap();
-    let pod = reply.endpoint.unwrap().ip();
+    let endpoint = reply.endpoint.unwrap();
+    let by_address = cluster
+        .get("default/client", &format!("http://{endpoint}/"))
+        .unwrap();
+    assert_eq!(by_address.pod, "default/productpage-v1-1");
+    let pod = endpoint.ip();
     let failed = cluster
         .get("default/client", &format!("http://{pod}:1/"))
         .unwrap_err();

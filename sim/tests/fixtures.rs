@@ -94,11 +94,12 @@ fn the_redirects_agree_on_everything_but_time(
 fn answer(row: &Row) -> String {
     let seen = |seen: &Option<Seen>| {
         let seen = seen.as_ref();
-        seen.map(|seen| (seen.address.ip(), seen.name.clone()))
+        // A connect hook leads the node's own calls over loopback, a look-up of sockets does not:
+        // the same node under another address.
+        let address = seen.map(|seen| seen.address.ip());
+        let address = address.filter(|_| !row.client.starts_with("node/"));
+        (address, seen.and_then(|seen| seen.name.clone()))
     };
-    // A connect hook leads the node's own calls over loopback, a look-up of sockets does not.
-    let of_node = row.client.starts_with("node/");
-    let proxy_saw = row.proxy_saw.clone().filter(|_| !of_node);
     format!(
         "{} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         row.url,
@@ -109,7 +110,7 @@ fn answer(row: &Row) -> String {
         row.cluster,
         row.endpoint,
         seen(&row.client_saw),
-        seen(&proxy_saw),
+        seen(&row.proxy_saw),
         seen(&row.backend_saw),
     )
 }

@@ -107,7 +107,10 @@ where
                 }
                 Some(read)
             }
-            Err(wrong) => {
+            Err(mut wrong) => {
+                for unknown in std::mem::take(&mut wrong.unknown) {
+                    document.report_untitled(&node, unknown_field(unknown));
+                }
                 document.report_untitled(&node, mistyped(wrong));
                 None
             }
@@ -533,11 +536,19 @@ fn is_from_cluster(node: &Node) -> bool {
 }
 
 fn mistyped(mistyped: Mistyped) -> Mistake {
+    let reason = document::one_line(&mistyped.reason);
+    let (fault, fix) = match reason.strip_prefix("missing field ") {
+        Some(field) => (Fault::MissingField, format!("add {field}")),
+        None => (
+            Fault::WrongType,
+            "write a value of that type; quote what must be text".to_owned(),
+        ),
+    };
     Mistake {
-        fault: Fault::WrongType,
+        fault,
         path: mistyped.path,
-        reason: document::one_line(&mistyped.reason),
-        fix: "write a value of that type; quote what must be text".to_owned(),
+        reason,
+        fix,
     }
 }
 

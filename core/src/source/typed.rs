@@ -29,6 +29,8 @@ pub(crate) struct Unknown {
 pub(crate) struct Mistyped {
     pub(crate) path: FieldPath,
     pub(crate) reason: String,
+    /// Fields before it that the type does not have: a missing one may be there, misspelt.
+    pub(crate) unknown: Vec<Unknown>,
 }
 
 /// Reads a value as an object of that kind.
@@ -82,25 +84,24 @@ where
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
     let read =
         serde_ignored::deserialize::<_, _, T>(tracked, |path| unknown.push(FieldPath::from(&path)));
+    let unknown = unknown
+        .into_iter()
+        .map(|path| {
+            let meant = path
+                .key()
+                .and_then(|key| did_you_mean::<T>(path.parent(), key));
+            Unknown {
+                did_you_mean: meant,
+                path,
+            }
+        })
+        .collect();
     match read {
-        Ok(object) => {
-            let unknown = unknown
-                .into_iter()
-                .map(|path| {
-                    let meant = path
-                        .key()
-                        .and_then(|key| did_you_mean::<T>(path.parent(), key));
-                    Unknown {
-                        did_you_mean: meant,
-                        path,
-                    }
-                })
-                .collect();
-            Ok((object, unknown))
-        }
+        Ok(object) => Ok((object, unknown)),
         Err(error) => Err(Mistyped {
             path: FieldPath::from(&track.path()),
             reason: error.to_string(),
+            unknown,
         }),
     }
 }

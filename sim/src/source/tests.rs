@@ -120,7 +120,11 @@ fn a_fixture_is_short_because_everything_has_a_default() {
     "requests:\n- from: a\n  to: http://b\n  expect: {status: fine}",
     "requests[0].expect.status: invalid type: string \"fine\""
 )]
-#[case::missing("requests:\n- from: a", "requests[0]: missing field `to`")]
+#[case::missing("requests:\n- from: a", "requests[0]: missing field `to`; add `to`")]
+#[case::missing_and_misspelt(
+    "requests:\n- {from: a, too: b}",
+    "requests[0].too: there is no field `too` here; did you mean `to`?"
+)]
 #[case::no_nodes(
     "nodes: 0",
     "nodes: invalid value: integer `0`, expected a number of nodes from 1 to 5000"

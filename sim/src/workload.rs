@@ -1,0 +1,68 @@
+//! What runs in the pods: backends that say who they are.
+
+use nodeway_core::object::{Kind, ObjectRef, Objects};
+use nodeway_core::service;
+
+use crate::backend::Identity;
+
+/// What runs in a pod: one program a container, on its own ports and on those that Services lead to.
+pub(crate) fn backends(
+    pod: &k8s_openapi::api::core::v1::Pod,
+    reference: &ObjectRef,
+    objects: &Objects,
+) -> Vec<(Identity, Vec<u16>)> {
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
+    let mut led = Vec::new();
+    let mut of_service = None;
+    for slice in objects.endpoint_slices() {
+        let Some(service) = service::of_slice(slice) else {
+            continue;
+        };
+        let here = slice.endpoints.iter().flatten().any(|endpoint| {
+            let target = endpoint.target_ref.as_ref();
+            target.is_some_and(|target| {
+                target.kind.as_deref() == Some(Kind::Pod.name())
+                    && target.name.as_deref() == Some(&reference.name)
+                    && service.namespace == reference.namespace
+            })
+        });
+        if here {
+            of_service.get_or_insert_with(|| service.name.clone());
+            let ports = slice.ports.iter().flatten().filter_map(|port| port.port);
+            led.extend(ports.filter_map(service::number));
+        }
+    }
+    let label = |key: &str| {
+        pod.metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(key))
+            .cloned()
+    };
+    let mut first = true;
+    let containers = spec.containers.iter().map(|container| {
+        let own = container
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| port.container_port);
+        let mut ports: Vec<u16> = own.filter_map(service::number).collect();
+        // A port that no container declares is the first one's: declaring is only a hint.
+        if std::mem::take(&mut first) {
+            ports.extend(led.iter().copied());
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let identity = Identity {
+            service: of_service.clone().unwrap_or_default(),
+            pod: reference.path(),
+            node: spec.node_name.clone().unwrap_or_default(),
+            version: label("version").unwrap_or_default(),
+            image: container.image.clone().unwrap_or_default(),
+        };
+        (identity, ports)
+    });
+    containers.filter(|(_, ports)| !ports.is_empty()).collect()
+}
