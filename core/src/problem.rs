@@ -57,6 +57,33 @@ pub enum Code {
     Unsupported = 21,
 }
 
+impl Code {
+    /// Every code, by number.
+    pub const ALL: [Self; 21] = [
+        Self::EnvoyResource,
+        Self::MissingListener,
+        Self::MissingCluster,
+        Self::MissingService,
+        Self::MissingPort,
+        Self::NoEndpoints,
+        Self::FrontendClaimedTwice,
+        Self::MissingRouteConfiguration,
+        Self::DuplicateResource,
+        Self::BadHost,
+        Self::BadPath,
+        Self::BadBackend,
+        Self::ForeignIngressClass,
+        Self::RouteClaimedTwice,
+        Self::MissingSecret,
+        Self::BadAnnotation,
+        Self::BadNodeSelector,
+        Self::Refused,
+        Self::PortsExhausted,
+        Self::ServiceWithoutPort,
+        Self::Unsupported,
+    ];
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NW{:04}", *self as u16)
@@ -103,5 +130,18 @@ impl fmt::Display for Problem {
             write!(f, " {}", self.field)?;
         }
         write!(f, ": {}; {}", self.reason, self.fix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_numbered_without_gaps_and_printed_with_four_digits() {
+        for (index, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, index + 1);
+        }
+        assert_eq!(Code::MissingCluster.to_string(), "NW0003");
     }
 }

@@ -242,6 +242,14 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_problems_has_a_row_for_every_code() {
+        let page = include_str!("../../../book/src/problems.md");
+        for code in nodeway_core::problem::Code::ALL {
+            assert!(page.contains(&format!("\n| {code} |")), "{code} has no row");
+        }
+    }
+
+    #[test]
     fn an_ellipsis_stands_for_further_lines_and_for_nothing_else() {
         assert!(matches("a\n…\n", "a\nb\n"));
         assert!(!matches("a\n…\n", "b\n"));
