@@ -7,7 +7,7 @@
 //! Read it in the order in which data walks through it:
 //!
 //! 1. [`source`]: text that a user has (manifests, `kubectl get -o yaml`) becomes [`object`]s.
-//! 2. [`derive`]: what controllers would add (pods, addresses, endpoint slices) is added and marked.
+//! 2. [`mod@derive`]: what controllers would add (pods, addresses, endpoint slices) is added and marked.
 //! 3. [`ingress`]: an Ingress becomes a `CiliumEnvoyConfig` and its Service.
 //! 4. [`envoy`]: the resources of a `CiliumEnvoyConfig` are read against Envoy's own descriptors.
 //! 5. [`plan`]: changes to objects become changes to a [`plan::NodePlan`].

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 
 use crate::object::{Kind, ObjectRef};
@@ -280,6 +280,21 @@ pub fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
         .iter()
         .filter(|address| address.type_ == "InternalIP")
         .filter_map(|address| address.address.parse().ok())
+}
+
+/// A pod's addresses of both families: `status.podIPs`, or `status.podIP` alone.
+pub fn pod_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
+    let status = pod.status.as_ref();
+    let all = status
+        .and_then(|status| status.pod_ips.as_deref())
+        .unwrap_or_default();
+    let one = status
+        .and_then(|status| status.pod_ip.as_ref())
+        .filter(|_| all.is_empty());
+    all.iter()
+        .map(|ip| &ip.ip)
+        .chain(one)
+        .filter_map(|ip| ip.parse().ok())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use nodeway_core::plan::{FrontendKind, Ledger, NodePlan};
 use nodeway_core::problem::Problem;
 use nodeway_core::service;
 
-use crate::names::{Names, pod_addresses};
+use crate::names::Names;
 use crate::net::{HostSpec, NodeSpec, PodSpec, ServiceEntry, ServiceTable, Topology};
 
 /// How a cluster is put together from its objects.
@@ -181,7 +181,7 @@ fn pods_on(objects: &Objects, node: &str) -> Vec<PodSpec> {
         .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node));
     here.map(|pod| PodSpec {
         name: Object::Pod(pod.clone()).reference().path(),
-        addresses: pod_addresses(pod).collect(),
+        addresses: service::pod_addresses(pod).collect(),
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
     })
     .collect()

@@ -64,7 +64,7 @@ impl Names {
         }
         for pod in objects.pods() {
             let reference = Object::Pod(pod.clone()).reference();
-            for address in pod_addresses(pod) {
+            for address in service::pod_addresses(pod) {
                 // A pod in its node's network has the node's address, which stays the node's.
                 names
                     .owners
@@ -200,23 +200,6 @@ impl Names {
             .map(|(_, name)| name.to_owned())
             .collect()
     }
-}
-
-/// Both families of a pod's addresses.
-pub(crate) fn pod_addresses(
-    pod: &k8s_openapi::api::core::v1::Pod,
-) -> impl Iterator<Item = IpAddr> + '_ {
-    let status = pod.status.as_ref();
-    let all = status
-        .and_then(|status| status.pod_ips.as_deref())
-        .unwrap_or_default();
-    let one = status
-        .and_then(|status| status.pod_ip.as_ref())
-        .filter(|_| all.is_empty());
-    all.iter()
-        .map(|ip| &ip.ip)
-        .chain(one)
-        .filter_map(|ip| ip.parse().ok())
 }
 
 /// How a message names a family that was asked for.

@@ -2,7 +2,7 @@
 //!
 //! A manifest has no status and no address; a request needs both. They are derived here as a
 //! cluster's controllers would, one after the other: [`node`], [`deployment`], [`pod`]
-//! (scheduler and kubelet), [`service`] (API server and load balancer), [`slice`] (EndpointSlice
+//! (scheduler and kubelet), [`service`] (API server and load balancer), [`mod@slice`] (EndpointSlice
 //! controller). Everything derived is marked as such and nothing that is there is overwritten:
 //! a recording of a cluster has all of it, so nothing is derived from one.
 

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodIP, PodSpec, PodSta
 
 use crate::object::{Object, Objects};
 use crate::selector::has_all;
-use crate::service::node_addresses;
+use crate::service::{node_addresses, pod_addresses};
 
 use super::node::pod_cidrs;
 use super::pool::{Pool, address, first_of, offset};
@@ -191,7 +191,7 @@ impl Cni {
             })
             .collect();
         for pod in objects.pods() {
-            for ip in pod_ips(pod) {
+            for ip in pod_addresses(pod) {
                 for (networks, pool) in nodes.values_mut() {
                     let hosts = networks.iter().filter_map(|network| offset(*network, ip));
                     hosts.for_each(|host| pool.take(host));
@@ -213,19 +213,4 @@ impl Cni {
             .map(|network| address(*network, host))
             .collect()
     }
-}
-
-/// A pod's addresses.
-pub(super) fn pod_ips(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
-    let status = pod.status.as_ref();
-    let all = status
-        .and_then(|status| status.pod_ips.as_deref())
-        .unwrap_or_default();
-    let one = status
-        .and_then(|status| status.pod_ip.as_ref())
-        .filter(|_| all.is_empty());
-    all.iter()
-        .map(|ip| &ip.ip)
-        .chain(one)
-        .filter_map(|ip| ip.parse().ok())
 }

@@ -14,9 +14,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::object::{Object, ObjectRef, Objects, Provenance};
 use crate::selector::{Labels, has_all};
-use crate::service::{SERVICE_NAME, of_slice, reference};
+use crate::service::{SERVICE_NAME, of_slice, pod_addresses, reference};
 
-use super::pod::pod_ips;
 use super::{DeriveOptions, name_of, namespace_of};
 
 pub(super) fn derive(objects: &mut Objects, options: &DeriveOptions) {
@@ -129,7 +128,7 @@ fn slices(service: &Service, pods: &[&Pod], v6: bool) -> Vec<EndpointSlice> {
     let publish_all = spec.publish_not_ready_addresses.unwrap_or(false);
     let mut groups: BTreeMap<Vec<Resolved>, Vec<Endpoint>> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| is_alive(pod)) {
-        let Some(ip) = pod_ips(pod).find(|ip| ip.is_ipv6() == v6) else {
+        let Some(ip) = pod_addresses(pod).find(|ip| ip.is_ipv6() == v6) else {
             continue;
         };
         let ports = spec

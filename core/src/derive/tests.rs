@@ -49,7 +49,10 @@ fn shown(objects: &Objects) -> String {
             }
             Object::Pod(pod) => {
                 let node = pod.spec.as_ref().unwrap().node_name.clone();
-                format!("on {node:?} {:?}", pod::pod_ips(pod).collect::<Vec<_>>())
+                format!(
+                    "on {node:?} {:?}",
+                    crate::service::pod_addresses(pod).collect::<Vec<_>>()
+                )
             }
             Object::Service(service) => {
                 let ports = service.spec.as_ref().unwrap().ports.iter().flatten();

@@ -6,7 +6,7 @@
 //! 1. [`class`]: is the Ingress ours? Its annotation, its field and the default class say so.
 //! 2. [`ingest`]: its rules become a [`model`], one listener per host. What is wrong is left out
 //!    and said so ([`path`], [`hostname`], [`annotations`]).
-//! 3. [`translate`]: the model becomes Envoy resources: a [`listener`], its [`route_table`]s and
+//! 3. [`mod@translate`]: the model becomes Envoy resources: a [`listener`], its [`route_table`]s and
 //!    its [`cluster`]s. A [`dialect`] chooses which Cilium's form they have ([`legacy`] is 1.11's).
 //! 4. [`service`]: an Ingress with an address of its own gets a Service whose packets are led to
 //!    that listener; all *shared* ones have one together ([`claims`] finds who is in whose way).
