@@ -1,8 +1,8 @@
-//! The JSON form of a report is a promise: its page in the book names every field, and no other.
+//! The JSON form of a report is a promise: its page in the book names every field and every failure.
 
 use std::collections::BTreeSet;
 
-use nodeway_sim::{Fixture, RunOptions, run};
+use nodeway_sim::{Failure, Fixture, RunOptions, run};
 use serde_json::Value;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures");
@@ -45,12 +45,37 @@ fn every_field_of_a_report_stands_in_the_book() {
     {
         assert!(found.contains(*key), "a row has `{key}`");
     }
-    let missing: Vec<&String> = found
-        .iter()
-        .filter(|key| !page.contains(&format!("`{key}`")) && !page.contains(&format!("\"{key}\"")))
-        .collect();
+    let is_told = |key: &&String| {
+        let ways = [
+            format!("`{key}`"),
+            format!("`{key}[]`"),
+            format!("\"{key}\""),
+        ];
+        ways.iter().any(|way| page.contains(way))
+    };
+    let missing: Vec<&String> = found.iter().filter(|key| !is_told(key)).collect();
     assert!(
         missing.is_empty(),
         "book/src/json.md does not say what these are: {missing:?}"
     );
+}
+
+#[test]
+fn every_failure_stands_in_the_book() {
+    let page = include_str!("../../book/src/json.md");
+    let failures = [
+        Failure::UnknownName,
+        Failure::Unreachable,
+        Failure::ConnectionRefused,
+        Failure::ConnectionReset,
+        Failure::TimedOut,
+        Failure::ConnectionClosed,
+        Failure::NotHttp,
+    ];
+    for failure in failures {
+        assert!(
+            page.contains(&format!("`{}`", failure.name())),
+            "{failure:?}"
+        );
+    }
 }
