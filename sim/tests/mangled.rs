@@ -2,7 +2,7 @@
 //! that answers, and never a panic.
 
 use nodeway_core::source::Text;
-use nodeway_sim::{Cluster, Fixture, Redirect, Sim, Source};
+use nodeway_sim::{Ask, Cluster, Fixture, Redirect, Sim, Source};
 use proptest::prelude::*;
 
 /// What somebody does to a line.
@@ -133,8 +133,27 @@ const FIXTURES: [(&str, &str); 4] = [
     ("two-ingresses", "http://cilium-ingress.kube-system/"),
 ];
 
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "CONNECT", "OPTIONS", "TRACE", "PUT", "PRI",
+];
+
+const FIELDS: [&str; 12] = [
+    "host",
+    "connection",
+    "te",
+    "upgrade",
+    "expect",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-envoy-internal",
+    "x-request-id",
+    "cookie",
+    "accept-encoding",
+    "x-any",
+];
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_mangled_manifest_is_an_error_a_problem_or_a_cluster_that_answers(
         which in 0..FIXTURES.len(),
@@ -160,5 +179,30 @@ proptest! {
                 Err(failed) => prop_assert!(!failed.to_string().is_empty()),
             }
         }
+    }
+
+    #[test]
+    fn whatever_a_client_asks_the_request_ends(
+        method in prop_oneof![proptest::sample::select(METHODS.to_vec()).prop_map(str::to_owned), "[A-Z]{1,8}"],
+        path in "[!-~]{0,24}",
+        fields in proptest::collection::vec((proptest::sample::select(FIELDS.to_vec()), "[ -~]{0,20}"), 0..4),
+        body in proptest::collection::vec(any::<u8>(), 0..40),
+        tls in any::<bool>(),
+    ) {
+        let scheme = if tls { "https" } else { "http" };
+        let folder = format!("{}/../fixtures/hosts", env!("CARGO_MANIFEST_DIR"));
+        let mut sim = Sim::load(folder).unwrap().start().unwrap();
+        let mut ask = Ask::get(format!("{scheme}://cilium-ingress-hosts:80/{path}")).method(method).body(body);
+        for (name, value) in fields {
+            ask = ask.header(name, value);
+        }
+        match sim.request("default/client", ask) {
+            Ok(reply) => prop_assert!(reply.status >= 200),
+            Err(failed) => prop_assert!(!failed.to_string().is_empty()),
+        }
+        // Whatever that was, it did no harm.
+        let next = Ask::get("http://cilium-ingress-hosts/").header("host", "shop.example");
+        let reply = sim.request("default/client", next).unwrap();
+        prop_assert_eq!((reply.status, reply.service.to_string()), (200, "default/shop".to_owned()));
     }
 }
