@@ -3,8 +3,11 @@
 //! Machines are noisy: contestants take turns, round by round, and each figure is the median of
 //! its rounds. A ratio is a median of one round's ratios, so that a slow second hurts both sides.
 
+pub mod build;
 pub mod decide;
 pub mod packets;
+pub mod plan;
+pub mod sim;
 
 use std::time::{Duration, Instant};
 
@@ -59,6 +62,12 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let started = Instant::now();
     let outcome = std::hint::black_box(work());
     (started.elapsed(), outcome)
+}
+
+/// A duration in microseconds.
+#[must_use]
+pub fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
 
 /// Rates of two contestants that take turns, `rounds` times: median rate of each, and the median
