@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nodeway_core::source::{self, Text};
-use nodeway_sim::{Ask, Cluster, Reply, Sim};
+use nodeway_sim::{Ask, Cluster, Options, Reply, Sim};
 use serde_json::{Value, json};
 
 use super::{Outcome, Row};
@@ -45,7 +45,11 @@ fn cluster(row: &Row) -> Result<Sim, String> {
             .collect::<Vec<_>>()
             .join("; ")
     })?;
+    // The API knows no redirect to TLS: that is a setting of Cilium's operator, not the row's.
+    let mut options = Options::default();
+    options.ingress.enforce_https = false;
     Sim::from_objects(objects)
+        .options(options)
         .start()
         .map_err(|error| error.to_string())
 }
