@@ -394,13 +394,15 @@ impl Sim {
     }
 
     fn failed(
-        &self,
+        &mut self,
         asked: (&str, &str),
         way: WayId,
         failure: Failure,
         took: Duration,
     ) -> Box<Failed> {
         let (from, url) = asked;
+        self.world
+            .note(way, Step::Reply(ReplyStep::Failed(failure)));
         let way = self.world.way(way).cloned().unwrap_or_default();
         let served = Served::of(Some(&way));
         Box::new(Failed {
@@ -459,8 +461,6 @@ impl Cluster for Sim {
         );
         let started = self.world.now();
         let (Some(to), Some(client)) = (to, self.client(&place)) else {
-            self.world
-                .note(way, Step::Reply(ReplyStep::Failed(Failure::UnknownName)));
             return Err(self.failed(asked, way, Failure::UnknownName, Duration::ZERO));
         };
         let outcome = self.run(client, ask, to, way);

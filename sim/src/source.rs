@@ -111,6 +111,14 @@ fn fixture_folder(path: &Path) -> Option<&Path> {
 
 /// Reads a fixture's folder.
 pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
+    if !folder.join(FIXTURE).is_file() {
+        return Err(LoadError::io(
+            folder,
+            "it is no fixture: it has no fixture.yaml",
+            "name a folder with `fixture.yaml` and `manifests/`; for manifests alone use `nodeway explain`",
+        )
+        .into());
+    }
     let text = file(&folder.join(FIXTURE))?;
     let mut fixture: Fixture =
         source::read_one(&text).map_err(|errors| LoadErrors::of(errors, vec![text.clone()]))?;

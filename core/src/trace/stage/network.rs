@@ -7,6 +7,7 @@ use nodeway_datapath::Hook;
 use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
 use crate::plan::{FrontendKind, PlannedEndpoint};
+use crate::service;
 use crate::trace::{FrontendStep, Name, NameStep, TranslationStep, VerdictStep};
 
 impl Words<'_> {
@@ -71,6 +72,13 @@ impl Words<'_> {
         let Some(service) = self.service_at(step.address.address) else {
             return stage.because("no Service has that address");
         };
+        if let Some(missing) = self.missing_port(&service, step.address.port) {
+            return stage.because(missing).evidence(self.source(&service)).stop(
+                &service,
+                "spec.ports",
+                "add that port, or ask for one that it has",
+            );
+        }
         match self.claims(&service, step.address.port) {
             Claim::OtherPorts(config, ports) => stage
                 .because(format!("{config} lists {service} only for the ports {ports}"))
@@ -156,6 +164,21 @@ impl Words<'_> {
                 .any(|one| *one == address)
                 .then(|| Object::Service(service.clone()).reference())
         })
+    }
+
+    /// What to say if the Service has no such port.
+    fn missing_port(&self, service: &ObjectRef, port: u16) -> Option<String> {
+        let object = self.objects.service(&service.namespace, &service.name)?;
+        if service::has_port(object, &port.to_string()) {
+            return None;
+        }
+        let ports: Vec<String> = service::tcp_ports(object)
+            .map(|port| port.port.to_string())
+            .collect();
+        Some(format!(
+            "{service} has no port {port}; it has {}",
+            ports.join(", ")
+        ))
     }
 
     /// Which config claims a Service, and whether it claims that port.
