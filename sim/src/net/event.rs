@@ -1,110 +1,153 @@
 //! What will happen, ordered by time and, at one time, by who asked first.
+//!
+//! Packets on one link never overtake each other, so only the first of each link stands in the
+//! heap of links: it stays as small as the network, however many packets are under way.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::link::Port;
 use super::packet::Packet;
 use crate::process::{SocketId, TimerId};
 use crate::time::Time;
 
-/// Something that will happen.
+/// Something that will happen without a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A packet comes to the end of a link.
-    Arrival {
-        /// That end.
-        port: Port,
-        /// The packet's place among those under way.
-        packet: u32,
-    },
     /// A connection wants to be polled.
     Socket(SocketId),
     /// A process's timer runs out.
     Timer(TimerId),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    at: Time,
-    sequence: u64,
-    event: Event,
+/// What happens next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A packet comes to the end of a link.
+    Arrival(Port, Packet),
+    /// Something else.
+    Event(Event),
 }
 
-impl Ord for Entry {
+#[derive(Debug, PartialEq, Eq)]
+struct Entry<T> {
+    at: Time,
+    sequence: u64,
+    what: T,
+}
+
+impl<T: Eq> Ord for Entry<T> {
     /// The earliest is the greatest: `BinaryHeap` gives the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }
 
-impl PartialOrd for Entry {
+impl<T: Eq> PartialOrd for Entry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
+/// A packet under way.
+#[derive(Debug)]
+struct Flying {
+    at: Time,
+    sequence: u64,
+    port: Port,
+    packet: Packet,
+}
+
+/// The packets on one direction of a link, the first to arrive first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lane(usize);
+
 /// All that will happen, and the packets under way.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    heap: BinaryHeap<Entry>,
+    others: BinaryHeap<Entry<Event>>,
+    /// Each lane that has a packet, with when its first arrives.
+    first: BinaryHeap<Entry<usize>>,
+    lanes: Vec<VecDeque<Flying>>,
     sequence: u64,
-    under_way: Vec<Packet>,
-    free: Vec<u32>,
 }
 
 impl Events {
     /// Adds an event.
     pub(crate) fn add(&mut self, at: Time, event: Event) {
         self.sequence += 1;
-        self.heap.push(Entry {
+        self.others.push(Entry {
             at,
             sequence: self.sequence,
-            event,
+            what: event,
         });
     }
 
-    /// Lets a packet come to the end of a link.
-    pub(crate) fn send(&mut self, at: Time, port: Port, packet: Packet) {
-        let index = match self.free.pop() {
-            Some(index) => {
-                if let Some(slot) = self.under_way.get_mut(index as usize) {
-                    *slot = packet;
-                }
-                index
-            }
-            None => {
-                // Four thousand million packets under way do not fit in memory.
-                let index = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX);
-                self.under_way.push(packet);
-                index
-            }
-        };
-        self.add(
-            at,
-            Event::Arrival {
-                port,
-                packet: index,
-            },
-        );
+    /// A lane for one direction of a link.
+    pub(crate) fn lane(&mut self) -> Lane {
+        self.lanes.push(VecDeque::new());
+        Lane(self.lanes.len() - 1)
     }
 
-    /// Takes the packet of an arrival.
-    pub(crate) fn packet(&mut self, index: u32) -> Packet {
-        self.free.push(index);
-        self.under_way
-            .get_mut(index as usize)
-            .map(std::mem::take)
-            .unwrap_or_default()
+    /// Lets a packet come to the end of a link, no earlier than the one before it there.
+    pub(crate) fn send(&mut self, (lane, at): (Lane, Time), port: Port, packet: Packet) {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let Some(flying) = self.lanes.get_mut(lane.0) else {
+            return;
+        };
+        if flying.is_empty() {
+            let what = lane.0;
+            self.first.push(Entry { at, sequence, what });
+        }
+        flying.push_back(Flying {
+            at,
+            sequence,
+            port,
+            packet,
+        });
     }
 
     /// When the next event is.
     pub(crate) fn next_at(&self) -> Option<Time> {
-        self.heap.peek().map(|entry| entry.at)
+        let packet = self.first.peek().map(|entry| entry.at);
+        let other = self.others.peek().map(|entry| entry.at);
+        match (packet, other) {
+            (Some(packet), Some(other)) => Some(packet.min(other)),
+            (packet, other) => packet.or(other),
+        }
     }
 
     /// The next event.
-    pub(crate) fn pop(&mut self) -> Option<(Time, Event)> {
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+    pub(crate) fn pop(&mut self) -> Option<(Time, Next)> {
+        let packet = self.first.peek().map(|it| (it.at, it.sequence));
+        let other = self.others.peek().map(|it| (it.at, it.sequence));
+        match (packet, other) {
+            (Some(packet), Some(other)) if other < packet => self.pop_other(),
+            (Some(_), _) => self.pop_packet(),
+            (None, _) => self.pop_other(),
+        }
+    }
+
+    fn pop_other(&mut self) -> Option<(Time, Next)> {
+        let entry = self.others.pop()?;
+        Some((entry.at, Next::Event(entry.what)))
+    }
+
+    fn pop_packet(&mut self) -> Option<(Time, Next)> {
+        let mut head = self.first.peek_mut()?;
+        let lane = self.lanes.get_mut(head.what)?;
+        let flying = lane.pop_front()?;
+        match lane.front() {
+            Some(next) => {
+                head.at = next.at;
+                head.sequence = next.sequence;
+            }
+            None => {
+                PeekMut::pop(head);
+            }
+        }
+        Some((flying.at, Next::Arrival(flying.port, flying.packet)))
     }
 }

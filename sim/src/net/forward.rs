@@ -349,8 +349,8 @@ impl Network {
         match pod {
             Some(pod) => {
                 if let Some(links) = self.links_mut(pod) {
-                    let at = links.back.send(now, packet.bytes.len());
-                    self.events.send(at, Port::Stack(pod), packet);
+                    let arrival = links.back.send(now, packet.bytes.len());
+                    self.events.send(arrival, Port::Stack(pod), packet);
                 }
             }
             None => self.leave(host, to, flow, packet),

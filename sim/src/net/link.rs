@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::event::Lane;
 use super::stack::StackId;
 use super::topology::LinkSpec;
 use crate::seed::Seed;
@@ -24,25 +25,28 @@ pub(crate) struct Link {
     latency: Duration,
     picos_per_byte: u64,
     free_at: Time,
+    /// Where its packets fly.
+    lane: Lane,
 }
 
 impl Link {
     /// A link of that name: its latency is up to a tenth longer than asked for, by the seed.
-    pub(crate) fn new(spec: LinkSpec, seed: Seed, name: &str) -> Self {
+    pub(crate) fn new(spec: LinkSpec, seed: Seed, name: &str, lane: Lane) -> Self {
         let nanos = u64::try_from(spec.latency.as_nanos()).unwrap_or(u64::MAX);
         let more = seed.stream(name).below(nanos / 10 + 1);
         Self {
             latency: Duration::from_nanos(nanos.saturating_add(more)),
             picos_per_byte: 8_000_000_000_000 / spec.bits_per_second.max(1),
             free_at: Time::ZERO,
+            lane,
         }
     }
 
-    /// Sends that many bytes and says when they arrive.
-    pub(crate) fn send(&mut self, now: Time, length: usize) -> Time {
+    /// Sends that many bytes and says when they arrive, and on which lane.
+    pub(crate) fn send(&mut self, now: Time, length: usize) -> (Lane, Time) {
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         let nanos = length.saturating_mul(self.picos_per_byte) / 1_000;
         self.free_at = now.max(self.free_at) + Duration::from_nanos(nanos);
-        self.free_at + self.latency
+        (self.lane, self.free_at + self.latency)
     }
 }

@@ -12,7 +12,7 @@ use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, 
 use nodeway_core::trace::{Step, Way};
 use smoltcp::socket::tcp::State;
 
-use super::event::{Event, Events};
+use super::event::{Event, Events, Next};
 use super::hop::{Happening, Hop};
 use super::kernel::{Datapath, SimSocket};
 use super::link::{Link, Port};
@@ -186,9 +186,19 @@ impl Network {
             Role::Host { .. } | Role::Outside => (settings.uplink, "uplink of"),
         };
         self.links.push(Links {
-            out: Link::new(spec, seed, &format!("{kind} {place}")),
-            back: Link::new(spec, seed, &format!("{kind} {place}, back")),
-            loopback: Link::new(settings.loopback, seed, &format!("loopback of {place}")),
+            out: Link::new(spec, seed, &format!("{kind} {place}"), self.events.lane()),
+            back: Link::new(
+                spec,
+                seed,
+                &format!("{kind} {place}, back"),
+                self.events.lane(),
+            ),
+            loopback: Link::new(
+                settings.loopback,
+                seed,
+                &format!("loopback of {place}"),
+                self.events.lane(),
+            ),
             device: match role {
                 Role::Pod { .. } => Arc::from(format!("veth of {place}")),
                 Role::Host { .. } | Role::Outside => Arc::from("uplink"),
@@ -228,16 +238,15 @@ impl Network {
         let (at, event) = self.events.pop()?;
         self.now = self.now.max(at);
         let timer = match event {
-            Event::Arrival { port, packet } => {
-                let packet = self.events.packet(packet);
+            Next::Arrival(port, packet) => {
                 self.arrive(port, packet);
                 None
             }
-            Event::Socket(id) => {
+            Next::Event(Event::Socket(id)) => {
                 self.tcp.on_timer(self.now, id);
                 None
             }
-            Event::Timer(id) => Some(id),
+            Next::Event(Event::Timer(id)) => Some(id),
         };
         self.flush();
         Some(timer)
@@ -346,8 +355,8 @@ impl Network {
             Role::Pod { .. } => {
                 let now = self.now;
                 if let Some(links) = self.links_mut(id) {
-                    let at = links.out.send(now, packet.bytes.len());
-                    self.events.send(at, Port::Veth(id), packet);
+                    let arrival = links.out.send(now, packet.bytes.len());
+                    self.events.send(arrival, Port::Veth(id), packet);
                 }
             }
             Role::Outside => self.leave(id, to, Some(flow), packet),
@@ -358,8 +367,8 @@ impl Network {
     pub(crate) fn loop_back(&mut self, id: StackId, packet: Packet) {
         let now = self.now;
         if let Some(links) = self.links_mut(id) {
-            let at = links.loopback.send(now, packet.bytes.len());
-            self.events.send(at, Port::Stack(id), packet);
+            let arrival = links.loopback.send(now, packet.bytes.len());
+            self.events.send(arrival, Port::Stack(id), packet);
         }
     }
 
@@ -373,8 +382,8 @@ impl Network {
         let now = self.now;
         match (port, self.links_mut(from)) {
             (Some(port), Some(links)) => {
-                let at = links.out.send(now, packet.bytes.len());
-                self.events.send(at, port, packet);
+                let arrival = links.out.send(now, packet.bytes.len());
+                self.events.send(arrival, port, packet);
             }
             _ => {
                 self.hop_at(from, (&packet, flow), Happening::NoRoute);

@@ -75,7 +75,9 @@ proptest! {
                 _ => Port::Stack(far),
             };
             let now = world.now();
-            world.network_mut().events.send(now, port, Packet { bytes, way: None });
+            let events = &mut world.network_mut().events;
+            let lane = events.lane();
+            events.send((lane, now), port, Packet { bytes, way: None });
         }
         let (id, _) = ask(&mut world, "pod default/client", "10.96.0.5:80", 1_000);
         run(&mut world, id);
