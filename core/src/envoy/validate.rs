@@ -307,8 +307,21 @@ fn broken_text(text: &str, rules: &DynamicMessage) -> Option<String> {
         return Some(format!("must start with `{prefix}`"));
     }
     let pattern = word(rules, "pattern").or_else(|| well_known_pattern(rules))?;
-    let regex = Regex::new(&pattern).ok()?;
+    let regex = compiled(&pattern)?;
     (!regex.is_match(text)).then(|| format!("`{}` does not match {pattern}", text.escape_debug()))
+}
+
+/// A pattern of the rules, compiled once: they are the descriptors' own, so there are few.
+fn compiled(pattern: &str) -> Option<Regex> {
+    static COMPILED: Mutex<BTreeMap<String, Option<Regex>>> = Mutex::new(BTreeMap::new());
+    // A poisoned map is still a map of compiled patterns.
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = compiled.get(pattern) {
+        return known.clone();
+    }
+    let regex = Regex::new(pattern).ok();
+    compiled.insert(pattern.to_owned(), regex.clone());
+    regex
 }
 
 /// The pattern behind `well_known_regex`: a header's name or value, strict or not.
