@@ -16,7 +16,9 @@
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod derive;
+pub mod endpoint;
 pub mod envoy;
+pub mod frontend;
 pub mod ingress;
 pub mod object;
 pub mod plan;

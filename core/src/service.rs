@@ -11,8 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 
+use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
+use crate::frontend::{FrontendKey, FrontendKind};
 use crate::object::{Kind, ObjectRef};
-use crate::plan::{FrontendKey, FrontendKind, PlannedEndpoint, PlannedEndpoints};
 
 /// The label by which a slice names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";

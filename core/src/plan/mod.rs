@@ -15,8 +15,6 @@ mod settle;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use prost_reflect::DynamicMessage;
@@ -25,6 +23,8 @@ use crate::object::{ObjectRef, Objects};
 use crate::problem::Problem;
 use crate::proxy;
 
+pub use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
+pub use crate::frontend::{FrontendKey, FrontendKind};
 pub use ledger::{FIRST_PORT, LAST_PORT, Ledger};
 pub use planner::Planner;
 
@@ -52,34 +52,6 @@ pub struct NodePlan {
     pub frontends: BTreeMap<FrontendKey, PlannedFrontend>,
     /// What is wrong with the objects behind this plan.
     pub problems: BTreeSet<Problem>,
-}
-
-/// The address of a service port, as packets carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FrontendKey {
-    /// ClusterIP, LoadBalancer or external address, or a node's own for a NodePort.
-    pub address: IpAddr,
-    /// The port in packets: the service's port, or its NodePort.
-    pub port: u16,
-}
-
-impl fmt::Display for FrontendKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.address, self.port).fmt(f)
-    }
-}
-
-/// Which of a service's addresses a frontend is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FrontendKind {
-    /// `spec.clusterIPs`
-    ClusterIp,
-    /// A node's address and `spec.ports[].nodePort`
-    NodePort,
-    /// `status.loadBalancer.ingress[].ip`
-    LoadBalancer,
-    /// `spec.externalIPs`
-    ExternalIp,
 }
 
 /// A service port whose packets are led to a listener.
@@ -132,28 +104,6 @@ pub struct PlannedCluster {
     pub message: DynamicMessage,
     /// The config it stands in.
     pub config: ObjectRef,
-}
-
-/// The endpoints of one EDS service name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlannedEndpoints {
-    /// The Service they come from; none for a ClusterLoadAssignment written in a config.
-    pub service: Option<ObjectRef>,
-    /// Ready endpoints, sorted by address.
-    pub endpoints: Vec<PlannedEndpoint>,
-    /// Endpoints left out, with the reason (`not ready`, `terminating`).
-    pub left_out: Vec<(SocketAddr, &'static str)>,
-}
-
-/// One endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PlannedEndpoint {
-    /// The pod's address and the target port.
-    pub address: SocketAddr,
-    /// The pod, when the slice names it.
-    pub pod: Option<ObjectRef>,
-    /// The node it runs on, when the slice names it.
-    pub node: Option<String>,
 }
 
 /// A new value, or none any more.

@@ -1,0 +1,34 @@
+//! A frontend: an address under which packets reach a Service, and where a Service has it from.
+//!
+//! Services have frontends, plans lead them to listeners: the noun belongs to neither.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// The address of a service port, as packets carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontendKey {
+    /// ClusterIP, LoadBalancer or external address, or a node's own for a NodePort.
+    pub address: IpAddr,
+    /// The port in packets: the service's port, or its NodePort.
+    pub port: u16,
+}
+
+impl fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// Which of a service's addresses a frontend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`
+    ClusterIp,
+    /// A node's address and `spec.ports[].nodePort`
+    NodePort,
+    /// `status.loadBalancer.ingress[].ip`
+    LoadBalancer,
+    /// `spec.externalIPs`
+    ExternalIp,
+}
