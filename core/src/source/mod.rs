@@ -329,6 +329,10 @@ impl Document<'_> {
         check_names(node, kind)?;
         let typed = typed::typed(kind, node.value()).map_err(mistyped)?;
         let from_cluster = is_from_cluster(node);
+        // A misspelt `pathType` is told once, as what it is.
+        if typed.unknown.is_empty() {
+            self.check_ingress(node, &typed.object);
+        }
         for unknown in typed.unknown {
             if from_cluster {
                 let title = title(node).unwrap_or_default();
@@ -368,6 +372,39 @@ impl Document<'_> {
                     "add `ports:` with `- port: 80`",
                 ),
             );
+        }
+    }
+
+    /// The API server refuses a path without a path type; k8s-openapi reads it as an empty one.
+    fn check_ingress(&mut self, node: &Node, object: &Object) {
+        let Object::Ingress(ingress) = object else {
+            return;
+        };
+        let rules = ingress
+            .spec
+            .iter()
+            .flat_map(|spec| spec.rules.iter().flatten());
+        for (rule, http) in rules
+            .enumerate()
+            .filter_map(|(n, rule)| Some((n, rule.http.as_ref()?)))
+        {
+            for (number, path) in http.paths.iter().enumerate() {
+                if !path.path_type.is_empty() {
+                    continue;
+                }
+                let mut field = FieldPath::keys(&["spec", "rules"]).0;
+                field.push(path::Step::Index(rule));
+                field.extend(FieldPath::keys(&["http", "paths"]).0);
+                field.push(path::Step::Index(number));
+                field.push(path::Step::Key("pathType".to_owned()));
+                let missing = Mistake {
+                    fault: Fault::MissingField,
+                    path: FieldPath(field),
+                    reason: "a path needs a path type".to_owned(),
+                    fix: "add `pathType: Prefix`, `Exact` or `ImplementationSpecific`".to_owned(),
+                };
+                self.report(node, missing);
+            }
         }
     }
 
