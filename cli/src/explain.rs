@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
+use crate::screen::say;
 use crate::sim::Output;
 
 #[derive(Args)]
@@ -86,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 problems: sim.problems(),
                 not_simulated: &sim.objects().not_simulated,
             };
-            anstream::println!("{}", serde_json::to_string_pretty(&explained)?);
+            say!("{}", serde_json::to_string_pretty(&explained)?);
         }
         Output::Table => print(&row, &stages, &sim),
     }
@@ -182,9 +183,9 @@ pub(crate) fn load(sources: &[String]) -> Result<Source, Failure> {
 
 fn print(row: &Row, stages: &[Stage], sim: &Sim) {
     for hop in sim.hops() {
-        anstream::println!("{hop}");
+        say!("{hop}");
     }
-    anstream::println!(
+    say!(
         "{}  {}",
         paint(
             STRONG,
@@ -195,11 +196,11 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
             format!("redirect {}, seed {}", row.redirect, sim.settings().seed.0)
         )
     );
-    anstream::println!();
+    say!();
     for stage in stages {
         print_stage(stage);
     }
-    anstream::println!();
+    say!();
     saw(row);
     for checked in &row.expectations {
         let (mark, style) = if checked.held {
@@ -212,7 +213,7 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
         } else {
             format!(", expected {}", checked.want)
         };
-        anstream::println!(
+        say!(
             "{} {} is {}{expected}",
             paint(style, mark),
             checked.what,
@@ -225,11 +226,11 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
         } else {
             HINT
         };
-        anstream::println!("{} {problem}", paint(style, "problem:"));
+        say!("{} {problem}", paint(style, "problem:"));
     }
     if !sim.objects().not_simulated.is_empty() {
         let names = sim.objects().not_simulated.join(", ");
-        anstream::println!(
+        say!(
             "{} {names}",
             paint(HINT, "not simulated, may change the answer:")
         );
@@ -240,12 +241,12 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
 const NAME: usize = 13;
 
 fn print_stage(stage: &Stage) {
-    anstream::println!(
+    say!(
         " {} {}",
         paint(STRONG, format!("{:<NAME$}", stage.stage)),
         stage.decided
     );
-    let under = |text: String| anstream::println!(" {:<NAME$}   {text}", "");
+    let under = |text: String| say!(" {:<NAME$}   {text}", "");
     if !stage.because.is_empty() {
         under(format!("because {}", stage.because));
     }
@@ -286,5 +287,5 @@ fn saw(row: &Row) {
     } else {
         format!("; {}", saw.join(", "))
     };
-    anstream::println!("{result} after {:.3} ms{saw}", row.time_ms);
+    say!("{result} after {:.3} ms{saw}", row.time_ms);
 }

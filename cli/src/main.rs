@@ -6,6 +6,7 @@
 mod explain;
 mod failure;
 mod paint;
+mod screen;
 mod sim;
 mod translate;
 

@@ -12,6 +12,7 @@ use terminal_size::terminal_size;
 
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
+use crate::screen::say;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -70,8 +71,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         reports.push(nodeway_sim::run(&fixture, options).map_err(Failure::run)?);
     }
     match (arguments.output, reports.as_slice()) {
-        (Output::Json, [report]) => anstream::println!("{}", serde_json::to_string_pretty(report)?),
-        (Output::Json, reports) => anstream::println!("{}", serde_json::to_string_pretty(reports)?),
+        (Output::Json, [report]) => say!("{}", serde_json::to_string_pretty(report)?),
+        (Output::Json, reports) => say!("{}", serde_json::to_string_pretty(reports)?),
         (Output::Table, [report]) => screen(report, &arguments.fixture.display().to_string()),
         (Output::Table, reports) => side_by_side(reports),
     }
@@ -85,13 +86,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// The whole run on one screen.
 fn screen(report: &Report, fixture: &str) {
     for hop in &report.hops {
-        anstream::println!("{hop}");
+        say!("{hop}");
     }
     heading(report);
-    anstream::println!();
-    anstream::println!("{}", rows(&report.requests));
+    say!();
+    say!("{}", rows(&report.requests));
     reasons(&report.requests);
-    anstream::println!();
+    say!();
     if let Some(row) = report.requests.first() {
         way(row);
     }
@@ -101,7 +102,7 @@ fn screen(report: &Report, fixture: &str) {
 }
 
 fn heading(report: &Report) {
-    anstream::println!(
+    say!(
         "{}  {}",
         paint(STRONG, &report.title),
         paint(
@@ -115,7 +116,7 @@ fn heading(report: &Report) {
             [] => "Envoy without a listener".to_owned(),
             ports => format!("Envoy on {}", ports.join(", ")),
         };
-        anstream::println!(
+        say!(
             "  {:<9}{:<12} {envoy}   pods {}",
             node.name,
             node.addresses.first().map_or("", String::as_str),
@@ -124,10 +125,10 @@ fn heading(report: &Report) {
     }
     for host in &report.outside {
         let address = host.addresses.first().map_or("", String::as_str);
-        anstream::println!("  {:<9}{address:<12} outside", host.name);
+        say!("  {:<9}{address:<12} outside", host.name);
     }
     for ingress in &report.ingresses {
-        anstream::println!(
+        say!(
             "  Ingress {} -> Service {}, {} inside, {} outside, Envoy's port {}",
             ingress.ingress,
             ingress.service,
@@ -215,7 +216,7 @@ fn reasons(requests: &[Row]) {
     for row in requests.iter().filter(|row| !row.redirected) {
         let reason = or_none(row.reason.as_deref());
         if !told.contains(&reason) {
-            anstream::println!("not redirected: {}, because {reason}", row.url);
+            say!("not redirected: {}, because {reason}", row.url);
             told.push(reason);
         }
     }
@@ -258,7 +259,7 @@ fn short(path: &str) -> &str {
 
 /// The first request's way in two lines: to the listener, and from there to the pod.
 fn way(row: &Row) {
-    anstream::println!("{} {}", paint(STRONG, "the way of the first:"), row.url);
+    say!("{} {}", paint(STRONG, "the way of the first:"), row.url);
     let mut to_listener = vec![row.client.clone()];
     for (_, step) in &row.way.steps {
         match step {
@@ -300,8 +301,8 @@ fn way(row: &Row) {
             .map(|pod| format!("Pod {pod} on {}", or_none(row.node.as_deref()))),
         Some(status(row)),
     ];
-    anstream::println!("  {}", to_listener.join(" -> "));
-    anstream::println!(
+    say!("  {}", to_listener.join(" -> "));
+    say!(
         "  {}",
         to_pod
             .into_iter()
@@ -321,10 +322,10 @@ fn last(qualified: &str) -> &str {
 /// Expectations that did not hold are told by each run's rows; problems and blind spots here.
 fn troubles(report: &Report) {
     for problem in &report.problems {
-        anstream::println!("{} {problem}", paint(BAD, "problem:"));
+        say!("{} {problem}", paint(BAD, "problem:"));
     }
     if !report.not_simulated.is_empty() {
-        anstream::println!(
+        say!(
             "{} {}",
             paint(BAD, "not simulated:"),
             report.not_simulated.join(", ")
@@ -336,7 +337,7 @@ fn expectations(reports: &[Report]) {
     for report in reports {
         for row in report.requests.iter().filter(|row| !row.holds()) {
             for missed in row.expectations.iter().filter(|checked| !checked.held) {
-                anstream::println!(
+                say!(
                     "{} {} {} ({}): {} is {}, expected {}",
                     paint(BAD, "✗"),
                     row.client,
@@ -352,7 +353,7 @@ fn expectations(reports: &[Report]) {
     let held: usize = reports.iter().map(|report| report.held).sum();
     let all: usize = reports.iter().map(|report| report.expectations).sum();
     let style = if held == all { GOOD } else { BAD };
-    anstream::println!(
+    say!(
         "{}",
         paint(style, format!("{held} of {all} expectations hold"))
     );
@@ -363,8 +364,8 @@ fn next(report: &Report, fixture: &str) {
     let Some(row) = report.requests.first() else {
         return;
     };
-    anstream::println!("next:");
-    anstream::println!(
+    say!("next:");
+    say!(
         "  {}",
         paint(
             HINT,
@@ -382,7 +383,7 @@ fn next(report: &Report, fixture: &str) {
         || "http://ADDRESS/".to_owned(),
         |address| format!("http://{address}/"),
     );
-    anstream::println!(
+    say!(
         "  {}",
         paint(
             HINT,
@@ -397,9 +398,9 @@ fn next(report: &Report, fixture: &str) {
 fn side_by_side(reports: &[Report]) {
     let Some(first) = reports.first() else { return };
     for hop in reports.iter().flat_map(|report| &report.hops) {
-        anstream::println!("{hop}");
+        say!("{hop}");
     }
-    anstream::println!(
+    say!(
         "{}  {}",
         paint(STRONG, &first.title),
         paint(FAINT, format!("seed {}", first.seed))
@@ -420,7 +421,7 @@ fn side_by_side(reports: &[Report]) {
             .map(cell);
         table.add_row([row.client.clone(), asked(row)].into_iter().chain(cells));
     }
-    anstream::println!("{table}");
+    say!("{table}");
     expectations(reports);
 }
 

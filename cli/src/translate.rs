@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
+use crate::screen::say;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -58,14 +59,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match arguments.output {
         Output::Json => {
             let list = json!({ "apiVersion": "v1", "kind": "List", "items": configs });
-            anstream::println!("{}", serde_json::to_string_pretty(&list)?);
+            say!("{}", serde_json::to_string_pretty(&list)?);
         }
         Output::Yaml => {
             for (index, config) in configs.iter().enumerate() {
                 let separator = if index == 0 { "" } else { "---\n" };
                 let text =
                     serde_saphyr::to_string(config).map_err(|error| miette::miette!("{error}"))?;
-                anstream::print!("{separator}{text}");
+                crate::screen::put(format_args!("{separator}{text}"));
             }
         }
     }

@@ -157,3 +157,18 @@ fn a_fixture_whose_expectation_does_not_hold_ends_with_one() {
         text(&output)
     );
 }
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_the_command_in_peace() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nodeway"))
+        .args(["sim", "fixtures/path-types", "--trace", "--redirect", "all"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
