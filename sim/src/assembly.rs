@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nodeway_core::derive::{self, DeriveOptions};
-use nodeway_core::ingress::{self, translate};
+use nodeway_core::ingress;
 use nodeway_core::object::{Object, ObjectRef, Objects};
 use nodeway_core::plan::{FrontendKind, Ledger, NodePlan};
 use nodeway_core::problem::Problem;
@@ -111,7 +111,7 @@ fn owner(object: &Object, objects: &Objects) -> ObjectRef {
     ingresses
         .find(|ingress| {
             shared.get_or_insert_with(|| ingress.clone());
-            let names = translate::Names::dedicated(&ingress.namespace, &ingress.name);
+            let names = ingress::names::Names::dedicated(&ingress.namespace, &ingress.name);
             names.namespace == made.namespace && [names.config, names.service].contains(&made.name)
         })
         .or(shared)

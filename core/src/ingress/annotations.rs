@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::class::go_bool;
 use super::duration;
-use super::options::Mode;
+use super::mode::Mode;
 use crate::object::ObjectRef;
 use crate::problem::{Code, Problem, Severity};
 

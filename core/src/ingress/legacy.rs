@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::annotations::{LOADBALANCER_MODE, TLS_PASSTHROUGH};
 use super::listener::{router, tls_inspector};
+use super::mode::Mode;
 use super::model::{Backend, HttpRoute, Model, PathMatch};
-use super::options::{Mode, Options};
+use super::names::Names;
+use super::options::Options;
 use super::route_table::domains;
-use super::translate::Names;
 use crate::object::{BackendService, EnvoyConfigSpec, ObjectRef, ServiceListener};
 use crate::problem::{Code, Problem, Severity};
 

@@ -24,7 +24,9 @@ pub mod hostname;
 pub mod ingest;
 pub mod legacy;
 pub mod listener;
+pub mod mode;
 pub mod model;
+pub mod names;
 pub mod operator;
 pub mod options;
 pub mod path;
@@ -42,8 +44,9 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 pub use self::class::ClassVerdict;
 pub use self::dialect::Dialect;
+pub use self::mode::Mode;
 pub use self::operator::Operator;
-pub use self::options::{HostNetwork, Mode, Options};
+pub use self::options::{HostNetwork, Options};
 use crate::object::{Change, EnvoyConfig, Kind, ObjectRef, Objects};
 use crate::problem::Problem;
 

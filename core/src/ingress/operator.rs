@@ -17,10 +17,12 @@ use super::class::{ClassVerdict, DEFAULT_CLASS_ANNOTATION, is_default};
 use super::dialect::Dialect;
 use super::ingest::{Ingested, ingest};
 use super::legacy;
+use super::mode::Mode;
 use super::model::Model;
-use super::options::{Mode, Options, Ports};
+use super::names::Names;
+use super::options::{Options, Ports};
 use super::service;
-use super::translate::{Names, config};
+use super::translate::config;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef};
 use crate::problem::{Code, Problem, Severity};
 

@@ -1,32 +1,13 @@
 //! What the operator is told: Cilium's flags, with Cilium's defaults.
 
-use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::annotations::{Annotations, Mistake};
 use super::dialect::Dialect;
+use super::mode::Mode;
 use super::model::SecretName;
-
-/// Whether an Ingress has an address of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mode {
-    /// A Service and a config of its own.
-    #[default]
-    Dedicated,
-    /// One Service and one config together with all other shared Ingresses.
-    Shared,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dedicated => "dedicated",
-            Self::Shared => "shared",
-        })
-    }
-}
 
 /// Listeners on the nodes' own addresses instead of a redirect.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use super::annotations::{Annotations, Mistake};
 use super::model::{Model, ServiceWish};
+use super::names::Names;
 use super::options::Options;
-use super::translate::Names;
 use crate::object::EnvoyConfig;
 
 /// The label of every Service that is made for an Ingress.

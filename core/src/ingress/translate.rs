@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::model::Model;
+use super::names::Names;
 use super::options::Options;
 use super::shortener::{DNS_LABEL, shorten};
 use super::{cluster, legacy, listener, route_table};
@@ -14,39 +15,6 @@ use crate::object::{BackendService, EnvoyConfig, EnvoyConfigSpec, ServiceListene
 
 /// Says whether Envoy speaks to backends from the client's own address; for an Ingress it does not.
 pub const SOURCE_ADDRESS_ANNOTATION: &str = "cec.cilium.io/use-original-source-address";
-
-/// The names of what is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// The namespace of the config and the Service.
-    pub namespace: String,
-    /// The config's name.
-    pub config: String,
-    /// The Service's name.
-    pub service: String,
-}
-
-impl Names {
-    /// Those of an Ingress with an address of its own.
-    #[must_use]
-    pub fn dedicated(namespace: &str, ingress: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            config: shorten(&format!("cilium-ingress-{namespace}-{ingress}"), DNS_LABEL),
-            service: shorten(&format!("cilium-ingress-{ingress}"), DNS_LABEL),
-        }
-    }
-
-    /// Those that all shared Ingresses have in common.
-    #[must_use]
-    pub fn shared(options: &Options) -> Self {
-        Self {
-            namespace: options.cilium_namespace.clone(),
-            config: options.shared_service_name.clone(),
-            service: options.shared_service_name.clone(),
-        }
-    }
-}
 
 /// Writes a model as a config.
 #[must_use]

@@ -13,9 +13,10 @@ use nodeway_core::ingress::annotations::{Annotations, Read};
 use nodeway_core::ingress::ingest::{Ingested, ingest};
 use nodeway_core::ingress::listener::{HostAddress, host_addresses};
 use nodeway_core::ingress::model::{HttpListener, Model, PassthroughListener, SecretName, Source};
+use nodeway_core::ingress::names::Names;
 use nodeway_core::ingress::options::Ports;
 use nodeway_core::ingress::shortener::shorten;
-use nodeway_core::ingress::translate::{self, Names};
+use nodeway_core::ingress::translate;
 use nodeway_core::ingress::{
     ClassVerdict, HostNetwork, Options, class, cluster, duration, hostname, service,
 };
