@@ -347,8 +347,8 @@ fn an_answer_ends_its_connection_and_leaves_no_timer() {
 #[test]
 fn silence_ends_at_the_clients_own_patience() {
     let (mut client, mut os, socket) = asked(get());
-    let (timer, after) = os.timers.pop_first().unwrap();
-    assert_eq!(after, PATIENCE);
+    let (timer, at) = os.timers.pop_first().unwrap();
+    assert_eq!(at.since_start(), PATIENCE);
     client.on_timer(timer, &mut os);
     let outcome = client.take_outcome(WayId(1)).unwrap();
     assert_eq!(outcome.result, Err(Failure::TimedOut));

@@ -25,8 +25,6 @@ mod session;
 mod upstream;
 
 #[cfg(test)]
-mod fake_os;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -13,8 +13,8 @@ use nodeway_core::trace::{ReplyStep, Step};
 use rstest::rstest;
 use serde_json::json;
 
-use super::fake_os::FakeOs;
 use super::*;
+use crate::process::fake::FakeOs;
 use crate::process::{SocketError, WayId};
 use crate::time::Time;
 
@@ -128,7 +128,7 @@ impl Bench {
     fn new(tls: bool, backends: &[&str]) -> Self {
         let mut bench = Self {
             proxy: NodeProxy::new("node-1", 1),
-            os: FakeOs::new(),
+            os: FakeOs::default(),
         };
         bench.proxy.apply(&plan(tls, backends));
         bench.proxy.on_wake(&mut bench.os);
@@ -141,20 +141,23 @@ impl Bench {
 
     fn client(&mut self) -> SocketId {
         let local: SocketAddr = "10.96.0.10:80".parse().unwrap();
-        let socket = self.os.socket(local, "10.244.1.5:5000".parse().unwrap());
-        self.os.of(socket).way = Some(WAY);
-        let by = *self.os.listens.keys().next().unwrap();
+        let peer = "10.244.1.5:5000".parse().unwrap();
+        let socket = self.os.open(local, peer, Some(WAY));
+        let by = *self.os.listening.keys().next().unwrap();
         self.tell(socket, SocketEvent::Accepted(by));
         socket
     }
 
     fn say(&mut self, socket: SocketId, text: &str) {
-        self.os.of(socket).inbox.extend_from_slice(text.as_bytes());
+        self.os
+            .of(socket)
+            .arrived
+            .extend_from_slice(text.as_bytes());
         self.tell(socket, SocketEvent::Readable);
     }
 
     fn heard(&mut self, socket: SocketId) -> String {
-        String::from_utf8(std::mem::take(&mut self.os.of(socket).outbox)).unwrap()
+        String::from_utf8(std::mem::take(&mut self.os.of(socket).sent)).unwrap()
     }
 
     /// A client that has said something, and what it heard.
@@ -528,11 +531,11 @@ fn a_large_response_waits_for_a_client_that_does_not_read() {
     bench
         .os
         .of(backend)
-        .inbox
+        .arrived
         .extend_from_slice(&body.as_bytes()[300_000..]);
     bench.tell(backend, SocketEvent::Readable);
     assert_eq!(
-        bench.os.of(backend).inbox.len(),
+        bench.os.of(backend).arrived.len(),
         700_000,
         "it stays with the backend"
     );
@@ -540,7 +543,7 @@ fn a_large_response_waits_for_a_client_that_does_not_read() {
     bench.tell(client, SocketEvent::Writable);
     let heard = bench.heard(client);
     assert_eq!(heard.split_once("\r\n\r\n").unwrap().1.len(), body.len());
-    assert_eq!(bench.os.of(backend).inbox.len(), 0);
+    assert_eq!(bench.os.of(backend).arrived.len(), 0);
 }
 
 #[test]
@@ -603,16 +606,16 @@ fn listening_sockets_follow_the_plan() {
     let mut bench = Bench::new(false, ONE);
     let listens: Vec<String> = bench
         .os
-        .listens
+        .listening
         .values()
-        .map(|(a, p)| SocketAddr::new(*a, *p).to_string())
+        .map(|(a, p)| SocketAddr::new(a.unwrap(), *p).to_string())
         .collect();
     assert_eq!(listens, ["127.0.0.1:10000", "[::1]:10000"]);
     let mut delta = PlanDelta::default();
     delta.listeners.insert("listener".into(), Update::Remove);
     bench.proxy.apply(&delta);
     bench.proxy.on_wake(&mut bench.os);
-    assert!(bench.os.listens.is_empty());
+    assert!(bench.os.listening.is_empty());
     bench.os.taken.push(10_000);
     bench.proxy.apply(&plan(false, ONE));
     bench.proxy.on_wake(&mut bench.os);
@@ -622,6 +625,6 @@ fn listening_sockets_follow_the_plan() {
     );
     bench.os.taken.clear();
     bench.proxy.on_wake(&mut bench.os);
-    assert_eq!(bench.os.listens.len(), 2);
+    assert_eq!(bench.os.listening.len(), 2);
     assert!(bench.proxy.not_listening().is_empty());
 }

@@ -7,25 +7,35 @@ use std::time::Duration;
 use nodeway_core::trace::Step;
 
 use super::{CallError, ListenSocketId, Os, Process, SocketEvent, SocketId, TimerId, WayId};
+use crate::seed::{Random, Seed};
 use crate::time::Time;
 
 /// The calls of one process, recorded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FakeOs {
+    /// What time it is.
+    pub(crate) now: Time,
     /// Its connections.
     pub(crate) sockets: BTreeMap<SocketId, FakeSocket>,
-    /// The ports it listens on.
-    pub(crate) listening: BTreeMap<u16, ListenSocketId>,
-    /// Timers that have not run out.
-    pub(crate) timers: BTreeMap<TimerId, Duration>,
+    /// The connections that it opened itself, oldest first.
+    pub(crate) connects: Vec<SocketId>,
+    /// Where it listens.
+    pub(crate) listening: BTreeMap<ListenSocketId, (Option<IpAddr>, u16)>,
+    /// Ports that somebody else listens on.
+    pub(crate) taken: Vec<u16>,
+    /// When the timers that have not run out will.
+    pub(crate) timers: BTreeMap<TimerId, Time>,
     /// Steps that it noted.
     pub(crate) steps: Vec<(WayId, Step)>,
+    random: Random,
     next: u64,
 }
 
 /// A connection as the other side of it sees it.
 #[derive(Debug)]
 pub(crate) struct FakeSocket {
+    /// The process's own end of it.
+    pub(crate) local: SocketAddr,
     /// Whom it is connected to.
     pub(crate) peer: SocketAddr,
     /// Its way.
@@ -38,11 +48,28 @@ pub(crate) struct FakeSocket {
     pub(crate) shut: bool,
     /// Whether it was reset.
     pub(crate) aborted: bool,
-    arrived: Vec<u8>,
+    /// What the process has yet to receive.
+    pub(crate) arrived: Vec<u8>,
 }
 
-/// The local address of every socket.
+/// The local address of a socket for which a test chose none.
 const HERE: &str = "10.0.0.1:4000";
+
+impl Default for FakeOs {
+    fn default() -> Self {
+        Self {
+            now: Time::ZERO,
+            sockets: BTreeMap::new(),
+            connects: Vec::new(),
+            listening: BTreeMap::new(),
+            taken: Vec::new(),
+            timers: BTreeMap::new(),
+            steps: Vec::new(),
+            random: Seed(1).stream("envoy"),
+            next: 0,
+        }
+    }
+}
 
 impl FakeOs {
     fn number(&mut self) -> u64 {
@@ -50,9 +77,16 @@ impl FakeOs {
         self.next
     }
 
-    fn open(&mut self, peer: SocketAddr, way: Option<WayId>) -> SocketId {
+    /// A connection between two addresses, of which the process knows nothing yet.
+    pub(crate) fn open(
+        &mut self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        way: Option<WayId>,
+    ) -> SocketId {
         let socket = SocketId(self.number());
         let fake = FakeSocket {
+            local,
             peer,
             way,
             sent: Vec::new(),
@@ -65,24 +99,29 @@ impl FakeOs {
         socket
     }
 
+    /// A connection that there is.
+    pub(crate) fn of(&mut self, socket: SocketId) -> &mut FakeSocket {
+        self.sockets.get_mut(&socket).unwrap()
+    }
+
     /// Somebody connects to a port of the process.
     pub(crate) fn visit(&mut self, process: &mut impl Process, port: u16, peer: &str) -> SocketId {
-        let listening = self.listening[&port];
-        let socket = self.open(peer.parse().unwrap(), None);
-        process.on_socket(socket, SocketEvent::Accepted(listening), self);
+        let mut listening = self.listening.iter();
+        let by = *listening.find(|(_, at)| at.1 == port).unwrap().0;
+        let socket = self.open(HERE.parse().unwrap(), peer.parse().unwrap(), None);
+        process.on_socket(socket, SocketEvent::Accepted(by), self);
         socket
     }
 
     /// Bytes arrive.
     pub(crate) fn deliver(&mut self, process: &mut impl Process, socket: SocketId, bytes: &[u8]) {
-        let fake = self.sockets.get_mut(&socket).unwrap();
-        fake.arrived.extend_from_slice(bytes);
+        self.of(socket).arrived.extend_from_slice(bytes);
         process.on_socket(socket, SocketEvent::Readable, self);
     }
 
     /// There is room again.
     pub(crate) fn drain(&mut self, process: &mut impl Process, socket: SocketId, room: usize) {
-        self.sockets.get_mut(&socket).unwrap().room = room;
+        self.of(socket).room = room;
         process.on_socket(socket, SocketEvent::Writable, self);
     }
 
@@ -94,28 +133,34 @@ impl FakeOs {
 
 impl Os for FakeOs {
     fn now(&self) -> Time {
-        Time::ZERO
+        self.now
     }
 
-    fn listen(&mut self, _: Option<IpAddr>, port: u16) -> Result<ListenSocketId, CallError> {
-        if self.listening.contains_key(&port) {
+    fn listen(&mut self, address: Option<IpAddr>, port: u16) -> Result<ListenSocketId, CallError> {
+        let own = self
+            .listening
+            .values()
+            .any(|(at, own)| *own == port && (at.is_none() || address.is_none() || *at == address));
+        if own || self.taken.contains(&port) {
             return Err(CallError::AddressInUse);
         }
         let listening = ListenSocketId(self.number());
-        self.listening.insert(port, listening);
+        self.listening.insert(listening, (address, port));
         Ok(listening)
     }
 
     fn unlisten(&mut self, socket: ListenSocketId) {
-        self.listening.retain(|_, own| *own != socket);
+        self.listening.remove(&socket);
     }
 
     fn connect(&mut self, to: SocketAddr, way: Option<WayId>) -> Result<SocketId, CallError> {
-        Ok(self.open(to, way))
+        let socket = self.open(HERE.parse().unwrap(), to, way);
+        self.connects.push(socket);
+        Ok(socket)
     }
 
-    fn local(&self, _: SocketId) -> Option<SocketAddr> {
-        HERE.parse().ok()
+    fn local(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.sockets.get(&socket).map(|fake| fake.local)
     }
 
     fn peer(&self, socket: SocketId) -> Option<SocketAddr> {
@@ -123,9 +168,7 @@ impl Os for FakeOs {
     }
 
     fn send(&mut self, socket: SocketId, bytes: &[u8]) -> usize {
-        let Some(fake) = self.sockets.get_mut(&socket) else {
-            return 0;
-        };
+        let fake = self.of(socket);
         assert!(!fake.shut && !fake.aborted, "sent after the end");
         let taken = bytes.len().min(fake.room);
         fake.sent.extend_from_slice(&bytes[..taken]);
@@ -134,24 +177,17 @@ impl Os for FakeOs {
     }
 
     fn receive(&mut self, socket: SocketId, into: &mut Vec<u8>) -> usize {
-        let Some(fake) = self.sockets.get_mut(&socket) else {
-            return 0;
-        };
-        let length = fake.arrived.len();
-        into.append(&mut fake.arrived);
-        length
+        let arrived = std::mem::take(&mut self.of(socket).arrived);
+        into.extend_from_slice(&arrived);
+        arrived.len()
     }
 
     fn shutdown(&mut self, socket: SocketId) {
-        if let Some(fake) = self.sockets.get_mut(&socket) {
-            fake.shut = true;
-        }
+        self.of(socket).shut = true;
     }
 
     fn abort(&mut self, socket: SocketId) {
-        if let Some(fake) = self.sockets.get_mut(&socket) {
-            fake.aborted = true;
-        }
+        self.of(socket).aborted = true;
     }
 
     fn way(&self, socket: SocketId) -> Option<WayId> {
@@ -159,9 +195,7 @@ impl Os for FakeOs {
     }
 
     fn set_way(&mut self, socket: SocketId, way: Option<WayId>) {
-        if let Some(fake) = self.sockets.get_mut(&socket) {
-            fake.way = way;
-        }
+        self.of(socket).way = way;
     }
 
     fn note(&mut self, way: WayId, step: Step) {
@@ -170,7 +204,7 @@ impl Os for FakeOs {
 
     fn timer(&mut self, after: Duration) -> TimerId {
         let timer = TimerId(self.number());
-        self.timers.insert(timer, after);
+        self.timers.insert(timer, self.now + after);
         timer
     }
 
@@ -179,6 +213,6 @@ impl Os for FakeOs {
     }
 
     fn random(&mut self) -> u64 {
-        self.number()
+        self.random.draw()
     }
 }
