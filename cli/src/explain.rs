@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let explained = Explained {
                 request: &row,
                 stages: &stages,
-                problems: sim.problems(),
+                problems: &sim.problems(),
                 not_simulated: &sim.objects().not_simulated,
             };
             say!("{}", serde_json::to_string_pretty(&explained)?);

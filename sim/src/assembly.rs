@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nodeway_core::derive::{self, DeriveOptions};
 use nodeway_core::ingress;
 use nodeway_core::object::{Object, ObjectRef, Objects};
-use nodeway_core::plan::{FrontendKind, Ledger, NodePlan};
+use nodeway_core::plan::{FrontendKind, Ledger, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::service;
 
@@ -40,8 +40,9 @@ impl Default for Options {
 /// A cluster, ready to run.
 pub(crate) struct Assembly {
     pub(crate) objects: Objects,
-    pub(crate) plans: BTreeMap<String, NodePlan>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) planners: BTreeMap<String, Planner>,
+    /// What is wrong with the Ingresses; the planners know the rest.
+    pub(crate) ingress_problems: Vec<Problem>,
     pub(crate) topology: Topology,
     pub(crate) services: ServiceTable,
     pub(crate) names: Names,
@@ -49,22 +50,15 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     pub(crate) fn of(objects: Objects, options: &Options) -> Self {
-        let (objects, mut problems) = complete(objects, options);
-        let plans: BTreeMap<String, NodePlan> = objects
+        let (objects, ingress_problems) = complete(objects, options);
+        let planners = objects
             .nodes()
             .filter_map(|node| node.metadata.name.clone())
             .map(|node| {
-                let plan = nodeway_core::plan::plan(&objects, &node, Ledger::default());
-                (node, plan)
+                let planner = Planner::with_objects(&objects, &node, Ledger::default());
+                (node, planner)
             })
             .collect();
-        problems.extend(
-            plans
-                .values()
-                .flat_map(|plan| plan.problems.iter().cloned()),
-        );
-        problems.sort();
-        problems.dedup();
         let outside = outside(&options.outside);
         let mut names = Names::of(&objects);
         for host in &outside {
@@ -74,8 +68,8 @@ impl Assembly {
         let services = services(&objects);
         Self {
             objects,
-            plans,
-            problems,
+            planners,
+            ingress_problems,
             topology,
             services,
             names,

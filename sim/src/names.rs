@@ -99,6 +99,15 @@ impl Names {
         self.services.insert(reference, addresses);
     }
 
+    /// The objects have changed; the hosts outside have not.
+    pub(crate) fn update(&mut self, objects: &Objects) {
+        let outside = std::mem::take(&mut self.outside);
+        *self = Self {
+            outside,
+            ..Self::of(objects)
+        };
+    }
+
     /// Hosts outside have addresses too.
     pub(crate) fn add_outside(&mut self, name: &str, addresses: &[IpAddr]) {
         for address in addresses {

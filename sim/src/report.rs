@@ -148,7 +148,7 @@ fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
         ingresses: ingresses(sim),
         held: checked().filter(|checked| checked.held).count(),
         expectations: checked().count(),
-        problems: sim.problems().to_vec(),
+        problems: sim.problems(),
         not_simulated: sim.objects().not_simulated.clone(),
         hops: sim.hops().iter().map(ToString::to_string).collect(),
         requests,
@@ -157,7 +157,7 @@ fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
 
 fn nodes(sim: &Sim) -> Vec<NodeLine> {
     let ports = |node: &str| {
-        let plan = sim.plans().get(node);
+        let plan = sim.plan(node);
         let listeners = plan.into_iter().flat_map(|plan| &plan.listeners);
         listeners
             .map(|(name, listener)| (name.to_string(), listener.port))
@@ -196,8 +196,7 @@ fn ingresses(sim: &Sim) -> Vec<IngressLine> {
         let service = service_of(sim, &reference);
         let frontends = |kind: FrontendKind| {
             sim.plans()
-                .values()
-                .flat_map(|plan| &plan.frontends)
+                .flat_map(|(_, plan)| &plan.frontends)
                 .find(|(_, frontend)| {
                     frontend.kind == kind && Some(&frontend.service) == service.as_ref()
                 })
@@ -227,8 +226,7 @@ fn service_of(sim: &Sim, ingress: &ObjectRef) -> Option<ObjectRef> {
     );
     let shared = sim
         .plans()
-        .values()
-        .flat_map(|plan| plan.frontends.values())
+        .flat_map(|(_, plan)| plan.frontends.values())
         .next();
     made.map(|(reference, _)| reference.clone())
         .or_else(|| sim.objects().get(&by_name).map(|_| by_name))

@@ -1,20 +1,20 @@
 //! A simulated cluster: objects, plans, machines and the programs on them, on one virtual clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::derive::DeriveOptions;
-use nodeway_core::object::{Kind, Object, Objects};
-use nodeway_core::plan::NodePlan;
+use nodeway_core::object::{Change, Kind, Object, Objects, Provenance};
+use nodeway_core::plan::{NodePlan, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::trace::{Failure, Name, NameStep, ReplyStep, Step, Way};
 use serde_json::Value;
 
 use crate::asker::place;
-use crate::assembly::{Assembly, Options};
+use crate::assembly::{Assembly, Options, services};
 use crate::backend::Backend;
 use crate::client::{Answer, Client, Outcome};
 use crate::cluster::Ask;
@@ -94,8 +94,8 @@ impl SimBuilder {
     pub fn start(self) -> Result<Sim, TopologyError> {
         let Assembly {
             objects,
-            plans,
-            problems,
+            planners,
+            ingress_problems,
             topology,
             services,
             names,
@@ -103,8 +103,8 @@ impl SimBuilder {
         let world = World::new(&topology, self.settings, self.datapath)?;
         let mut sim = Sim {
             objects: Arc::new(objects),
-            plans,
-            problems,
+            planners,
+            ingress_problems,
             topology,
             names,
             world,
@@ -115,7 +115,7 @@ impl SimBuilder {
             last: None,
         };
         sim.start_backends();
-        let nodes: Vec<String> = sim.plans.keys().cloned().collect();
+        let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
             sim.start_proxy(&node);
         }
@@ -130,8 +130,8 @@ impl SimBuilder {
 /// command that replays it.
 pub struct Sim {
     objects: Arc<Objects>,
-    plans: BTreeMap<String, NodePlan>,
-    problems: Vec<Problem>,
+    planners: BTreeMap<String, Planner>,
+    ingress_problems: Vec<Problem>,
     topology: Topology,
     names: Names,
     world: World,
@@ -213,16 +213,54 @@ impl Sim {
         &self.objects
     }
 
-    /// Each node's plan.
-    #[must_use]
-    pub fn plans(&self) -> &BTreeMap<String, NodePlan> {
-        &self.plans
+    /// Each node's plan, by the node's name.
+    pub fn plans(&self) -> impl Iterator<Item = (&str, &NodePlan)> {
+        let planners = self.planners.iter();
+        planners.map(|(node, planner)| (node.as_str(), planner.plan()))
     }
 
-    /// What is wrong with the objects.
+    /// The plan of a node.
     #[must_use]
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+    pub fn plan(&self, node: &str) -> Option<&NodePlan> {
+        self.planners.get(node).map(Planner::plan)
+    }
+
+    /// What is wrong with the objects, sorted.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let planned = self.plans().flat_map(|(_, plan)| plan.problems.iter());
+        let all: BTreeSet<&Problem> = planned.chain(&self.ingress_problems).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Changes the cluster while it runs, as its API server would tell every node's agent: each
+    /// plans anew what the change touches and applies no more than that.
+    ///
+    /// What was derived at the start does not follow: whoever deletes a pod changes its slice too.
+    pub fn change(&mut self, change: &Change) {
+        let objects = Arc::make_mut(&mut self.objects);
+        match change {
+            Change::Put(object) => {
+                let file = Arc::from("a change");
+                objects.insert(object.clone(), Provenance::Written { file, line: 1 });
+            }
+            Change::Delete(reference) => {
+                objects.remove(reference);
+            }
+        }
+        for (node, planner) in &mut self.planners {
+            let delta = planner.apply(change.clone());
+            // The planners' nodes are the topology's: none is unknown.
+            let _ = self.world.apply(node, &delta);
+            if let Some(id) = self.proxies.get(node) {
+                if let Some(proxy) = self.world.process_mut::<NodeProxy>(*id) {
+                    proxy.apply(&delta);
+                }
+                self.world.wake(*id);
+            }
+        }
+        let _ = self.world.translate_services(None, services(&self.objects));
+        self.names.update(&self.objects);
     }
 
     /// The machines.
@@ -272,10 +310,10 @@ impl Sim {
     /// Starts the proxy of a node with the node's plan; false if there is no such node.
     fn start_proxy(&mut self, node: &str) -> bool {
         let stack = self.world.stack(&Place::Node(node.to_owned()));
-        let (Some(stack), Some(plan)) = (stack, self.plans.get(node)) else {
+        let (Some(stack), Some(planner)) = (stack, self.planners.get(node)) else {
             return false;
         };
-        let delta = plan.as_delta();
+        let delta = planner.plan().as_delta();
         self.generation += 1;
         let mut proxy = NodeProxy::new(node, self.generation);
         proxy.apply(&delta);
@@ -287,7 +325,7 @@ impl Sim {
     fn unknown_node(&self, node: &str) -> AskError {
         AskError::UnknownNode {
             node: node.to_owned(),
-            nodes: self.plans.keys().cloned().collect(),
+            nodes: self.planners.keys().cloned().collect(),
         }
     }
 
