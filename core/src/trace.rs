@@ -77,6 +77,8 @@ pub enum Name {
     },
     /// Nothing of that name.
     Unknown {
+        /// The Service that the name stands for, whether it exists or not.
+        service: Option<ObjectRef>,
         /// Names that are close.
         close: Vec<String>,
         /// Why a Service of that name has no address here (`headless`, `no LoadBalancer address`).

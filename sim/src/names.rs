@@ -144,13 +144,18 @@ impl Names {
         let Some(service) = self.service_of(host, view) else {
             let close = self.close(host);
             let why = format!("no Service and no node is named {host}");
-            return Name::Unknown { close, why };
+            return Name::Unknown {
+                service: None,
+                close,
+                why,
+            };
         };
         let Some(addresses) = self.services.get(&service) else {
             let close = self.close(&service.name);
             return Name::Unknown {
                 close,
                 why: format!("there is no {service}"),
+                service: Some(service),
             };
         };
         let (list, missing) = match view {
@@ -166,6 +171,7 @@ impl Names {
             None => Name::Unknown {
                 close: Vec::new(),
                 why: format!("{service} {missing}{}", of(family)),
+                service: Some(service),
             },
         }
     }

@@ -99,11 +99,17 @@ impl Stage {
 /// that is told.
 #[must_use]
 pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
-    let words = Words { objects };
+    let mut words = Words {
+        objects,
+        routed: None,
+    };
     let mut proxied = false;
     let mut stages = Vec::new();
     for (_, step) in &way.steps {
         proxied |= matches!(step, Step::Listener(_));
+        if let Step::Route(step) = step {
+            words.routed = Some(&step.table);
+        }
         let expected = match step {
             Step::Frontend(step) => step.frontend.is_none(),
             Step::Verdict(step) => step.reason == Reason::NotAFrontend,
@@ -118,6 +124,8 @@ pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
 
 struct Words<'a> {
     objects: &'a Objects,
+    /// The route table that the request went through last: it names the clusters that follow.
+    routed: Option<&'a str>,
 }
 
 impl Words<'_> {

@@ -1,8 +1,9 @@
 //! From the listener to the reply: the stages of the node's Envoy.
 
 use super::{Loser, Stage, Words};
-use crate::object::{Kind, ObjectRef};
+use crate::object::{Kind, Object, ObjectRef};
 use crate::proxy::{Action, RouteChoice};
+use crate::service;
 use crate::trace::{
     ClusterStep, EndpointStep, Failure, FilterChainStep, ListenerStep, ReplyStep, RouteStep,
 };
@@ -117,7 +118,8 @@ impl Words<'_> {
                 .because(format!("its endpoints are fetched as {endpoints}"))
                 .evidence(["planned".to_owned()]),
             None => {
-                let config = config_of(&step.cluster);
+                // A cluster's own name need not say which config names it: the routes' does.
+                let config = config_of(self.routed.unwrap_or(&step.cluster));
                 Stage::new(
                     "cluster",
                     format!("the node has no cluster {}", step.cluster),
@@ -138,14 +140,10 @@ impl Words<'_> {
         });
         let service = step.service.iter().flat_map(|service| self.source(service));
         let Some(chosen) = &step.chosen else {
-            let nobody = ObjectRef::new(Kind::Service, "", step.endpoints.as_ref());
+            let (object, field, fix) = self.without_endpoints(step);
             let mut stage = Stage::new("endpoint", format!("{} has none", step.endpoints))
                 .evidence(service)
-                .stop(
-                    step.service.as_ref().unwrap_or(&nobody),
-                    "spec.selector",
-                    "make it select ready pods, or scale up what it selects",
-                );
+                .stop(&object, field, fix);
             stage.lost.extend(left_out);
             return stage;
         };
@@ -166,6 +164,36 @@ impl Words<'_> {
         }));
         stage.lost.extend(left_out);
         stage
+    }
+
+    /// What to change where a cluster has no endpoint: the Service is missing, lacks the port, or
+    /// selects nobody.
+    fn without_endpoints(&self, step: &EndpointStep) -> (ObjectRef, &'static str, String) {
+        let (path, port) = match step.endpoints.rsplit_once(':') {
+            Some((path, port)) => (path, Some(port)),
+            None => (step.endpoints.as_ref(), None),
+        };
+        let (namespace, name) = path.split_once('/').unwrap_or(("", path));
+        let service = step
+            .service
+            .clone()
+            .unwrap_or_else(|| ObjectRef::new(Kind::Service, namespace, name));
+        match (self.objects.get(&service).map(|entry| &entry.object), port) {
+            (Some(Object::Service(found)), Some(port)) if !service::has_port(found, port) => {
+                let fix = format!("add port {port}, or name one that it has where it is used");
+                (service, "spec.ports", fix)
+            }
+            (Some(_), _) => (
+                service,
+                "spec.selector",
+                "make it select ready pods, or scale up what it selects".to_owned(),
+            ),
+            (None, _) => (
+                service,
+                "metadata.name",
+                "create that Service, or correct its name where it is used".to_owned(),
+            ),
+        }
     }
 
     pub(super) fn reply(&self, step: &ReplyStep) -> Stage {

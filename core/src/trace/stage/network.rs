@@ -26,23 +26,56 @@ impl Words<'_> {
                 address,
                 owner: None,
             } => Stage::new("name", format!("{address} is an address of no object here")),
-            Name::Unknown { close, why } => {
-                let stage = Stage::new("name", format!("{} has no address", step.asked))
-                    .because(why.clone());
-                let fix = match close.as_slice() {
-                    [] => "add a Service of that name, or ask for one that exists".to_owned(),
-                    close => format!("did you mean {}?", close.join(", ")),
-                };
-                let (namespace, name) = step
-                    .asked
-                    .split_once('/')
-                    .unwrap_or(("default", &step.asked));
-                stage.stop(
-                    &ObjectRef::new(Kind::Service, namespace, name),
-                    "metadata.name",
-                    fix,
+            Name::Unknown {
+                service,
+                close,
+                why,
+            } => self
+                .no_address(&step.asked, service.as_ref(), close)
+                .because(why.clone()),
+        }
+    }
+
+    /// Why a name has no address: its Service has none here, its Ingress gives none, or nobody has it.
+    fn no_address(&self, asked: &str, service: Option<&ObjectRef>, close: &[String]) -> Stage {
+        let stage = Stage::new("name", format!("{asked} has no address"));
+        let nobody = ObjectRef::new(Kind::Service, "default", asked);
+        let service = service.unwrap_or(&nobody);
+        if let Some(Object::Service(found)) = self.objects.get(service).map(|entry| &entry.object) {
+            let spec = found.spec.as_ref();
+            let headless = spec.is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"));
+            let (field, fix) = if headless {
+                (
+                    "spec.clusterIP",
+                    "ask one of its pods by address, or take `clusterIP: None` out",
                 )
-            }
+            } else {
+                (
+                    "spec.type",
+                    "ask from a pod or a node, or make it `type: LoadBalancer`, which has an address outside",
+                )
+            };
+            return stage
+                .evidence(self.source(service))
+                .stop(&self.cause(service), field, fix);
+        }
+        if !close.is_empty() {
+            let fix = format!("did you mean {}?", close.join(", "));
+            return stage.stop(service, "metadata.name", fix);
+        }
+        let ingress = service.name.strip_prefix("cilium-ingress-");
+        let ingress = ingress.map(|name| ObjectRef::new(Kind::Ingress, &service.namespace, name));
+        match ingress.filter(|ingress| self.objects.get(ingress).is_some()) {
+            Some(ingress) => stage.evidence(self.source(&ingress)).stop(
+                &ingress,
+                "spec",
+                "it is made no Service of its own: mend the problems that `nodeway explain` lists for it",
+            ),
+            None => stage.stop(
+                service,
+                "metadata.name",
+                "add a Service of that name, or ask for one that exists",
+            ),
         }
     }
 
