@@ -5,6 +5,7 @@
 
 use prost_reflect::{DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
+use strsim::osa_distance;
 
 use super::pool::message_type;
 use super::{Resource, ResourceKind};
@@ -314,7 +315,7 @@ fn unknown_field(descriptor: &MessageDescriptor, key: &str, path: &str) -> Decod
     let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
     let suggested = known
         .iter()
-        .map(|name| (distance(&plain(name), &plain(key)), name))
+        .map(|name| (osa_distance(&plain(name), &plain(key)), name))
         .filter(|(distance, name)| *distance <= 2.min(name.len() / 3))
         .min()
         .map(|(_, name)| name.clone());
@@ -324,24 +325,4 @@ fn unknown_field(descriptor: &MessageDescriptor, key: &str, path: &str) -> Decod
         suggested,
         known,
     }
-}
-
-/// Levenshtein's distance of two short names, one row at a time.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut diagonal = i;
-        let mut next = vec![left];
-        for (y, above) in b.iter().zip(row.iter().skip(1)) {
-            left = (left + 1)
-                .min(above + 1)
-                .min(diagonal + usize::from(x != *y));
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }

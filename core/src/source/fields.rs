@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use strsim::osa_distance;
 
 use super::path::Step;
 
@@ -30,41 +31,10 @@ pub(crate) fn nearest<'a>(misspelt: &str, names: impl Iterator<Item = &'a str>) 
     let lower = misspelt.to_lowercase();
     let allowed = (misspelt.chars().count() / 3).clamp(1, 3);
     names
-        .map(|name| (distance(&lower, &name.to_lowercase()), name))
+        .map(|name| (osa_distance(&lower, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= allowed)
         .min()
         .map(|(_, name)| name)
-}
-
-/// How many letters must be put in, taken out, changed or swapped with their neighbour.
-pub(crate) fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    // Rows of the usual table: distances of `one`'s prefixes to all prefixes of `other`.
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    let mut above = row.clone();
-    for (i, letter) in one.iter().enumerate() {
-        let two_above = std::mem::replace(&mut above, row);
-        row = vec![i + 1];
-        for (j, (candidate, pair)) in other.iter().zip(above.windows(2)).enumerate() {
-            let (diagonal, up) = (
-                pair.first().copied().unwrap_or(0),
-                pair.last().copied().unwrap_or(0),
-            );
-            let left = row.last().copied().unwrap_or(0);
-            let mut best = (diagonal + usize::from(letter != candidate))
-                .min(up + 1)
-                .min(left + 1);
-            let swapped = i > 0
-                && j > 0
-                && one.get(i - 1) == Some(candidate)
-                && other.get(j - 1) == Some(letter);
-            if swapped && let Some(before) = two_above.get(j - 1) {
-                best = best.min(before + 1);
-            }
-            row.push(best);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// Why a walk ended; nobody reads it.
@@ -212,21 +182,6 @@ mod tests {
                     .map_or_else(|_| Step::Key(step.to_owned()), Step::Index)
             })
             .collect()
-    }
-
-    #[rstest]
-    #[case("", "", 0)]
-    #[case("", "abc", 3)]
-    #[case("kind", "kind", 0)]
-    #[case("servic", "service", 1)]
-    #[case("sepc", "spec", 1)]
-    #[case("kitten", "sitting", 3)]
-    fn a_distance_counts_letters_changed_and_swapped(
-        #[case] one: &str,
-        #[case] other: &str,
-        #[case] want: usize,
-    ) {
-        assert_eq!((distance(one, other), distance(other, one)), (want, want));
     }
 
     #[rstest]

@@ -1,8 +1,10 @@
 //! What a document's `apiVersion` and `kind` mean to Nodeway.
 
+use strsim::osa_distance;
+
 use crate::object::Kind;
 
-use super::fields::{distance, nearest};
+use super::fields::nearest;
 
 /// What is done with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +145,7 @@ pub(crate) fn role(api_version: &str, kind: &str) -> Role {
         .map(|(kind, ..)| kind.name())
         .filter(|name| name.len() > 4);
     match nearest(kind, candidates) {
-        Some(meant) if distance(kind, meant) <= 2 => Role::Misspelt(meant),
+        Some(meant) if osa_distance(kind, meant) <= 2 => Role::Misspelt(meant),
         _ => Role::PassedOver,
     }
 }
