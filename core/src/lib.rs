@@ -20,6 +20,7 @@ pub mod endpoint;
 pub mod envoy;
 pub mod frontend;
 pub mod ingress;
+pub mod netfilter;
 pub mod object;
 pub mod plan;
 pub mod problem;
