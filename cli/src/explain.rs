@@ -256,6 +256,9 @@ fn print_stage(stage: &Stage) {
     for lost in &stage.lost {
         under(paint(FAINT, format!("not {}: {}", lost.candidate, lost.why)).to_string());
     }
+    for note in &stage.notes {
+        under(paint(HINT, note).to_string());
+    }
     if let Some(stop) = &stage.stop {
         under(format!(
             "{} {} {}",

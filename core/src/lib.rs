@@ -15,6 +15,7 @@
 //! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
+pub mod cilium_config;
 pub mod derive;
 pub mod endpoint;
 pub mod envoy;
@@ -23,6 +24,7 @@ pub mod ingress;
 pub mod netfilter;
 pub mod object;
 pub mod plan;
+pub mod policy;
 pub mod problem;
 pub mod proxy;
 pub mod selector;

@@ -15,6 +15,9 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
+use crate::cilium_config::CiliumConfig;
+use crate::policy::Policy;
+
 /// The kinds that can change an answer and that Nodeway reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Kind {
@@ -301,6 +304,10 @@ pub struct Objects {
     pub not_simulated: Vec<String>,
     /// Fields of a cluster's objects that are newer than the API that Nodeway reads.
     pub notes: Vec<String>,
+    /// Network policies: not simulated, but whom they select is told.
+    pub policies: Vec<Policy>,
+    /// What the cluster's Cilium is told, when the source has it.
+    pub cilium_config: Option<CiliumConfig>,
 }
 
 impl Objects {

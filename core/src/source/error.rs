@@ -23,6 +23,8 @@ pub enum Fault {
     UnknownField,
     /// A field that must be there is not.
     MissingField,
+    /// A port outside of 1 to 65535.
+    BadPort,
     /// Two documents of one kind, namespace and name.
     Duplicate,
 }

@@ -6,10 +6,14 @@
 //! Core does no I/O: whoever calls has read the files.
 
 mod document;
+#[cfg(test)]
+mod dump_tests;
 mod error;
 mod fields;
+mod helm;
 mod kind;
 mod path;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -19,7 +23,9 @@ use std::sync::Arc;
 
 pub use error::{Fault, Place, SourceError};
 
+use crate::cilium_config::{self, CiliumConfig};
 use crate::object::{Entry, Kind, Object, ObjectRef, Objects, Provenance};
+use crate::policy::Policy;
 use document::{Node, Tree};
 use kind::Role;
 use path::FieldPath;
@@ -52,6 +58,10 @@ impl Text {
 pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
     let mut reader = Reader::default();
     for text in texts {
+        if let Some(error) = helm::words_around(text) {
+            reader.errors.push(error);
+            continue;
+        }
         let (documents, errors) = document::documents(text);
         reader.errors.extend(errors);
         for node in documents {
@@ -242,13 +252,16 @@ impl Document<'_> {
         let kind = required(node, "kind", "Service")?;
         let version = required(node, "apiVersion", "v1")?;
         match kind::role(version, kind) {
+            Role::Read(_) | Role::MakesPods if helm::is_passing(node, kind) => {
+                self.pass_over(format!("{kind} (a Helm hook)"));
+                Ok(())
+            }
             Role::Read(kind) => self.object(node, kind),
             Role::List { item } => self.list(node, version, item.as_deref()),
             Role::NotSimulated => {
-                self.reader
-                    .objects
-                    .not_simulated
-                    .push(title(node).unwrap_or_else(|| kind.to_owned()));
+                let title = title(node).unwrap_or_else(|| kind.to_owned());
+                self.policy(node, kind, &title);
+                self.reader.objects.not_simulated.push(title);
                 Ok(())
             }
             Role::MakesPods => {
@@ -260,12 +273,8 @@ impl Document<'_> {
                 Ok(())
             }
             Role::PassedOver => {
-                *self
-                    .reader
-                    .objects
-                    .passed_over
-                    .entry(kind.to_owned())
-                    .or_default() += 1;
+                self.cilium_config(node, kind);
+                self.pass_over(kind.to_owned());
                 Ok(())
             }
             Role::WrongVersion { want } => Err(mistake(
@@ -329,9 +338,12 @@ impl Document<'_> {
         check_names(node, kind)?;
         let typed = typed::typed(kind, node.value()).map_err(mistyped)?;
         let from_cluster = is_from_cluster(node);
-        // A misspelt `pathType` is told once, as what it is.
-        if typed.unknown.is_empty() {
-            self.check_ingress(node, &typed.object);
+        for refused in rules::refused(&typed.object) {
+            // A misspelt `pathType` is told once, as what it is.
+            let misspelt = refused.fault == Fault::MissingField && !typed.unknown.is_empty();
+            if !misspelt || matches!(typed.object, Object::Service(_)) {
+                self.report(node, refused);
+            }
         }
         for unknown in typed.unknown {
             if from_cluster {
@@ -344,68 +356,52 @@ impl Document<'_> {
                 self.report(node, unknown_field(unknown));
             }
         }
-        self.check_service(node, &typed.object);
         self.insert(node, typed.object);
         Ok(())
     }
 
-    /// The API server refuses a Service without ports, unless it is headless or only a name.
-    fn check_service(&mut self, node: &Node, object: &Object) {
-        let Object::Service(service) = object else {
-            return;
-        };
-        let spec = service.spec.as_ref();
-        let portless = spec
-            .and_then(|spec| spec.ports.as_ref())
-            .is_none_or(Vec::is_empty);
-        let needs_none = spec.is_some_and(|spec| {
-            spec.type_.as_deref() == Some("ExternalName")
-                || spec.cluster_ip.as_deref() == Some("None")
-        });
-        if portless && !needs_none {
-            self.report(
-                node,
-                mistake(
-                    Fault::MissingField,
-                    &["spec", "ports"],
-                    "a Service needs at least one port, unless it is headless or an ExternalName",
-                    "add `ports:` with `- port: 80`",
-                ),
-            );
-        }
+    fn pass_over(&mut self, kind: String) {
+        *self.reader.objects.passed_over.entry(kind).or_default() += 1;
     }
 
-    /// The API server refuses a path without a path type; k8s-openapi reads it as an empty one.
-    fn check_ingress(&mut self, node: &Node, object: &Object) {
-        let Object::Ingress(ingress) = object else {
-            return;
+    /// A policy is not simulated, but who it selects is told.
+    fn policy(&mut self, node: &Node, kind: &str, title: &str) {
+        let namespaced = match kind {
+            "NetworkPolicy" | "CiliumNetworkPolicy" => true,
+            "CiliumClusterwideNetworkPolicy" => false,
+            _ => return,
         };
-        let rules = ingress
-            .spec
-            .iter()
-            .flat_map(|spec| spec.rules.iter().flatten());
-        for (rule, http) in rules
-            .enumerate()
-            .filter_map(|(n, rule)| Some((n, rule.http.as_ref()?)))
-        {
-            for (number, path) in http.paths.iter().enumerate() {
-                if !path.path_type.is_empty() {
-                    continue;
-                }
-                let mut field = FieldPath::keys(&["spec", "rules"]).0;
-                field.push(path::Step::Index(rule));
-                field.extend(FieldPath::keys(&["http", "paths"]).0);
-                field.push(path::Step::Index(number));
-                field.push(path::Step::Key("pathType".to_owned()));
-                let missing = Mistake {
-                    fault: Fault::MissingField,
-                    path: FieldPath(field),
-                    reason: "a path needs a path type".to_owned(),
-                    fix: "add `pathType: Prefix`, `Exact` or `ImplementationSpecific`".to_owned(),
-                };
-                self.report(node, missing);
-            }
+        let namespace = namespaced.then(|| namespace_and_name(node).0.to_owned());
+        let mut policy = Policy::read(title.to_owned(), namespace, kind, &node.value());
+        policy.file = Arc::clone(self.file);
+        policy.line = node.place().line;
+        self.reader.objects.policies.push(policy);
+    }
+
+    /// Of ConfigMaps only Cilium's own says something.
+    fn cilium_config(&mut self, node: &Node, kind: &str) {
+        let (namespace, name) = namespace_and_name(node);
+        if kind != "ConfigMap" || name != cilium_config::NAME {
+            return;
         }
+        let data = match node.get("data").map(Node::value) {
+            Some(serde_json::Value::Object(data)) => data,
+            _ => return,
+        };
+        let text = |value: serde_json::Value| match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let config = CiliumConfig {
+            namespace: namespace.to_owned(),
+            file: Arc::clone(self.file),
+            line: node.place().line,
+            data: data
+                .into_iter()
+                .map(|(key, value)| (key, text(value)))
+                .collect(),
+        };
+        self.reader.objects.cilium_config.get_or_insert(config);
     }
 
     fn insert(&mut self, node: &Node, object: Object) {

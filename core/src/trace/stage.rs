@@ -10,7 +10,7 @@ use nodeway_datapath::Reason;
 use serde::Serialize;
 
 use super::{Step, Way};
-use crate::object::{ObjectRef, Objects, Provenance};
+use crate::object::{Kind, ObjectRef, Objects, Provenance};
 use crate::proxy::Lost;
 
 /// One stage of a request's way, in words. Its JSON form is part of the documented schema.
@@ -27,6 +27,9 @@ pub struct Stage {
     pub evidence: Vec<String>,
     /// Candidates that were not taken, and why.
     pub lost: Vec<Loser>,
+    /// What is not simulated and may change the answer here: policies that select the pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The way ends here without what was asked for: what to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
@@ -60,6 +63,7 @@ impl Stage {
             because: String::new(),
             evidence: Vec::new(),
             lost: Vec::new(),
+            notes: Vec::new(),
             stop: None,
         }
     }
@@ -79,6 +83,11 @@ impl Stage {
             candidate: lost.candidate.to_string(),
             why: lost.why.to_string(),
         }));
+        self
+    }
+
+    fn notes(mut self, notes: Vec<String>) -> Self {
+        self.notes.extend(notes);
         self
     }
 
@@ -157,6 +166,23 @@ impl Words<'_> {
             evidence.push(format!("derived: {}", entry.derived_fields.join(", ")));
         }
         evidence
+    }
+
+    /// The policies that select a pod: what they do to the request is not simulated.
+    fn policies(&self, pod: Option<&ObjectRef>) -> Vec<String> {
+        let pod = pod.filter(|pod| pod.kind == Kind::Pod);
+        let pod = pod.and_then(|pod| self.objects.pod(&pod.namespace, &pod.name));
+        let Some(pod) = pod else { return Vec::new() };
+        let policies = self.objects.policies.iter();
+        policies
+            .filter_map(|policy| {
+                let effect = policy.effect_on(pod)?;
+                Some(format!(
+                    "not simulated: {} ({}:{}) selects the pod, {effect}",
+                    policy.title, policy.file, policy.line
+                ))
+            })
+            .collect()
     }
 
     /// The object that a user would edit: the Ingress behind a generated config, else the object itself.

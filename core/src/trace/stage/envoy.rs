@@ -157,7 +157,8 @@ impl Words<'_> {
                 step.candidates.len(),
                 step.endpoints
             ))
-            .evidence(service);
+            .evidence(service)
+            .notes(self.policies(chosen.pod.as_ref()));
         stage.lost.extend(others.map(|other| Loser {
             candidate: self.endpoint_name(other),
             why: "it was not its turn".to_owned(),

@@ -21,7 +21,8 @@ impl Words<'_> {
                 address,
                 owner: Some(owner),
             } => Stage::new("name", format!("{address} is an address of {owner}"))
-                .evidence(self.source(owner)),
+                .evidence(self.source(owner))
+                .notes(self.policies(Some(owner))),
             Name::Address {
                 address,
                 owner: None,
@@ -285,6 +286,7 @@ impl Words<'_> {
             step.node, step.service, step.candidates
         ))
         .evidence(self.source(&step.service))
+        .notes(self.policies(endpoint.pod.as_ref()))
     }
 
     pub(super) fn endpoint_name(&self, endpoint: &PlannedEndpoint) -> String {
