@@ -1,5 +1,10 @@
-//! Where objects come from: files, folders, a fixture's folder, standard input. The only I/O here.
+//! Where objects come from: files, folders, a fixture's folder, a sysdump, standard input. The only
+//! I/O here.
 
+mod archive;
+mod sysdump;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -29,8 +34,9 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads what the paths name: files as they are, folders with everything below them that ends
-    /// in `.yaml`, `.yml` or `.json`, `-` for standard input, whose content is given.
+    /// Reads what the paths name: files as they are, folders and zips with everything in them that
+    /// ends in `.yaml`, `.yml` or `.json` (of a `cilium sysdump`, what holds objects), `-` for
+    /// standard input, whose content is given.
     ///
     /// # Errors
     ///
@@ -50,8 +56,11 @@ impl Source {
         }
         let mut stdin = stdin;
         let mut texts = Vec::new();
-        let mut errors = Vec::new();
+        let mut errors = named_twice(paths);
         for path in paths {
+            if !errors.is_empty() && errors.iter().any(|error| error.is_of(path)) {
+                continue;
+            }
             let read = if path.as_os_str() == "-" {
                 match stdin.take() {
                     Some(content) => Ok(vec![Text::new("-", content)]),
@@ -130,10 +139,15 @@ pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
 /// A file, or every manifest in a folder.
 fn read(path: &Path) -> Result<Vec<Text>, LoadError> {
     if !path.is_dir() {
-        return Ok(vec![file(path)?]);
+        return if archive::is_zip(path) {
+            archive::read(path)
+        } else {
+            Ok(vec![file(path)?])
+        };
     }
     let mut files = Vec::new();
     walk(path, 0, &mut files)?;
+    let files = sysdump::only_objects(files);
     if files.is_empty() {
         return Err(LoadError::io(
             path,
@@ -173,14 +187,46 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Loa
         }
         if path.is_dir() {
             walk(&path, depth + 1, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
-        {
+        } else if is_manifest(&path) {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether a file's name ends as a manifest's does.
+fn is_manifest(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
+}
+
+/// Paths that name what another names too: read twice, each object in them would clash with itself.
+fn named_twice(paths: &[PathBuf]) -> Vec<LoadError> {
+    let mut seen: BTreeMap<PathBuf, &Path> = BTreeMap::new();
+    let mut errors = Vec::new();
+    // What cannot be found is told when it is read.
+    let real = paths
+        .iter()
+        .filter(|path| path.as_os_str() != "-")
+        .filter_map(|path| Some((path.as_path(), path.canonicalize().ok()?)));
+    let mut real: Vec<(&Path, PathBuf)> = real.collect();
+    real.sort_by_key(|(_, at)| at.components().count());
+    for (path, at) in real {
+        let holder = at
+            .ancestors()
+            .find_map(|above| Some((above, *seen.get(above)?)));
+        if let Some((above, first)) = holder {
+            let reason = if above == at {
+                "it is named twice".to_owned()
+            } else {
+                format!("it is in {}, which is named too", shown(first))
+            };
+            errors.push(LoadError::io(path, &reason, "name it once"));
+        } else {
+            seen.insert(at, path);
+        }
+    }
+    errors
 }
 
 fn file(path: &Path) -> Result<Text, LoadError> {
@@ -216,6 +262,11 @@ impl LoadError {
             reason: reason.to_owned(),
             fix: fix.to_owned(),
         }
+    }
+
+    /// Whether it is about that very path.
+    fn is_of(&self, of: &Path) -> bool {
+        matches!(self, Self::Path { path, .. } if *path == shown(of))
     }
 
     fn of_io(path: &Path, error: &io::Error) -> Self {

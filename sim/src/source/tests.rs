@@ -154,3 +154,111 @@ proptest! {
         let _ = fixture_of(&text);
     }
 }
+
+#[test]
+fn a_source_that_is_named_twice_is_one_error() {
+    let folder = folder(&[("m/a.yaml", &SERVICE.replace("NAME", "a"))]);
+    let name = |path: &str| folder.path().join(path);
+    let errors = |paths: &[PathBuf]| {
+        Source::load(paths, None)
+            .unwrap_err()
+            .to_string()
+            .replace(&format!("{}/", shown(folder.path())), "")
+    };
+    assert_eq!(
+        errors(&[name("m/a.yaml"), name("m/../m/a.yaml")]),
+        "m/../m/a.yaml: it is named twice; name it once"
+    );
+    assert_eq!(
+        errors(&[name("m/a.yaml"), name("m")]),
+        "m/a.yaml: it is in m, which is named too; name it once"
+    );
+}
+
+const TIME: &str = "20260301-101500";
+
+/// A sysdump as Cilium's CLI names and writes it: one list of one kind a file, items without kind.
+fn sysdump() -> tempfile::TempDir {
+    let at = format!("cilium-sysdump-{TIME}");
+    let file = |stem: &str, content: &str| (format!("{at}/{stem}-{TIME}.yaml"), content.to_owned());
+    let files = [
+        file(
+            "k8s-nodes",
+            "apiVersion: v1\nitems:\n- metadata: {name: worker, uid: u}\n  status: {addresses: [{type: InternalIP, address: 172.18.0.9}]}\nkind: NodeList\nmetadata: {resourceVersion: '1'}\n",
+        ),
+        file(
+            "k8s-pods",
+            "apiVersion: v1\nitems:\n- metadata: {name: web-1, namespace: shop, uid: u, labels: {app: web}}\n  spec: {nodeName: worker, containers: [{name: web, ports: [{containerPort: 8080}]}]}\n  status: {phase: Running, podIP: 10.0.1.7, podIPs: [{ip: 10.0.1.7}], conditions: [{type: Ready, status: 'True'}]}\nkind: PodList\n",
+        ),
+        file(
+            "k8s-services",
+            "apiVersion: v1\nitems:\n- metadata: {name: web, namespace: shop, uid: u}\n  spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7], selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\nkind: ServiceList\n",
+        ),
+        file(
+            "ciliumingresses",
+            "apiVersion: networking.k8s.io/v1\nitems: []\nkind: IngressList\n",
+        ),
+        file(
+            "cilium-configmap",
+            "apiVersion: v1\ndata: {enable-bpf-tproxy: 'true'}\nkind: ConfigMap\nmetadata: {name: cilium-config, namespace: kube-system}\n",
+        ),
+        file(
+            "cilium-etcd-secrets-secret",
+            "apiVersion: v1\ndata: {a: no base64!}\nkind: Secret\nmetadata: {name: s}\n",
+        ),
+        file("cilium-helm-values", "bpf: {tproxy: true}\n"),
+        (
+            format!("{at}/hubble-flows-cilium-x-{TIME}.json"),
+            "{\"flow\":{}}\n{\"flow\":{}}\n".to_owned(),
+        ),
+        (
+            format!("{at}/cilium-bugtool-cilium-x-{TIME}/cmd/bpf.json"),
+            "[".to_owned(),
+        ),
+        (
+            format!("{at}/k8s-pods-{TIME}.txt"),
+            "NAMESPACE NAME".to_owned(),
+        ),
+    ];
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, content)| (name.as_str(), content.as_str()))
+        .collect();
+    folder(&files)
+}
+
+#[rstest]
+#[case::the_folder("")]
+#[case::its_own_folder("cilium-sysdump-20260301-101500")]
+fn a_sysdump_gives_the_objects_that_it_holds(#[case] path: &str) {
+    let folder = sysdump();
+    let source = load(&folder, path).unwrap();
+    assert_eq!(source.texts.len(), 5, "{:?}", source.texts);
+    let objects = source.objects().unwrap();
+    assert_eq!(objects.pods().count(), 1);
+    assert_eq!(objects.services().count(), 1);
+    assert!(objects.cilium_config.is_some());
+}
+
+#[test]
+fn a_sysdump_without_endpoint_slices_answers_from_its_pods() {
+    let folder = sysdump();
+    let source = load(&folder, "").unwrap();
+    let mut sim = crate::Sim::from_source(&source).unwrap().start().unwrap();
+    let reply = crate::Cluster::request(&mut sim, "node/worker", Ask::get("http://web.shop/"));
+    assert_eq!(reply.unwrap().pod, "web-1");
+}
+
+#[test]
+fn a_truncated_file_of_a_sysdump_is_told_by_name_and_line() {
+    let folder = folder(&[(
+        "d/k8s-pods-20260301-101500.yaml",
+        "apiVersion: v1\nitems:\n- metadata:\n    name: \"web",
+    )]);
+    let error = load(&folder, "d")
+        .unwrap()
+        .objects()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("k8s-pods-20260301-101500.yaml:"), "{error}");
+}
