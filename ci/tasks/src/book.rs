@@ -1,9 +1,10 @@
 //! The book's commands: run as a reader would, and compared with what the page says they print.
 //!
 //! A fence marked `console` holds commands (lines that begin with `$ `), each followed by what it
-//! prints, standard error included. The pages are the book's and those of the incidents. `console exit=1` says how its last command ends. The commands
+//! prints, standard error included. `console exit=1` says how its last command ends. The commands
 //! of a page run in order, in a folder of their own that begins with a copy of `fixtures/`; so a
 //! page may edit what it likes. `…` at the end of an expected block stands for any further lines.
+//! The pages are the book's and those of the incidents' fixtures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
