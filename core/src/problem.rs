@@ -55,11 +55,13 @@ pub enum Code {
     ServiceWithoutPort = 20,
     /// A config asks for what Nodeway does not support yet.
     Unsupported = 21,
+    /// A Secret that is named holds no certificate, or no key.
+    BadCertificate = 22,
 }
 
 impl Code {
     /// Every code, by number.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::EnvoyResource,
         Self::MissingListener,
         Self::MissingCluster,
@@ -81,6 +83,7 @@ impl Code {
         Self::PortsExhausted,
         Self::ServiceWithoutPort,
         Self::Unsupported,
+        Self::BadCertificate,
     ];
 }
 

@@ -39,6 +39,8 @@ pub enum Step {
     Listener(ListenerStep),
     /// The listener chose a filter chain.
     FilterChain(FilterChainStep),
+    /// Somebody answered a client's TLS hello, or could not.
+    Handshake(HandshakeStep),
     /// The route table chose virtual host and route.
     Route(Box<RouteStep>),
     /// The route's cluster was looked up.
@@ -157,6 +159,24 @@ pub struct FilterChainStep {
     pub choice: proxy::FilterChainChoice,
 }
 
+/// The answer to a client's TLS hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeStep {
+    /// Who terminates TLS: the node of the proxy, or the pod.
+    pub by: ObjectRef,
+    /// The server name that the client sent; empty for none.
+    pub server_name: String,
+    /// The Secret whose certificate was shown, or the config that has it; none for a certificate
+    /// that no object holds.
+    pub certificate: Option<ObjectRef>,
+    /// The names that the certificate is for; empty where none was shown.
+    pub names: Vec<String>,
+    /// Whether the certificate covers the server name.
+    pub covers: bool,
+    /// Why there was no certificate to show, and the handshake failed.
+    pub failed: Option<String>,
+}
+
 /// The virtual host and route taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteStep {
@@ -232,6 +252,8 @@ pub enum Failure {
     ConnectionClosed,
     /// What came back was no HTTP.
     NotHttp,
+    /// The connection ended in the TLS handshake.
+    HandshakeFailed,
 }
 
 impl Failure {
@@ -246,6 +268,7 @@ impl Failure {
             Self::TimedOut => "timed-out",
             Self::ConnectionClosed => "connection-closed",
             Self::NotHttp => "not-http",
+            Self::HandshakeFailed => "handshake-failed",
         }
     }
 }

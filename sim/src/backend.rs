@@ -9,10 +9,17 @@ mod wish;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::http::{Decoder, Encoder, Headers, HttpError, Opening, Pipe, RequestHead, ResponseHead};
+use nodeway_core::certificate::Certificate;
+use nodeway_core::object::{Kind, ObjectRef};
+use nodeway_core::trace::{HandshakeStep, Step};
+
+use crate::http::{
+    Decoder, Encoder, Headers, HttpError, Opening, Pipe, RequestHead, ResponseHead, server_flight,
+};
 use crate::process::{Os, Process, SocketEvent, SocketId, TimerId};
 use wish::Wish;
 
@@ -40,7 +47,36 @@ pub struct Backend {
     identity: Identity,
     program: Program,
     ports: Vec<u16>,
+    tls: Option<Tls>,
     visitors: BTreeMap<SocketId, Visitor>,
+}
+
+/// The certificate of a program that answers TLS.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// The Secret that its pod mounts, and the certificate in it; none for one of its own.
+    pub mounted: Option<(ObjectRef, Arc<Certificate>)>,
+}
+
+impl Tls {
+    fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        let certificate = self.mounted.iter();
+        certificate.flat_map(|(_, certificate)| certificate.chain())
+    }
+
+    fn step(&self, identity: &Identity, server_name: String) -> HandshakeStep {
+        let (namespace, name) = identity.pod.split_once('/').unwrap_or_default();
+        let certificate = self.mounted.as_ref();
+        let names = certificate.map(|(_, it)| it.names()).unwrap_or_default();
+        HandshakeStep {
+            by: ObjectRef::new(Kind::Pod, namespace, name),
+            certificate: certificate.map(|(secret, _)| secret.clone()),
+            names,
+            covers: certificate.is_some_and(|(_, it)| it.covers(&server_name)),
+            server_name,
+            failed: None,
+        }
+    }
 }
 
 /// A connection of somebody else's.
@@ -127,8 +163,16 @@ impl Backend {
             program: Program::of(&identity.image),
             identity,
             ports,
+            tls: None,
             visitors: BTreeMap::new(),
         }
+    }
+
+    /// The same, which answers TLS too.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
     }
 
     fn serve(&mut self, socket: SocketId, os: &mut dyn Os) {
@@ -140,6 +184,13 @@ impl Backend {
             let before = visitor.pipe.input.len();
             visitor.pipe.read(os);
             let arrived = visitor.pipe.input.len() > before;
+            if !visitor.opened {
+                match visitor.open(&self.identity, self.tls.as_ref(), os) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => refuse(visitor, &error),
+                }
+            }
             match visitor.advance() {
                 Ok(Some(visit)) => answer(&self.identity, self.program, visitor, &visit),
                 Ok(None) if !arrived => break,
@@ -159,18 +210,40 @@ impl Backend {
 }
 
 impl Visitor {
+    /// Looks at how the connection begins, and answers a TLS hello. False when more must come.
+    ///
+    /// A program without TLS takes a hello for HTTP, and it is none.
+    fn open(
+        &mut self,
+        identity: &Identity,
+        tls: Option<&Tls>,
+        os: &mut dyn Os,
+    ) -> Result<bool, HttpError> {
+        let opening = Opening::detect(&self.pipe.input);
+        let opening = opening.map_err(|error| HttpError::Head(error.to_string()))?;
+        self.opened = opening.is_some();
+        let (hello, length) = match opening {
+            None => return Ok(false),
+            Some(Opening::Plain) => return Ok(true),
+            Some(Opening::Tls(hello, length)) => (hello, length),
+        };
+        let Some(tls) = tls else {
+            return Err(HttpError::Head(
+                "a TLS hello, and this speaks plain text".to_owned(),
+            ));
+        };
+        let flight = server_flight(&hello, &["http/1.1".to_owned()], tls.chain());
+        self.pipe.answer_tls(length, flight);
+        if let Some(way) = os.way(self.pipe.socket) {
+            os.note(way, Step::Handshake(tls.step(identity, hello.server_name)));
+        }
+        Ok(true)
+    }
+
     /// A request when it is whole.
     fn advance(&mut self) -> Result<Option<Visit>, HttpError> {
         if self.closing {
             return Ok(None);
-        }
-        if !self.opened {
-            match Opening::detect(&self.pipe.input)? {
-                None => return Ok(None),
-                Some(Opening::Plain) => {}
-                Some(Opening::Tls(_, length)) => drop(self.pipe.input.drain(..length)),
-            }
-            self.opened = true;
         }
         if self.request.is_none() {
             let Some((head, length)) = RequestHead::parse(&self.pipe.input)? else {

@@ -87,6 +87,12 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
         &expect.backend_saw,
         reply.and_then(|it| it.backend_saw.as_ref()),
     );
+    let tls = reply.and_then(|it| it.tls.as_ref());
+    let certificate = tls.and_then(|it| it.certificate.as_deref());
+    sheet.text("certificate", &expect.certificate, certificate, is_secret);
+    let by = tls.map(|it| it.terminated_by.as_str());
+    sheet.text("terminated_by", &expect.terminated_by, by, is_terminator);
+    sheet.equal("covers", expect.covers, tls.map(|it| it.covers));
     for (name, want) in &expect.headers {
         let lower = name.to_ascii_lowercase();
         let got = reply.and_then(|it| it.headers.get(&lower));
@@ -94,6 +100,16 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
         sheet.text(&format!("headers.{name}"), &want, got, str::eq);
     }
     sheet.0
+}
+
+/// A Secret in full, or by its bare name.
+fn is_secret(got: &str, want: &str) -> bool {
+    got == want || got.rsplit('/').next() == Some(want)
+}
+
+/// `Node node-1`, `Pod default/shop-1` or the pod's Deployment.
+fn is_terminator(got: &str, want: &str) -> bool {
+    got == want || got.starts_with(&format!("{want}-"))
 }
 
 #[derive(Default)]
@@ -221,6 +237,7 @@ mod tests {
             proxy_saw: seen("10.244.0.9:40000", "Pod default/client"),
             proxy_destination: None,
             backend_saw: seen("[fd00::1]:40000", "Node node-1"),
+            tls: None,
             headers: Headers(vec![("server".to_owned(), "envoy".to_owned())]),
             body: json!({"version": "v1"}),
             bytes: Vec::new(),

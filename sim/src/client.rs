@@ -7,7 +7,7 @@ use std::time::Duration;
 use nodeway_core::trace::Failure;
 
 use crate::cluster::{Ask, AskError};
-use crate::http::{BodyLength, Decoder, Headers, Hello, HttpError, Pipe, ResponseHead};
+use crate::http::{BodyLength, Decoder, Headers, Hello, HttpError, Pipe, ResponseHead, Shown};
 use crate::process::{Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId};
 use crate::target::Target;
 
@@ -45,6 +45,8 @@ pub struct Answer {
     pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
+    /// What the server showed, where TLS was spoken.
+    pub shown: Option<Shown>,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Client {
         let mut pipe = Pipe::new(socket);
         let head = ask.head(&target);
         if target.tls {
-            hello(&head.headers, &target).write(&mut pipe.output);
+            pipe.start_tls(&hello(&head.headers, &target));
         }
         head.write(&mut pipe.output);
         pipe.output.extend_from_slice(&ask.body);
@@ -155,6 +157,8 @@ impl Exchange {
         loop {
             let before = self.pipe.input.len();
             self.pipe.read(os);
+            // Once the server has answered a hello, what waited for that goes out.
+            self.pipe.flush(os);
             let arrived = self.pipe.input.len() > before;
             if let Some(answer) = self.take()? {
                 return Ok(Some(answer));
@@ -181,6 +185,7 @@ impl Exchange {
                 status: head.status,
                 headers: head.headers,
                 body: Vec::new(),
+                shown: self.pipe.shown().cloned(),
             };
             self.answer = Some((answer, Decoder::new(body)));
         }
@@ -205,6 +210,7 @@ impl Exchange {
                 Ok(()) => Ok(answer),
                 Err(_) => Err(Failure::ConnectionClosed),
             },
+            None if self.pipe.in_handshake() => Err(Failure::HandshakeFailed),
             None => Err(Failure::ConnectionClosed),
         }
     }
@@ -280,6 +286,7 @@ impl Process for Client {
             }
             SocketEvent::Failed(error) => Err(match error {
                 SocketError::Refused => Failure::ConnectionRefused,
+                SocketError::Reset if exchange.pipe.in_handshake() => Failure::HandshakeFailed,
                 SocketError::Reset => Failure::ConnectionReset,
                 SocketError::TimedOut => Failure::TimedOut,
             }),

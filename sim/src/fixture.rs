@@ -263,6 +263,12 @@ pub struct Expect {
     pub proxy_saw: Option<String>,
     /// The peer that the backend sees.
     pub backend_saw: Option<String>,
+    /// The Secret whose certificate the client is shown; its bare name is enough.
+    pub certificate: Option<String>,
+    /// Who terminates TLS: `Node node-1`, or `Pod default/shop-1`, or the pod's Deployment.
+    pub terminated_by: Option<String>,
+    /// Whether the certificate covers the server name.
+    pub covers: Option<bool>,
     /// Header fields of the response.
     pub headers: std::collections::BTreeMap<String, String>,
 }

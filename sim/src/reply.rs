@@ -41,6 +41,8 @@ pub struct Reply {
     pub proxy_destination: Option<Seen>,
     /// The peer that the backend saw.
     pub backend_saw: Option<Seen>,
+    /// What the client was shown in the TLS handshake; none for plain text.
+    pub tls: Option<Shown>,
     /// Header fields.
     pub headers: Headers,
     /// The body as JSON; null when it is none.
@@ -51,6 +53,23 @@ pub struct Reply {
     pub took: Duration,
     /// How it went.
     pub way: Way,
+}
+
+/// Whom a client of TLS spoke to, as far as certificates say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// The server name that it asked for; empty for an address.
+    pub server_name: String,
+    /// Who terminates TLS: `Node node-1` for its Envoy, or `Pod default/shop-1`.
+    pub terminated_by: String,
+    /// `namespace/name` of the Secret that has the certificate; null where no object has it.
+    pub certificate: Option<String>,
+    /// The names that the certificate is for.
+    pub names: Vec<String>,
+    /// Whether they cover the server name: a client that checks ends here if not.
+    pub covers: bool,
+    /// The protocol that was chosen by ALPN; empty for none.
+    pub protocol: String,
 }
 
 impl Reply {

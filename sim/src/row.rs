@@ -11,7 +11,7 @@ use crate::check::{Checked, check};
 use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::redirect::Redirect;
-use crate::reply::{Reply, Seen};
+use crate::reply::{Reply, Seen, Shown};
 use crate::sim::Sim;
 
 /// One request and what came of it. Absent values are null, never left out.
@@ -59,6 +59,8 @@ pub struct Row {
     pub proxy_saw: Option<Seen>,
     /// The peer on the backend's socket; null when no backend said so.
     pub backend_saw: Option<Seen>,
+    /// What the client was shown in the TLS handshake; null for plain text.
+    pub tls: Option<Shown>,
     /// Virtual milliseconds from asking to the last byte.
     pub time_ms: f64,
     /// What was expected, and whether it held.
@@ -123,6 +125,7 @@ impl Row {
         self.client_saw = reply.client_saw;
         self.proxy_saw = reply.proxy_saw;
         self.backend_saw = reply.backend_saw;
+        self.tls = reply.tls;
         self.time_ms = milliseconds(reply.took);
         self.way = reply.way;
     }

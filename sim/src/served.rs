@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::plan::ResourceName;
-use nodeway_core::trace::{Name, NameStep, ReplyStep, Step, Way};
+use nodeway_core::trace::{HandshakeStep, Name, NameStep, ReplyStep, Step, Way};
 
 /// What the steps of a way say of who served it.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Served {
     pub(crate) listener: Option<ResourceName>,
     pub(crate) route: Option<String>,
     pub(crate) cluster: Option<ResourceName>,
+    /// The last answer to a TLS hello.
+    pub(crate) handshake: Option<HandshakeStep>,
     pub(crate) answered_by_proxy: bool,
 }
 
@@ -51,6 +53,7 @@ impl Served {
                     served.proxy_peer = Some(step.peer);
                     served.proxy_destination = Some(step.destination);
                 }
+                Step::Handshake(step) => served.handshake = Some(step.clone()),
                 Step::Route(step) => {
                     let route = step
                         .choice

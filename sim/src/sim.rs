@@ -6,26 +6,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::certificate::Certificate;
 use nodeway_core::derive::DeriveOptions;
 use nodeway_core::object::{Change, Kind, Object, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, Planner};
 use nodeway_core::problem::Problem;
-use nodeway_core::trace::{Failure, Name, NameStep, ReplyStep, Step, Way};
+use nodeway_core::trace::{Failure, HandshakeStep, Name, NameStep, ReplyStep, Step, Way};
 use serde_json::Value;
 
 use crate::asker::place;
 use crate::assembly::{Assembly, Options, services};
-use crate::backend::Backend;
 use crate::client::{Answer, Client, Outcome};
 use crate::cluster::Ask;
 use crate::cluster::{AskError, Cause, Cluster, Failed, tell};
 use crate::envoy::NodeProxy;
 use crate::fixture::Fixture;
+use crate::http;
 use crate::names::{Names, View};
 use crate::net::{Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError};
 use crate::process::WayId;
 use crate::redirect::Redirect;
-use crate::reply::{Reply, Seen, Who};
+use crate::reply::{Reply, Seen, Shown, Who};
 use crate::seed::Seed;
 use crate::served::Served;
 use crate::source::{LoadErrors, Source};
@@ -300,9 +301,8 @@ impl Sim {
             else {
                 continue;
             };
-            for (identity, ports) in backends(&pod, &reference, &self.objects) {
-                self.world
-                    .spawn(stack, Box::new(Backend::new(identity, ports)));
+            for backend in backends(&pod, &reference, &self.objects) {
+                self.world.spawn(stack, Box::new(backend));
             }
         }
     }
@@ -423,6 +423,7 @@ impl Sim {
             proxy_saw,
             proxy_destination: steps.proxy_destination.map(seen),
             backend_saw: backend_peer.map(seen),
+            tls: shown(steps.handshake, answer.shown),
             headers: answer.headers,
             body,
             bytes: answer.body,
@@ -556,4 +557,21 @@ fn address(name: &Name) -> Option<IpAddr> {
         Name::Service { address, .. } | Name::Address { address, .. } => Some(*address),
         Name::Unknown { .. } => None,
     }
+}
+
+/// What the client was shown, with the names of those who showed it.
+fn shown(step: Option<HandshakeStep>, shown: Option<http::Shown>) -> Option<Shown> {
+    let (step, shown) = (step?, shown?);
+    let certificate = Certificate::from_der(shown.chain).ok();
+    Some(Shown {
+        terminated_by: step.by.to_string(),
+        certificate: step.certificate.map(|source| source.path()),
+        names: certificate
+            .as_ref()
+            .map(Certificate::names)
+            .unwrap_or_default(),
+        covers: certificate.is_some_and(|it| it.covers(&step.server_name)),
+        server_name: step.server_name,
+        protocol: shown.protocol,
+    })
 }

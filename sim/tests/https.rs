@@ -22,7 +22,7 @@ apiVersion: v1
 kind: Secret
 metadata: {name: shop}
 type: kubernetes.io/tls
-data: {tls.crt: '', tls.key: ''}
+stringData: {tls.crt: CERTIFICATE, tls.key: KEY}
 ---
 apiVersion: v1
 kind: Service
@@ -40,12 +40,29 @@ metadata: {name: client}
 spec: {containers: [{name: client, image: curl}]}
 ";
 
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
+/// For `shop.example`; its key is nobody's.
+const CERTIFICATE: &str = include_str!("https/shop.pem");
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+
 fn ask(redirect: Redirect, url: &str, host: &str) -> Result<Reply, Box<nodeway_sim::Failed>> {
+    let quoted = |text: &str| format!("{text:?}");
+    let manifests = MANIFESTS
+        .replace("CERTIFICATE", &quoted(CERTIFICATE))
+        .replace("KEY", &quoted(KEY));
+    ask_of(&manifests, redirect, url, host)
+}
+
+#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
+fn ask_of(
+    manifests: &str,
+    redirect: Redirect,
+    url: &str,
+    host: &str,
+) -> Result<Reply, Box<nodeway_sim::Failed>> {
     let source = Source {
         name: "manifests".to_owned(),
         fixture: None,
-        texts: vec![Text::new("manifests", MANIFESTS)],
+        texts: vec![Text::new("manifests", manifests)],
     };
     let builder = Sim::from_source(&source).unwrap();
     let mut cluster = builder.redirect(redirect).start().unwrap();
@@ -60,6 +77,34 @@ fn the_chain_for_tls_takes_a_connection_by_its_servers_name(
     assert_eq!(reply.status, 200);
     assert_eq!(reply.service, "shop");
     assert_eq!(reply.body["saw"]["headers"]["x-forwarded-proto"], "https");
+    let tls = reply.tls.unwrap();
+    assert_eq!(tls.certificate.as_deref(), Some("default/shop"));
+    assert_eq!(tls.names, ["shop.example", "*.shop.example"]);
+    assert!(tls.covers && tls.terminated_by.starts_with("Node "));
+}
+
+#[rstest]
+#[case::without_a_secret("name: shop}\ntype", "name: other}\ntype", "Secret is missing")]
+#[case::without_a_certificate("CERTIFICATE", "''", "no certificate in PEM form")]
+#[case::of_something_else("CERTIFICATE", "hello", "no certificate in PEM form")]
+#[case::without_a_key("KEY", "''", "no private key in PEM form")]
+fn a_handshake_without_a_certificate_fails_and_says_why(
+    #[case] text: &str,
+    #[case] instead: &str,
+    #[case] why: &str,
+    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+) {
+    let manifests = MANIFESTS
+        .replace(text, instead)
+        .replace("CERTIFICATE", &format!("{CERTIFICATE:?}"))
+        .replace("KEY", &format!("{KEY:?}"));
+    let url = "https://cilium-ingress-shop/";
+    let failed = ask_of(&manifests, redirect, url, "shop.example").unwrap_err();
+    let told = failed.to_string();
+    assert!(
+        told.contains("handshake-failed") && told.contains(why),
+        "{told}"
+    );
 }
 
 #[rstest]

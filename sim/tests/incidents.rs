@@ -33,7 +33,12 @@ fn an_incident_says_symptom_cause_and_cure(
 ) {
     let page = file.parent().unwrap().join("README.md");
     let text = std::fs::read_to_string(&page).unwrap_or_else(|it| panic!("{page:?}: {it}"));
-    for wanted in ["\n## Symptom\n", "\n## Cause\n", "\n## What Nodeway says\n", "\n## Cure\n"] {
+    for wanted in [
+        "\n## Symptom\n",
+        "\n## Cause\n",
+        "\n## What Nodeway says\n",
+        "\n## Cure\n",
+    ] {
         assert!(text.contains(wanted), "{page:?} has no part {wanted:?}");
     }
     for command in ["$ nodeway check ", "$ nodeway explain "] {

@@ -12,6 +12,7 @@ impl NodePlan {
         update(&mut self.routes, &delta.routes);
         update(&mut self.clusters, &delta.clusters);
         update(&mut self.endpoints, &delta.endpoints);
+        update(&mut self.secrets, &delta.secrets);
         update(&mut self.frontends, &delta.frontends);
         self.problems
             .retain(|problem| !delta.problems_gone.contains(problem));
@@ -26,6 +27,7 @@ impl NodePlan {
             routes: all(&self.routes),
             clusters: all(&self.clusters),
             endpoints: all(&self.endpoints),
+            secrets: all(&self.secrets),
             frontends: all(&self.frontends),
             problems_found: self.problems.clone(),
             problems_gone: BTreeSet::new(),

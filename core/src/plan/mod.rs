@@ -10,6 +10,7 @@ mod finding;
 mod ledger;
 mod parsed;
 mod planner;
+mod secret;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
 pub use crate::frontend::{FrontendKey, FrontendKind};
 pub use ledger::{FIRST_PORT, LAST_PORT, Ledger};
 pub use planner::Planner;
+pub use secret::{NoCertificate, PlannedSecret};
 
 /// The plan of one node for all objects of a cluster: a [`Planner`] fed with everything.
 #[must_use]
@@ -48,6 +50,8 @@ pub struct NodePlan {
     pub clusters: BTreeMap<ResourceName, Arc<PlannedCluster>>,
     /// Endpoints by EDS service name. A service without endpoints has an *empty* entry.
     pub endpoints: BTreeMap<ResourceName, Arc<PlannedEndpoints>>,
+    /// Certificates that listeners name, by SDS name. One that is missing has no entry.
+    pub secrets: BTreeMap<ResourceName, Arc<PlannedSecret>>,
     /// Addresses whose packets are led to a listener.
     pub frontends: BTreeMap<FrontendKey, PlannedFrontend>,
     /// What is wrong with the objects behind this plan.
@@ -126,6 +130,8 @@ pub struct PlanDelta {
     pub clusters: BTreeMap<ResourceName, Update<Arc<PlannedCluster>>>,
     /// Endpoints that changed.
     pub endpoints: BTreeMap<ResourceName, Update<Arc<PlannedEndpoints>>>,
+    /// Certificates that changed.
+    pub secrets: BTreeMap<ResourceName, Update<Arc<PlannedSecret>>>,
     /// Frontends that changed.
     pub frontends: BTreeMap<FrontendKey, Update<PlannedFrontend>>,
     /// Problems that appeared.

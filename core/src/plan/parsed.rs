@@ -16,7 +16,9 @@ use crate::problem::{Code, Problem, Severity};
 use crate::proxy::{self, Discovery, RouteSource, Terminal};
 use crate::service::ALL_PORTS;
 
-use super::{PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedRoutes, ResourceName};
+use super::{
+    PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedRoutes, PlannedSecret, ResourceName,
+};
 
 /// A config, taken apart.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Parsed {
     pub(super) routes: Vec<(ResourceName, Arc<PlannedRoutes>)>,
     pub(super) clusters: Vec<(ResourceName, Arc<PlannedCluster>)>,
     pub(super) assignments: Vec<(ResourceName, Arc<PlannedEndpoints>)>,
+    /// Certificates that are written down.
+    pub(super) secrets: Vec<(ResourceName, Arc<PlannedSecret>)>,
     /// What other configs may have to provide, each with the field that names it.
     pub(super) references: BTreeMap<Reference, String>,
     /// What the config says about each Service, in the order of the spec.
@@ -54,6 +58,8 @@ pub(super) enum Reference {
     Cluster(ResourceName),
     /// Endpoints that a cluster fetches by EDS.
     Endpoints(ResourceName),
+    /// A certificate that a listener fetches by SDS.
+    Secret(ResourceName),
 }
 
 /// One entry of `spec.services` or `spec.backendServices`.
@@ -231,8 +237,7 @@ impl Parsed {
             ResourceKind::RouteConfiguration => self.routes(config, index, name, message),
             ResourceKind::Cluster => self.cluster(config, index, name, message),
             ResourceKind::ClusterLoadAssignment => self.assignment(name, &message),
-            // A Secret's content changes no way; Envoy's own rules for it still hold.
-            ResourceKind::Secret => envoy::validate(&message).map_err(proxy::ReadError::from),
+            ResourceKind::Secret => self.secret(config, index, name, &message),
         };
         if let Err(error) = outcome {
             let field = joined(index, &error.field);
@@ -254,7 +259,7 @@ impl Parsed {
             ResourceKind::ClusterLoadAssignment => {
                 self.assignments.iter().any(|(other, _)| other == name)
             }
-            ResourceKind::Secret => false,
+            ResourceKind::Secret => self.secrets.iter().any(|(other, _)| other == name),
         }
     }
 
@@ -267,6 +272,10 @@ impl Parsed {
     ) -> Result<(), proxy::ReadError> {
         let model = Arc::new(proxy::Listener::read(&message)?);
         for (at, chain) in chains(&model) {
+            for secret in chain.tls.iter().flat_map(|tls| &tls.secrets) {
+                let field = joined(index, &format!("{at}.transportSocket"));
+                self.refer(Reference::Secret(secret.as_str().into()), field);
+            }
             match &chain.terminal {
                 Terminal::Tcp { cluster } => self.refer(
                     Reference::Cluster(cluster.as_str().into()),
@@ -331,6 +340,22 @@ impl Parsed {
                 config: config.clone(),
             }),
         ));
+        Ok(())
+    }
+
+    fn secret(
+        &mut self,
+        config: &ObjectRef,
+        index: usize,
+        name: ResourceName,
+        message: &DynamicMessage,
+    ) -> Result<(), proxy::ReadError> {
+        envoy::validate(message)?;
+        // A context for validation or a ticket key is nothing that a client is shown.
+        if message.has_field_by_name("tls_certificate") {
+            let planned = PlannedSecret::written(config, &joined(index, ""), message);
+            self.secrets.push((name, Arc::new(planned)));
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
@@ -18,9 +18,10 @@ use crate::service::{frontends, node_addresses, of_slice};
 use super::claims::{Claims, Rank};
 use super::finding::Findings;
 use super::parsed::{Parsed, ParsedListener, Reference, parse};
+use super::secret;
 use super::{
     FrontendKey, FrontendKind, Ledger, NodePlan, PlanDelta, PlannedCluster, PlannedEndpoints,
-    PlannedRoutes, ResourceName,
+    PlannedRoutes, PlannedSecret, ResourceName,
 };
 
 /// Keeps one node's [`NodePlan`] true.
@@ -33,6 +34,8 @@ pub struct Planner {
     pub(super) services: BTreeMap<ObjectRef, Arc<Service>>,
     pub(super) slices: BTreeMap<ObjectRef, BTreeMap<ObjectRef, Arc<EndpointSlice>>>,
     slice_owners: BTreeMap<ObjectRef, ObjectRef>,
+    /// Secrets with a certificate, by each name that Envoy may fetch them by.
+    pub(super) secrets: BTreeMap<ResourceName, (ObjectRef, Arc<Secret>)>,
     pub(super) configs: BTreeMap<ObjectRef, Config>,
     /// Service → configs that name it.
     named_by: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
@@ -46,6 +49,8 @@ pub struct Planner {
     pub(super) routes: Claims<ResourceName, Arc<PlannedRoutes>>,
     pub(super) clusters: Claims<ResourceName, Arc<PlannedCluster>>,
     pub(super) assignments: Claims<ResourceName, Arc<PlannedEndpoints>>,
+    /// Certificates that configs have written down.
+    pub(super) written: Claims<ResourceName, Arc<PlannedSecret>>,
     pub(super) frontends: Claims<FrontendKey, FrontendClaim>,
     pub(super) findings: Findings,
 }
@@ -105,6 +110,7 @@ impl Planner {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             slice_owners: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             configs: BTreeMap::new(),
             named_by: BTreeMap::new(),
             demands: BTreeMap::new(),
@@ -114,6 +120,7 @@ impl Planner {
             routes: Claims::default(),
             clusters: Claims::default(),
             assignments: Claims::default(),
+            written: Claims::default(),
             frontends: Claims::default(),
             findings: Findings::default(),
         }
@@ -174,8 +181,8 @@ impl Planner {
             Object::IngressClass(_)
             | Object::Ingress(_)
             | Object::Deployment(_)
-            | Object::Pod(_)
-            | Object::Secret(_) => {}
+            | Object::Pod(_) => {}
+            Object::Secret(secret) => self.set_secret(&reference, Some(secret), touched),
         }
     }
 
@@ -187,7 +194,8 @@ impl Planner {
             Kind::CiliumEnvoyConfig | Kind::CiliumClusterwideEnvoyConfig => {
                 self.set_config(reference, None, touched)
             }
-            Kind::IngressClass | Kind::Ingress | Kind::Deployment | Kind::Pod | Kind::Secret => {}
+            Kind::Secret => self.set_secret(reference, None, touched),
+            Kind::IngressClass | Kind::Ingress | Kind::Deployment | Kind::Pod => {}
         }
     }
 
@@ -242,6 +250,24 @@ impl Planner {
             self.withdraw_frontends(&mut state, reference, touched);
             self.claim_frontends(&mut state, reference, touched);
             self.configs.insert(config, state);
+        }
+    }
+
+    fn set_secret(
+        &mut self,
+        reference: &ObjectRef,
+        secret: Option<Arc<Secret>>,
+        touched: &mut Touched,
+    ) {
+        for name in secret::names(reference) {
+            match &secret {
+                Some(secret) => {
+                    let value = (reference.clone(), Arc::clone(secret));
+                    self.secrets.insert(Arc::clone(&name), value);
+                }
+                None => drop(self.secrets.remove(&name)),
+            }
+            touched.references.insert(Reference::Secret(name));
         }
     }
 
@@ -327,6 +353,12 @@ impl Planner {
             self.assignments.withdraw(name, &state.rank);
             touched.endpoints.insert(Arc::clone(name));
         }
+        for (name, _) in &parsed.secrets {
+            self.written.withdraw(name, &state.rank);
+            touched
+                .references
+                .insert(Reference::Secret(Arc::clone(name)));
+        }
         for reference in parsed.references.keys() {
             remove_from(&mut self.referrers, reference, config);
             touched.references.insert(reference.clone());
@@ -407,6 +439,13 @@ impl Planner {
             self.assignments
                 .claim(Arc::clone(name), rank, Arc::clone(endpoints));
             touched.endpoints.insert(Arc::clone(name));
+        }
+        for (name, secret) in &parsed.secrets {
+            self.written
+                .claim(Arc::clone(name), rank, Arc::clone(secret));
+            touched
+                .references
+                .insert(Reference::Secret(Arc::clone(name)));
         }
         for reference in parsed.references.keys() {
             self.referrers

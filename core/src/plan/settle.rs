@@ -12,9 +12,10 @@ use crate::service::{ALL_PORTS, endpoints, has_port, tcp_ports};
 use super::finding::Subject;
 use super::parsed::{Reference, ServiceEntry};
 use super::planner::{Planner, Touched};
+use super::secret::is_copy;
 use super::{
-    FrontendKey, PlanDelta, PlannedEndpoints, PlannedFrontend, PlannedListener, ResourceName,
-    Update,
+    FrontendKey, PlanDelta, PlannedEndpoints, PlannedFrontend, PlannedListener, PlannedSecret,
+    ResourceName, Update,
 };
 
 /// Clusters of the node proxy's own bootstrap, which configs may name.
@@ -63,6 +64,12 @@ impl Planner {
                 endpoints,
             );
             references.insert(Reference::Endpoints(Arc::clone(name)));
+        }
+        for reference in &touched.references {
+            if let Reference::Secret(name) = reference {
+                let secret = self.secret(name);
+                set(&mut self.plan.secrets, &mut delta.secrets, name, secret);
+            }
         }
         for key in &touched.frontends {
             let frontend = self.frontend(key);
@@ -119,6 +126,17 @@ impl Planner {
             .into_iter()
             .flat_map(BTreeMap::values);
         Some(endpoints(service, slices.map(AsRef::as_ref), &demand.port))
+    }
+
+    /// A certificate that some listener of this node names, and no other: no node needs them all.
+    fn secret(&self, name: &ResourceName) -> Option<Arc<PlannedSecret>> {
+        let reference = Reference::Secret(Arc::clone(name));
+        self.referrers.get(&reference)?;
+        if let Some((_, written)) = self.written.winner(name) {
+            return Some(Arc::clone(written));
+        }
+        let (source, secret) = self.secrets.get(name)?;
+        Some(Arc::new(PlannedSecret::of(source.clone(), secret)))
     }
 
     fn frontend(&self, key: &FrontendKey) -> Option<PlannedFrontend> {
@@ -305,6 +323,17 @@ impl Planner {
     /// Something that resources name and that nothing on this node has.
     fn problems_behind(&self, reference: &Reference) -> BTreeSet<Problem> {
         let (code, exists, reason, fix) = match reference {
+            Reference::Secret(name) => match self.plan.secrets.get(name).map(AsRef::as_ref) {
+                Some(planned) => return bad_certificate(planned).into_iter().collect(),
+                // The operator has said so of the Ingress, which is what a user would edit.
+                None if is_copy(name) => return BTreeSet::new(),
+                None => (
+                    Code::MissingSecret,
+                    false,
+                    format!("there is no Secret `{name}`, so TLS fails there"),
+                    "create it with the type kubernetes.io/tls, or name another",
+                ),
+            },
             Reference::Cluster(name) => (
                 Code::MissingCluster,
                 self.plan.clusters.contains_key(name) || BOOTSTRAP.contains(&&**name),
@@ -364,6 +393,20 @@ impl Planner {
             })
             .collect()
     }
+}
+
+/// A Secret that is there and holds no certificate.
+fn bad_certificate(planned: &PlannedSecret) -> Option<Problem> {
+    let none = planned.certificate.as_ref().err()?;
+    Some(Problem {
+        code: Code::BadCertificate,
+        severity: Severity::Error,
+        object: planned.source.clone(),
+        field: none.field.clone(),
+        reason: format!("{}; TLS fails where it is named", none.error),
+        fix: "make it of a certificate and its key: kubectl create secret tls NAME --cert=FILE --key=FILE"
+            .to_owned(),
+    })
 }
 
 /// Sets a key of the plan, and notes it in the delta if that changed anything.

@@ -232,3 +232,71 @@ proptest! {
         prop_assert_eq!(&added_up, &NodePlan::default());
     }
 }
+
+const TLS: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumEnvoyConfig
+metadata: {name: tls, namespace: shop}
+spec:
+  services: [{name: front, namespace: shop}]
+  resources:
+  - "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+    name: web
+    filterChains:
+    - filters:
+      - name: tcp
+        typedConfig:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          statPrefix: web
+          cluster: shop/web
+      transportSocket:
+        name: tls
+        typedConfig:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          commonTlsContext: {tlsCertificateSdsSecretConfigs: [{name: shop/web}]}
+  - {"@type": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: shop/web, type: STATIC}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec: {clusterIP: 10.96.0.9, ports: [{port: 443}]}
+"#;
+
+fn secret(name: &str, certificate: &str) -> Object {
+    let json = serde_json::json!({
+        "metadata": {"name": name, "namespace": "shop"},
+        "stringData": {"tls.crt": certificate, "tls.key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"},
+    });
+    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(json).unwrap();
+    Object::Secret(secret.into())
+}
+
+#[test]
+fn a_certificate_that_a_listener_names_follows_its_secret() {
+    let good = include_str!("../certificate/shop.pem");
+    let objects = read(&[Text::new("tls.yaml", TLS)]).unwrap();
+    let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
+    let codes = |planner: &Planner| -> Vec<Code> {
+        planner.plan().problems.iter().map(|it| it.code).collect()
+    };
+    assert_eq!(codes(&planner), [Code::MissingSecret]);
+
+    let delta = planner.apply(Change::Put(secret("web", good)));
+    assert!(matches!(&delta.secrets["shop/web"], Update::Put(it) if it.certificate.is_ok()));
+    assert_eq!(codes(&planner), []);
+
+    planner.apply(Change::Put(secret("web", "no certificate")));
+    assert_eq!(codes(&planner), [Code::BadCertificate]);
+
+    planner.apply(Change::Delete(secret("web", good).reference()));
+    assert_eq!(codes(&planner), [Code::MissingSecret]);
+    assert!(planner.plan().secrets.is_empty());
+}
+
+#[test]
+fn a_secret_that_no_listener_names_is_not_planned() {
+    let objects = read(&[Text::new("tls.yaml", TLS)]).unwrap();
+    let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
+    let delta = planner.apply(Change::Put(secret("other", "")));
+    assert_eq!(delta, PlanDelta::default());
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{HttpConnectionManager, ReadError};
+use super::{DownstreamTls, HttpConnectionManager, ReadError};
 use crate::envoy::Fields;
 
 /// A filter chain: what it matches and what it ends in.
@@ -15,8 +15,8 @@ pub struct FilterChain {
     pub name: String,
     /// What a connection must be for this chain.
     pub matches: FilterChainMatch,
-    /// Whether it terminates TLS.
-    pub tls: bool,
+    /// What it shows where it terminates TLS; none where it does not.
+    pub tls: Option<DownstreamTls>,
     /// Its terminal network filter.
     pub terminal: Terminal,
 }
@@ -128,14 +128,8 @@ impl FilterChain {
         let matches = matches
             .map(|fields| FilterChainMatch::read(&fields))
             .transpose()?;
-        let tls = fields.message("transport_socket").is_some_and(|socket| {
-            socket.skip("name");
-            // Certificates are the Secrets' affair; what is modelled is that TLS ends here.
-            let kind = socket
-                .any("typed_config")
-                .map(|config| config.message_name());
-            kind.is_none_or(|kind| !kind.ends_with(".RawBuffer"))
-        });
+        let socket = fields.message("transport_socket");
+        let tls = socket.and_then(|socket| DownstreamTls::read(&socket));
         Ok(Self {
             name: fields.text("name"),
             matches: matches.unwrap_or_default(),

@@ -17,7 +17,7 @@ use crate::proxy::Lost;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stage {
     /// `name`, `frontend`, `hook`, `verdict`, `translation`, `listener`, `filter chain`,
-    /// `virtual host`, `route`, `cluster`, `endpoint` or `reply`.
+    /// `handshake`, `virtual host`, `route`, `cluster`, `endpoint` or `reply`.
     pub stage: &'static str,
     /// What was decided.
     pub decided: String,
@@ -146,6 +146,7 @@ impl Words<'_> {
             Step::Translation(step) => vec![self.translation(step)],
             Step::Listener(step) => vec![envoy::listener(step)],
             Step::FilterChain(step) => vec![self.filter_chain(step)],
+            Step::Handshake(step) => vec![self.handshake(step)],
             Step::Route(step) => self.route(step),
             Step::Cluster(step) => vec![self.cluster(step)],
             Step::Endpoint(step) => vec![self.endpoint(step)],

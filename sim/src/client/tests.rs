@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::backend::{Backend, Identity};
-use crate::http::Opening;
+use crate::backend::{Backend, Identity, Tls};
+use crate::http::{Opening, server_flight};
 use crate::net::{NodeSpec, NodewayDatapath, Place, PodSpec, Settings, Topology};
 use crate::process::fake::FakeOs;
 use crate::time::Time;
@@ -266,9 +266,17 @@ fn a_backend_says_who_it_is_and_what_it_saw() {
 }
 
 #[test]
-fn a_backend_takes_the_hello_of_tls_off() {
-    let (outcome, _) = run(backend("echo"), Ask::get("https://server:80/a"), SERVER);
+fn a_backend_with_a_certificate_answers_by_tls() {
+    let server = Box::new(backend("echo").with_tls(Some(Tls::default())));
+    let (outcome, _) = run(server, Ask::get("https://server:80/a"), SERVER);
     assert_eq!(json(outcome)["saw"]["path"], "/a");
+}
+
+#[test]
+fn a_backend_that_speaks_plain_text_takes_no_hello() {
+    let ask = Ask::get("https://server:80/a");
+    let (outcome, _) = run(backend("echo"), ask, SERVER);
+    assert_eq!(outcome.result, Err(Failure::HandshakeFailed));
 }
 
 #[test]
@@ -323,13 +331,34 @@ fn asked(ask: Ask) -> (Client, FakeOs, SocketId) {
 #[case::by_host_field(Ask::get("https://a/").header("host", "Shop.Example:8443"), "shop.example")]
 #[case::by_address(Ask::get("https://192.0.2.10/"), "")]
 fn a_request_by_https_says_the_name_first(#[case] ask: Ask, #[case] name: &str) {
-    let (_, os, socket) = asked(ask);
+    let (mut client, mut os, socket) = asked(ask);
     let sent = &os.sockets[&socket].sent;
     let Some(Opening::Tls(hello, length)) = Opening::detect(sent).unwrap() else {
         panic!("{sent:?}");
     };
     assert_eq!(hello.server_name, name);
-    assert!(sent[length..].starts_with(b"GET / HTTP/1.1\r\n"));
+    assert_eq!(
+        sent.len(),
+        length,
+        "the request waits for the server's answer"
+    );
+    let flight = server_flight(&hello, &hello.protocols, [].into_iter());
+    os.deliver(&mut client, socket, &flight);
+    // Application data, of TLS 1.2, and its length.
+    let record = &os.sockets[&socket].sent[length..];
+    assert!(record.starts_with(&[23, 3, 3, 0]) && record[5..].starts_with(b"GET / HTTP/1.1\r\n"));
+}
+
+#[rstest]
+#[case::an_alert(&[21, 3, 3, 0, 2, 2, 40])]
+#[case::plain_text(b"HTTP/1.1 400 Bad Request\r\n\r\n")]
+#[case::nothing(b"")]
+fn a_server_that_answers_no_hello_fails_the_handshake(#[case] answer: &[u8]) {
+    let (mut client, mut os, socket) = asked(Ask::get("https://shop.example/"));
+    os.deliver(&mut client, socket, answer);
+    client.on_socket(socket, SocketEvent::PeerClosed, &mut os);
+    let outcome = client.take_outcome(WayId(1)).unwrap();
+    assert_eq!(outcome.result, Err(Failure::HandshakeFailed));
 }
 
 #[test]

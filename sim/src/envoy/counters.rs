@@ -9,6 +9,8 @@ pub struct Counters {
     pub connections: u64,
     /// Connections closed because no filter chain takes them.
     pub no_filter_chain: u64,
+    /// Connections closed because the TLS handshake failed.
+    pub handshakes_failed: u64,
     /// Requests begun.
     pub requests: u64,
     /// Responses begun, by status; the proxy's own among them.

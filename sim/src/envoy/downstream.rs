@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nodeway_core::plan::{PlannedListener, ResourceName};
 use nodeway_core::proxy::{Connection, FilterChain, FilterChainChoice, Terminal};
-use nodeway_core::trace::{FilterChainStep, ListenerStep, Step};
+use nodeway_core::trace::{FilterChainStep, HandshakeStep, ListenerStep, Step};
 
 use super::relay::Relay;
 use super::session::Session;
@@ -42,6 +42,8 @@ pub(super) enum Stage {
 pub(super) struct Arrival {
     pub(super) listener: ListenerStep,
     pub(super) chain: FilterChainStep,
+    /// Where the proxy terminates TLS.
+    pub(super) handshake: Option<HandshakeStep>,
 }
 
 impl Arrival {
@@ -49,6 +51,9 @@ impl Arrival {
         if let Some(way) = way {
             os.note(way, Step::Listener(self.listener.clone()));
             os.note(way, Step::FilterChain(self.chain.clone()));
+            if let Some(handshake) = &self.handshake {
+                os.note(way, Step::Handshake(handshake.clone()));
+            }
         }
     }
 }
@@ -135,7 +140,7 @@ impl NodeProxy {
         let Some(mut downstream) = self.downstreams.remove(&socket) else {
             return;
         };
-        if downstream.pipe.output.is_empty() {
+        if downstream.pipe.is_sent() {
             os.abort(socket);
             return;
         }
@@ -207,6 +212,7 @@ impl NodeProxy {
                 listener: Arc::clone(&downstream.name),
                 choice,
             },
+            handshake: None,
         };
         self.take_chain(pipe, chain, arrival, &opening, os)
     }
@@ -225,20 +231,29 @@ impl NodeProxy {
             arrival.note(way, os);
             return Stage::Gone;
         };
-        match (chain.tls, opening) {
-            (true, Opening::Tls(_, length)) => drop(pipe.input.drain(..*length)),
-            (true, Opening::Plain) => {
-                // The handshake fails.
+        let tls = chain.tls.is_some();
+        let mut arrival = arrival;
+        match (&chain.tls, opening) {
+            (Some(tls), Opening::Tls(hello, length)) => {
+                let (step, flight) = self.handshake(tls, hello);
+                arrival.handshake = Some(step);
+                let Some(flight) = flight else {
+                    self.counters.handshakes_failed += 1;
+                    arrival.note(way, os);
+                    return Stage::Gone;
+                };
+                pipe.answer_tls(*length, flight);
+            }
+            (Some(_), Opening::Plain) => {
+                // What is no hello fails the handshake.
+                self.counters.handshakes_failed += 1;
                 arrival.note(way, os);
                 return Stage::Gone;
             }
-            (false, _) => {}
+            (None, _) => {}
         }
         match chain.terminal {
-            Terminal::Http(manager) => {
-                let tls = chain.tls;
-                Stage::Http(Box::new(Session::new(arrival, manager, tls)))
-            }
+            Terminal::Http(manager) => Stage::Http(Box::new(Session::new(arrival, manager, tls))),
             Terminal::Tcp { cluster } => {
                 arrival.note(way, os);
                 self.begin_relay(pipe.socket, cluster.as_str().into(), way, os)
@@ -264,7 +279,7 @@ fn inspects(listener: &PlannedListener) -> bool {
         .chain(&model.default_filter_chain);
     chains.into_iter().any(|chain| {
         let matches = &chain.matches;
-        chain.tls
+        chain.tls.is_some()
             || !matches.server_names.is_empty()
             || !matches.transport_protocol.is_empty()
             || !matches.application_protocols.is_empty()

@@ -3,8 +3,8 @@
 //!
 //! Every decision is asked of `nodeway_core::proxy`; what is here is the machine around it:
 //! listening sockets that follow the plan, connections and their filter chain, requests one after
-//! the other, upstream connections that are kept, and Envoy's own answers. TLS is not simulated,
-//! the choice that hangs on it is: see [`crate::http::Hello`].
+//! the other, upstream connections that are kept, and Envoy's own answers. Of TLS, everything
+//! is simulated that is said in the clear: see [`crate::http::Hello`].
 //!
 //! Two things are unlike a plain Envoy. A request that was sent on a kept connection which the
 //! backend had just closed is sent once more, so that a run does not fail by a race of the
@@ -16,6 +16,7 @@ mod counters;
 mod downstream;
 mod exchange;
 mod forwarded;
+mod handshake;
 mod listeners;
 mod relay;
 mod request;

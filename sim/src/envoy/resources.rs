@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::{
     PlanDelta, PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedListener, PlannedRoutes,
-    ResourceName, Update,
+    PlannedSecret, ResourceName, Update,
 };
 use nodeway_core::proxy::{Discovery, LoadAssignment};
 
@@ -18,6 +18,7 @@ pub(super) struct Resources {
     pub(super) routes: BTreeMap<ResourceName, Arc<PlannedRoutes>>,
     pub(super) clusters: BTreeMap<ResourceName, Arc<PlannedCluster>>,
     endpoints: BTreeMap<ResourceName, Arc<PlannedEndpoints>>,
+    pub(super) secrets: BTreeMap<ResourceName, Arc<PlannedSecret>>,
 }
 
 /// The endpoints of a cluster.
@@ -35,6 +36,7 @@ impl Resources {
         update(&mut self.routes, &delta.routes);
         update(&mut self.clusters, &delta.clusters);
         update(&mut self.endpoints, &delta.endpoints);
+        update(&mut self.secrets, &delta.secrets);
     }
 
     /// The endpoints of a cluster, or the way of finding them that is not simulated.

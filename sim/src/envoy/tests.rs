@@ -20,6 +20,16 @@ use crate::time::Time;
 
 const WAY: WayId = WayId(7);
 
+fn hello(name: &str) -> Vec<u8> {
+    let hello = crate::http::Hello {
+        server_name: name.to_owned(),
+        protocols: vec!["http/1.1".to_owned()],
+    };
+    let mut bytes = Vec::new();
+    hello.write(&mut bytes);
+    bytes
+}
+
 fn config() -> ObjectRef {
     ObjectRef::new(Kind::Service, "default", "x")
 }
@@ -148,11 +158,8 @@ impl Bench {
         socket
     }
 
-    fn say(&mut self, socket: SocketId, text: &str) {
-        self.os
-            .of(socket)
-            .arrived
-            .extend_from_slice(text.as_bytes());
+    fn say(&mut self, socket: SocketId, text: impl AsRef<[u8]>) {
+        self.os.of(socket).arrived.extend_from_slice(text.as_ref());
         self.tell(socket, SocketEvent::Readable);
     }
 
@@ -161,7 +168,7 @@ impl Bench {
     }
 
     /// A client that has said something, and what it heard.
-    fn asked(&mut self, text: &str) -> (SocketId, String) {
+    fn asked(&mut self, text: impl AsRef<[u8]>) -> (SocketId, String) {
         let client = self.client();
         self.say(client, text);
         let heard = self.heard(client);
@@ -576,9 +583,9 @@ fn a_client_that_goes_away_takes_its_upstream_connection_along() {
 }
 
 #[rstest]
-#[case::of_another_name("\u{16}other.example http/1.1\n")]
-#[case::plain("GET / HTTP/1.1\r\nhost: a\r\n\r\n")]
-fn a_connection_without_a_filter_chain_is_reset(#[case] text: &str) {
+#[case::of_another_name(hello("other.example"))]
+#[case::plain(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec())]
+fn a_connection_without_a_filter_chain_is_reset(#[case] text: Vec<u8>) {
     let mut bench = Bench::new(true, ONE);
     let (client, heard) = bench.asked(text);
     assert_eq!(heard, "");
@@ -590,9 +597,10 @@ fn a_connection_without_a_filter_chain_is_reset(#[case] text: &str) {
 #[test]
 fn a_tcp_proxy_relays_bytes_and_both_ends() {
     let mut bench = Bench::new(true, ONE);
-    let (client, _) = bench.asked("\u{16}pass.example \nhello");
+    let said = [hello("pass.example"), b"more".to_vec()].concat();
+    let (client, _) = bench.asked(&said);
     let backend = bench.backend();
-    assert_eq!(bench.heard(backend), "\u{16}pass.example \nhello");
+    assert_eq!(std::mem::take(&mut bench.os.of(backend).sent), said);
     bench.tell(client, SocketEvent::PeerClosed);
     assert_eq!(bench.ended(backend), (true, false));
     bench.say(backend, "bye");

@@ -73,7 +73,7 @@ impl NodeProxy {
         let cluster = self.resources.clusters.get(&key.0);
         let mut pipe = Pipe::new(socket);
         if cluster.is_some_and(|cluster| cluster.model.tls) {
-            Hello::default().write(&mut pipe.output);
+            pipe.start_tls(&Hello::default());
         }
         let timeout = cluster.map(|cluster| cluster.model.connect_timeout);
         let connect_timer = timeout.map(|after| self.arm(after, Due::Connect(socket), os));

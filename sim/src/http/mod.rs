@@ -7,7 +7,7 @@ mod body;
 mod connection;
 mod head;
 mod headers;
-mod hello;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ pub use body::{BodyLength, Decoder, Encoder};
 pub(crate) use connection::Pipe;
 pub use head::{RequestHead, ResponseHead, reason_phrase};
 pub use headers::Headers;
-pub use hello::{Hello, Opening};
+pub use tls::{Hello, Opening, Shown, TlsError, server_flight};
 
 /// The longest head that is taken, as Envoy's default (60 KiB) rounded up to a power of two.
 pub const MAX_HEAD: usize = 64 * 1024;

@@ -140,6 +140,37 @@ fn a_hello_says_name_and_protocols() {
     assert_eq!(Opening::detect(b"GET"), Ok(Some(Opening::Plain)));
 }
 
+#[rstest]
+#[case::no_record(&[22, 9, 9, 0, 1, 0], "version")]
+#[case::a_record_of_another_kind(&[22, 3, 1, 0, 1, 1, 23, 3, 3, 0, 1, 0], "no such record")]
+#[case::a_longer_record_than_any(&[22, 3, 1, 0xff, 0xff], "longer")]
+#[case::another_message(&[22, 3, 1, 0, 4, 2, 0, 0, 0], "ClientHello")]
+#[case::an_empty_hello(&[22, 3, 1, 0, 4, 1, 0, 0, 0], "ClientHello")]
+fn what_begins_as_tls_and_is_none_says_why(#[case] bytes: &[u8], #[case] why: &str) {
+    let error = Opening::detect(bytes).unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
+fn a_hello_may_come_in_many_records() {
+    let hello = Hello {
+        server_name: "shop.example".to_owned(),
+        protocols: Vec::new(),
+    };
+    let mut whole = Vec::new();
+    hello.write(&mut whole);
+    let mut bytes = Vec::new();
+    for piece in whole[5..].chunks(7) {
+        bytes.extend_from_slice(&[22, 3, 1, 0, u8::try_from(piece.len()).unwrap()]);
+        bytes.extend_from_slice(piece);
+    }
+    let length = bytes.len();
+    assert_eq!(
+        Opening::detect(&bytes),
+        Ok(Some(Opening::Tls(hello, length)))
+    );
+}
+
 proptest! {
     #[test]
     fn a_body_survives_any_cut(
@@ -187,6 +218,9 @@ proptest! {
         }
         bytes.extend_from_slice(&noise);
         let _ = Opening::detect(&bytes);
+        let mut framed = vec![22, 3, 1, 0, u8::try_from(bytes.len().min(255)).unwrap()];
+        framed.extend_from_slice(&bytes);
+        let _ = Opening::detect(&framed);
         let _ = ResponseHead::parse(&bytes).map(|head| head.map(|(head, _)| head.body("GET")));
         if let Ok(Some((head, length))) = RequestHead::parse(&bytes)
             && let Ok(body) = head.body()

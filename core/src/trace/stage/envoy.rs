@@ -5,7 +5,8 @@ use crate::object::{Kind, Object, ObjectRef};
 use crate::proxy::{Action, RouteChoice};
 use crate::service;
 use crate::trace::{
-    ClusterStep, EndpointStep, Failure, FilterChainStep, ListenerStep, ReplyStep, RouteStep,
+    ClusterStep, EndpointStep, Failure, FilterChainStep, HandshakeStep, ListenerStep, ReplyStep,
+    RouteStep,
 };
 
 pub(super) fn listener(step: &ListenerStep) -> Stage {
@@ -54,6 +55,45 @@ impl Words<'_> {
                     )
             }
         }
+    }
+
+    /// Who terminates TLS, and what the client is shown.
+    pub(super) fn handshake(&self, step: &HandshakeStep) -> Stage {
+        let asked = match step.server_name.as_str() {
+            "" => "a hello without a server name".to_owned(),
+            name => format!("a hello for {name}"),
+        };
+        if let Some(why) = &step.failed {
+            let stage = Stage::new("handshake", format!("fails on {}", step.by))
+                .because(format!("{asked} came, and {why}"))
+                .evidence(["planned".to_owned()]);
+            let fix = "give the Secret a certificate and its key (kubectl create secret tls)";
+            return match &step.certificate {
+                Some(source) => stage.stop(source, "data", fix),
+                None => stage,
+            };
+        }
+        let shown = match (&step.certificate, step.names.as_slice()) {
+            (Some(source), names) => format!("shows that of {source} for {}", names.join(", ")),
+            (None, []) => "shows one of its own".to_owned(),
+            (None, names) => format!("shows one for {}", names.join(", ")),
+        };
+        let mut stage = Stage::new(
+            "handshake",
+            format!("{} terminates TLS and {shown}", step.by),
+        )
+        .because(format!("{asked} came"))
+        .evidence(
+            step.certificate
+                .iter()
+                .flat_map(|source| self.source(source)),
+        );
+        if !step.covers && !step.names.is_empty() {
+            stage.because.push_str(
+                "; the certificate does not cover it, and a client that checks ends here",
+            );
+        }
+        stage
     }
 
     /// A route choice is two stages: the virtual host, then the route in it.
@@ -274,6 +314,7 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::ConnectionReset => "RST came on a connection that stood",
         Failure::TimedOut => "nothing came back in time: the packets are dropped on the way",
         Failure::ConnectionClosed => "the connection ended before a whole answer",
+        Failure::HandshakeFailed => "the connection ended in the TLS handshake",
         Failure::NotHttp => "what came back is no HTTP",
     }
 }

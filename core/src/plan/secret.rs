@@ -1,0 +1,105 @@
+//! Certificates that listeners of the node name: from Secrets, or written in a config.
+//!
+//! Cilium copies the Secret of an Ingress into a namespace of its own and asks Envoy to fetch it by
+//! the copy's name, which is a hash; so a Secret goes by two names.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use prost_reflect::DynamicMessage;
+
+use crate::certificate::{Certificate, CertificateError, check_key};
+use crate::envoy::{Fields, Unread};
+use crate::ingress;
+use crate::ingress::listener::sds_name;
+use crate::ingress::model::SecretName;
+use crate::object::ObjectRef;
+use crate::proxy;
+
+use super::ResourceName;
+
+/// A certificate as Envoy fetches it by SDS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedSecret {
+    /// The Secret that has it, or the config in which it is written.
+    pub source: ObjectRef,
+    /// The certificate; or which field of the source has none, and why: a handshake then fails.
+    pub certificate: Result<Arc<Certificate>, NoCertificate>,
+}
+
+/// Why a source has no certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoCertificate {
+    /// The field of the source (`data["tls.crt"]`).
+    pub field: String,
+    /// What is wrong with it.
+    pub error: CertificateError,
+}
+
+impl PlannedSecret {
+    /// What a Secret holds.
+    #[must_use]
+    pub fn of(source: ObjectRef, secret: &Secret) -> Self {
+        let field = |error, key: &str| NoCertificate {
+            field: format!("data[{key:?}]"),
+            error,
+        };
+        let certificate = Certificate::from_pem(&value(secret, "tls.crt"))
+            .map_err(|error| field(error, "tls.crt"))
+            .and_then(|certificate| {
+                check_key(&value(secret, "tls.key")).map_err(|error| field(error, "tls.key"))?;
+                Ok(Arc::new(certificate))
+            });
+        Self {
+            source,
+            certificate,
+        }
+    }
+
+    /// What a config has written down as an `envoy.extensions.transport_sockets.tls.v3.Secret`.
+    pub(super) fn written(config: &ObjectRef, at: &str, message: &DynamicMessage) -> Self {
+        let unread = Unread::default();
+        let fields = Fields::new(message, "", &unread);
+        let pem = fields
+            .message("tls_certificate")
+            .and_then(|certificate| proxy::written(&certificate));
+        let field = |error| NoCertificate {
+            field: format!("{at}.tlsCertificate.certificateChain"),
+            error,
+        };
+        Self {
+            source: config.clone(),
+            certificate: Certificate::from_pem(&pem.unwrap_or_default())
+                .map(Arc::new)
+                .map_err(field),
+        }
+    }
+}
+
+/// A value of a Secret, however it was written.
+fn value(secret: &Secret, key: &str) -> Vec<u8> {
+    let text = secret.string_data.as_ref().and_then(|all| all.get(key));
+    let data = secret.data.as_ref().and_then(|all| all.get(key));
+    match (text, data) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(data)) => data.0.clone(),
+        (None, None) => Vec::new(),
+    }
+}
+
+/// The names by which Envoy fetches a Secret: its own, and that of Cilium's copy.
+pub(super) fn names(secret: &ObjectRef) -> [ResourceName; 2] {
+    let name = SecretName {
+        namespace: secret.namespace.clone(),
+        name: secret.name.clone(),
+    };
+    let copies = ingress::Options::default().secrets_namespace;
+    ["", &copies].map(|namespace| sds_name(&name, namespace).into())
+}
+
+/// Whether a name is that of a copy, from which nobody can tell the Secret.
+pub(super) fn is_copy(name: &str) -> bool {
+    let copies = ingress::Options::default().secrets_namespace;
+    name.strip_prefix(&copies)
+        .is_some_and(|rest| rest.starts_with("/cilium-sync-secret-"))
+}
