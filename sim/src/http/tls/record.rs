@@ -17,8 +17,16 @@ const MAX_RECORD: usize = MAX_FRAGMENT + 256;
 /// `close_notify` (RFC 8446, section 6.1).
 const CLOSE_NOTIFY: u8 = 0;
 
-/// The first record of `bytes`: its type, its fragment, its whole length; nothing when more is needed.
-pub(super) fn record(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>, TlsError> {
+/// A record as it stands in bytes.
+pub(super) struct Record<'a> {
+    kind: u8,
+    fragment: &'a [u8],
+    /// With its header.
+    length: usize,
+}
+
+/// The first record of `bytes`; nothing when more is needed.
+pub(super) fn record(bytes: &[u8]) -> Result<Option<Record<'_>>, TlsError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Ok(None);
     };
@@ -33,9 +41,11 @@ pub(super) fn record(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>, TlsErro
     if length > MAX_RECORD {
         return Err(TlsError::Record("it is longer than a record may be"));
     }
-    Ok(rest
-        .get(..length)
-        .map(|fragment| (kind, fragment, HEADER + length)))
+    Ok(rest.get(..length).map(|fragment| Record {
+        kind,
+        fragment,
+        length: HEADER + length,
+    }))
 }
 
 /// Appends records of one type that hold `bytes`.
@@ -55,7 +65,12 @@ pub(super) fn handshake(bytes: &[u8]) -> Result<Option<(u8, Vec<u8>, usize)>, Tl
     let mut used = 0;
     loop {
         let rest = bytes.get(used..).unwrap_or_default();
-        let Some((kind, fragment, length)) = record(rest)? else {
+        let Some(Record {
+            kind,
+            fragment,
+            length,
+        }) = record(rest)?
+        else {
             return Ok(None);
         };
         match kind {
@@ -150,7 +165,12 @@ impl Records {
             self.input.drain(..used);
             return Ok(true);
         }
-        let Some((kind, fragment, used)) = record(&self.input)? else {
+        let Some(Record {
+            kind,
+            fragment,
+            length: used,
+        }) = record(&self.input)?
+        else {
             return Ok(false);
         };
         match kind {
