@@ -15,11 +15,8 @@
 //! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
-<<<<<<< HEAD
-pub mod cilium_config;
-=======
 pub mod certificate;
->>>>>>> b720646 (Say TLS in the clear for real: hello, certificate, passthrough)
+pub mod cilium_config;
 pub mod derive;
 pub mod endpoint;
 pub mod envoy;

@@ -339,7 +339,7 @@ fn pipelined_requests_are_answered_in_order_on_one_upstream_connection() {
 fn endpoints_take_turns() {
     let mut bench = Bench::new(false, &["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
     for _ in 0..6 {
-        bench.asked(&get("/details"));
+        bench.asked(get("/details"));
     }
     let peers: Vec<SocketAddr> = bench
         .os
@@ -364,7 +364,7 @@ fn a_failed_upstream_is_503_with_the_reason(
     #[case] reason: &str,
 ) {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details"));
+    let (client, _) = bench.asked(get("/details"));
     match before {
         Some(error) => {
             let socket = bench.os.connects[0];
@@ -392,11 +392,11 @@ fn a_failed_upstream_is_503_with_the_reason(
 #[test]
 fn a_kept_connection_that_turns_out_closed_is_replaced_once() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details/1"));
+    let (client, _) = bench.asked(get("/details/1"));
     let first = bench.backend();
     bench.say(first, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     bench.heard(client);
-    bench.say(client, &get("/details/2"));
+    bench.say(client, get("/details/2"));
     bench.tell(first, SocketEvent::Failed(SocketError::Reset));
     assert_eq!(bench.os.connects.len(), 2);
     let second = bench.backend();
@@ -410,19 +410,19 @@ fn a_kept_connection_that_turns_out_closed_is_replaced_once() {
 #[test]
 fn a_kept_connection_that_ends_while_it_waits_is_not_used() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details/1"));
+    let (client, _) = bench.asked(get("/details/1"));
     let first = bench.backend();
     bench.say(first, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     bench.tell(first, SocketEvent::PeerClosed);
     assert_eq!(bench.ended(first), (true, false));
-    bench.say(client, &get("/details/2"));
+    bench.say(client, get("/details/2"));
     assert_eq!(bench.os.connects.len(), 2);
 }
 
 #[test]
 fn a_request_that_takes_too_long_is_504() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details"));
+    let (client, _) = bench.asked(get("/details"));
     let backend = bench.backend();
     let (timer, at) = bench.os.timers.pop_first().unwrap();
     assert_eq!(at.since_start(), Duration::from_secs(15));
@@ -438,7 +438,7 @@ fn a_request_that_takes_too_long_is_504() {
 #[test]
 fn an_endpoint_that_does_not_take_the_connection_is_given_up_after_the_connect_timeout() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details"));
+    let (client, _) = bench.asked(get("/details"));
     let (timer, _) = bench
         .os
         .timers
@@ -480,14 +480,14 @@ fn responses_keep_their_framing(
     #[case] body: &str,
 ) {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details").replace("GET", method));
+    let (client, _) = bench.asked(get("/details").replace("GET", method));
     let backend = bench.backend();
     bench.say(backend, response);
     let heard = bench.heard(client);
     let (head, heard_body) = heard.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(header), "{head}");
     assert_eq!(heard_body, body);
-    bench.say(client, &get("/details"));
+    bench.say(client, get("/details"));
     assert_eq!(
         bench.os.connects.len(),
         1,
@@ -498,7 +498,7 @@ fn responses_keep_their_framing(
 #[test]
 fn a_response_up_to_the_end_of_its_connection_goes_on_in_chunks() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details"));
+    let (client, _) = bench.asked(get("/details"));
     let backend = bench.backend();
     bench.say(backend, "HTTP/1.1 200 OK\r\n\r\nabc");
     bench.tell(backend, SocketEvent::PeerClosed);
@@ -510,7 +510,7 @@ fn a_response_up_to_the_end_of_its_connection_goes_on_in_chunks() {
 #[test]
 fn a_response_that_breaks_off_resets_the_client() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details"));
+    let (client, _) = bench.asked(get("/details"));
     let backend = bench.backend();
     bench.say(backend, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc");
     bench.tell(backend, SocketEvent::PeerClosed);
@@ -524,12 +524,12 @@ fn a_large_response_waits_for_a_client_that_does_not_read() {
     let mut bench = Bench::new(false, ONE);
     let client = bench.client();
     bench.os.of(client).room = 10;
-    bench.say(client, &get("/details"));
+    bench.say(client, get("/details"));
     let backend = bench.backend();
     let body = "x".repeat(1_000_000);
     bench.say(
         backend,
-        &format!(
+        format!(
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}",
             body.len(),
             &body[..300_000]
@@ -570,7 +570,7 @@ fn a_chunked_request_streams_to_the_backend() {
 #[test]
 fn a_client_that_goes_away_takes_its_upstream_connection_along() {
     let mut bench = Bench::new(false, ONE);
-    let (client, _) = bench.asked(&get("/details"));
+    let (client, _) = bench.asked(get("/details"));
     let backend = bench.backend();
     bench.tell(client, SocketEvent::Failed(SocketError::Reset));
     assert_eq!(bench.ended(backend), (false, true));

@@ -78,13 +78,17 @@ fn manifests(row: &Row) -> Vec<Value> {
             items.push(json!({
                 "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
                 "metadata": { "name": tls["secretName"] },
-                "stringData": { "tls.crt": "not a certificate", "tls.key": "not a key" },
+                "stringData": { "tls.crt": CERTIFICATE, "tls.key": KEY },
             }));
         }
         items.push(with_class(ingress));
     }
     items
 }
+
+/// Some certificate: where a row comes from there is one, and no row looks at it.
+const CERTIFICATE: &str = include_str!("../../../../core/src/certificate/shop.pem");
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
 
 /// The harness sets the class under test where the manifest has none.
 fn with_class(mut ingress: Value) -> Value {
