@@ -4,12 +4,13 @@
 //! evaluation that could disagree.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use clap::Args;
 use nodeway_core::problem::{Problem, Severity};
 use nodeway_core::source::{Text, read_one};
 use nodeway_core::trace::{Stage, stages};
-use nodeway_sim::{Expect, Family, Redirect, RequestSpec, Row, Sim, SimBuilder, Source};
+use nodeway_sim::{ChosenBy, Expect, Family, Redirect, RequestSpec, Row, Sim, SimBuilder, Source};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome, verdict};
@@ -23,11 +24,14 @@ Examples:
   nodeway explain fixtures/bookinfo --from default/client --to http://cilium-ingress-basic-ingress/details/0
   nodeway explain manifests/ --from outside --to http://cilium-ingress-basic-ingress/ -H 'host: shop.example'
   nodeway explain a.yaml b.yaml --from node/node-1 --to http://productpage:9080/ --expect status=200,service=productpage
+  nodeway explain cilium-sysdump-20260301-101500.zip --from outside --to http://192.0.2.10/
+  nodeway explain config_dump.json --from outside --to http://10.0.0.5:8080/path -H 'host: shop.example'
   kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
 
 Exit codes: 0 an answer came and every --expect holds, 1 not, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, or `-` for standard input.
+    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, or `-` for
+    /// standard input.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// Who asks: a pod or its Deployment (`default/client`), `outside`, `node/NAME`, an address.
@@ -51,7 +55,7 @@ pub(crate) struct Arguments {
     /// What must come of it: `status=200,service=details`. Any field of a fixture's `expect`.
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     expect: Vec<String>,
-    /// How packets come to the listener: `tc` or `sk-lookup`.
+    /// How packets come to the listener: `tc` or `sk-lookup`; what a dumped cluster uses if absent.
     #[arg(long, value_name = "WAY")]
     redirect: Option<Redirect>,
     /// Where luck comes from.
@@ -69,9 +73,13 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Explained<'a> {
     request: &'a Row,
+    /// Who chose `request.redirect`.
+    redirect_chosen_by: String,
     stages: &'a [Stage],
     problems: &'a [Problem],
     not_simulated: &'a [String],
+    /// What the source says of itself: fields passed over, what Envoy refused.
+    notes: &'a [String],
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -83,9 +91,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Output::Json => {
             let explained = Explained {
                 request: &row,
+                redirect_chosen_by: sim.redirect_chosen_by().to_string(),
                 stages: &stages,
                 problems: &sim.problems(),
                 not_simulated: &sim.objects().not_simulated,
+                notes: &sim.objects().notes,
             };
             say!("{}", serde_json::to_string_pretty(&explained)?);
         }
@@ -154,6 +164,9 @@ fn simulation(arguments: &Arguments) -> Result<SimBuilder, Failure> {
     if let Some(redirect) = arguments.redirect {
         builder = builder.redirect(redirect);
     }
+    if let Some(address) = asked_address(&arguments.to) {
+        builder = builder.reaching(address);
+    }
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }
@@ -162,6 +175,17 @@ fn simulation(arguments: &Arguments) -> Result<SimBuilder, Failure> {
     } else {
         builder
     })
+}
+
+/// The address in a URL, where its host is one.
+fn asked_address(url: &str) -> Option<IpAddr> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?.0,
+        None => authority.split(':').next()?,
+    };
+    host.parse().ok()
 }
 
 /// Reads the sources that a user named; standard input once, if `-` is among them.
@@ -191,10 +215,7 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
             STRONG,
             format!("{} {} from {}", row.method, row.url, row.client)
         ),
-        paint(
-            FAINT,
-            format!("redirect {}, seed {}", row.redirect, sim.settings().seed.0)
-        )
+        paint(FAINT, run_of(row, sim))
     );
     say!();
     for stage in stages {
@@ -228,11 +249,39 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
         };
         say!("{} {problem}", paint(style, "problem:"));
     }
+    notes(&sim.objects().notes);
     if !sim.objects().not_simulated.is_empty() {
         let names = sim.objects().not_simulated.join(", ");
         say!(
             "{} {names}",
             paint(HINT, "not simulated, may change the answer:")
+        );
+    }
+}
+
+/// What the run was made with, and which config of a dumped cluster chose it.
+fn run_of(row: &Row, sim: &Sim) -> String {
+    let seed = sim.settings().seed.0;
+    if sim.objects().config_dump.is_some() {
+        return format!("from the listener on, seed {seed}");
+    }
+    match sim.redirect_chosen_by() {
+        ChosenBy::Cluster(words) => format!("redirect {} ({words}), seed {seed}", row.redirect),
+        _ => format!("redirect {}, seed {seed}", row.redirect),
+    }
+}
+
+/// How many notes of a source are told; a dump of a newer cluster may have thousands.
+const NOTES: usize = 10;
+
+fn notes(notes: &[String]) {
+    for note in notes.iter().take(NOTES) {
+        say!("{} {note}", paint(HINT, "note:"));
+    }
+    if let Some(more) = notes.len().checked_sub(NOTES).filter(|more| *more > 0) {
+        say!(
+            "{} {more} more: see `notes` of -o json",
+            paint(HINT, "note:")
         );
     }
 }

@@ -43,6 +43,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Some(fixture) => fixture.ingress.options(),
         None => ingress::Options::default(),
     };
+    if let (None, Some(config)) = (&source.fixture, &objects.cilium_config) {
+        for bad in config.apply_to(&mut options) {
+            anstream::eprintln!("note: {config} {bad}");
+        }
+    }
     options.dialect = arguments.dialect;
     if objects.ingresses().next().is_none() {
         return Err(Failure::argument(

@@ -17,6 +17,7 @@
 
 pub mod certificate;
 pub mod cilium_config;
+pub mod config_dump;
 pub mod derive;
 pub mod endpoint;
 pub mod envoy;

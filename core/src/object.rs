@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
 use crate::cilium_config::CiliumConfig;
+use crate::config_dump::ConfigDump;
 use crate::policy::Policy;
 
 /// The kinds that can change an answer and that Nodeway reads.
@@ -308,6 +309,8 @@ pub struct Objects {
     pub policies: Vec<Policy>,
     /// What the cluster's Cilium is told, when the source has it.
     pub cilium_config: Option<CiliumConfig>,
+    /// What an Envoy said it has, in place of a cluster's objects.
+    pub config_dump: Option<Arc<ConfigDump>>,
 }
 
 impl Objects {

@@ -222,6 +222,13 @@ pub enum ReplyStep {
         /// HTTP status.
         status: u16,
     },
+    /// An endpoint answered that is no pod: of an Envoy's dump.
+    Endpoint {
+        /// Its address.
+        address: SocketAddr,
+        /// HTTP status.
+        status: u16,
+    },
     /// The proxy answered by itself.
     Proxy {
         /// The node of the proxy.

@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nodeway_core::derive::{self, DeriveOptions};
 use nodeway_core::ingress;
 use nodeway_core::object::{Object, ObjectRef, Objects};
-use nodeway_core::plan::{FrontendKind, Ledger, Planner};
+use nodeway_core::plan::{FIRST_PORT, FrontendKind, LAST_PORT, Ledger, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::service;
 
+use crate::dumped;
 use crate::names::Names;
 use crate::net::{HostSpec, NodeSpec, PodSpec, ServiceEntry, ServiceTable, Topology};
 
@@ -25,6 +26,11 @@ pub struct Options {
     pub derive: DeriveOptions,
     /// Names of the hosts outside.
     pub outside: Vec<String>,
+    /// The first and the last port that listeners get.
+    pub ports: (u16, u16),
+    /// Addresses that clients ask for and that stand nowhere else: of an Envoy's dump, where a
+    /// listener takes connections to every address.
+    pub reached: Vec<IpAddr>,
 }
 
 impl Default for Options {
@@ -33,6 +39,8 @@ impl Default for Options {
             ingress: ingress::Options::default(),
             derive: DeriveOptions::default(),
             outside: vec!["outside".to_owned()],
+            ports: (FIRST_PORT, LAST_PORT),
+            reached: Vec::new(),
         }
     }
 }
@@ -50,12 +58,17 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     pub(crate) fn of(objects: Objects, options: &Options) -> Self {
+        if let Some(dump) = objects.config_dump.clone() {
+            return dumped::assemble(objects, &dump, options);
+        }
         let (objects, ingress_problems) = complete(objects, options);
+        let (first, last) = options.ports;
         let planners = objects
             .nodes()
             .filter_map(|node| node.metadata.name.clone())
             .map(|node| {
-                let planner = Planner::with_objects(&objects, &node, Ledger::default());
+                let planner =
+                    Planner::with_objects(&objects, &node, Ledger::with_range(first, last));
                 (node, planner)
             })
             .collect();
@@ -113,7 +126,7 @@ fn owner(object: &Object, objects: &Objects) -> ObjectRef {
 }
 
 /// Hosts outside get addresses of the documentation ranges (RFC 5737, RFC 3849) in order.
-fn outside(names: &[String]) -> Vec<HostSpec> {
+pub(crate) fn outside(names: &[String]) -> Vec<HostSpec> {
     names
         .iter()
         .zip(1u8..=250)

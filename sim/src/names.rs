@@ -19,6 +19,8 @@ pub(crate) struct Names {
     outside: BTreeMap<IpAddr, String>,
     services: BTreeMap<ObjectRef, Addresses>,
     nodes: BTreeMap<String, Vec<IpAddr>>,
+    /// Where every name leads that is nobody's, if anywhere.
+    anywhere: Vec<IpAddr>,
 }
 
 /// What a Service is reached at.
@@ -102,10 +104,18 @@ impl Names {
     /// The objects have changed; the hosts outside have not.
     pub(crate) fn update(&mut self, objects: &Objects) {
         let outside = std::mem::take(&mut self.outside);
+        let anywhere = std::mem::take(&mut self.anywhere);
         *self = Self {
             outside,
+            anywhere,
             ..Self::of(objects)
         };
+    }
+
+    /// From now on every name that is nobody's has these addresses, and so has loopback, which
+    /// means the host of an Envoy's dump and not the client's own.
+    pub(crate) fn lead_all_to(&mut self, addresses: Vec<IpAddr>) {
+        self.anywhere = addresses;
     }
 
     /// Hosts outside have addresses too.
@@ -131,7 +141,14 @@ impl Names {
 
     /// Resolves a host of a URL, preferring one family.
     pub(crate) fn resolve(&self, host: &str, view: View<'_>, family: Family) -> Name {
-        if let Ok(address) = host.parse::<IpAddr>() {
+        let literal = host.parse::<IpAddr>().ok();
+        let elsewhere = view == View::Outside
+            && literal.is_none_or(|address| address.is_loopback() || address.is_unspecified());
+        if let (true, Some(address)) = (elsewhere, choose(&self.anywhere, family)) {
+            let owner = self.owners.get(&address).cloned();
+            return Name::Address { address, owner };
+        }
+        if let Some(address) = literal {
             return Name::Address {
                 address,
                 owner: self.owners.get(&address).cloned(),
@@ -139,6 +156,10 @@ impl Names {
         }
         if let Some(address) = self.nodes.get(host).and_then(|all| choose(all, family)) {
             let owner = Some(ObjectRef::cluster(Kind::Node, host));
+            return Name::Address { address, owner };
+        }
+        if let Some(address) = choose(&self.anywhere, family) {
+            let owner = self.owners.get(&address).cloned();
             return Name::Address { address, owner };
         }
         let Some(service) = self.service_of(host, view) else {

@@ -16,9 +16,11 @@ use serde_json::Value;
 
 use crate::asker::place;
 use crate::assembly::{Assembly, Options, services};
+use crate::chosen::{ChosenBy, by_cluster};
 use crate::client::{Answer, Client, Outcome};
 use crate::cluster::Ask;
 use crate::cluster::{AskError, Cause, Cluster, Failed, tell};
+use crate::dumped;
 use crate::envoy::NodeProxy;
 use crate::fixture::Fixture;
 use crate::http;
@@ -43,13 +45,24 @@ pub struct SimBuilder {
     settings: Settings,
     datapath: Box<dyn Datapath>,
     source: String,
+    chosen_by: ChosenBy,
 }
 
 impl SimBuilder {
-    /// How packets come to the listener; `tc` unless the fixture says otherwise.
+    /// How packets come to the listener; `tc` unless the fixture or a dumped cluster's own config
+    /// says otherwise.
     #[must_use]
     pub fn redirect(mut self, redirect: Redirect) -> Self {
         self.settings.redirect = redirect;
+        self.chosen_by = ChosenBy::Asked;
+        self
+    }
+
+    /// Lets clients ask for an address that stands in no object: one of many at which an Envoy of a
+    /// dump takes connections.
+    #[must_use]
+    pub fn reaching(mut self, address: IpAddr) -> Self {
+        self.options.reached.push(address);
         self
     }
 
@@ -113,9 +126,11 @@ impl SimBuilder {
             generation: 0,
             clients: BTreeMap::new(),
             source: self.source,
+            chosen_by: self.chosen_by,
             last: None,
         };
         sim.start_backends();
+        sim.start_endpoints();
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
             sim.start_proxy(&node);
@@ -141,6 +156,7 @@ pub struct Sim {
     generation: u32,
     clients: BTreeMap<Place, ProcessId>,
     source: String,
+    chosen_by: ChosenBy,
     last: Option<Last>,
 }
 
@@ -167,7 +183,7 @@ impl Sim {
     pub fn from_source(source: &Source) -> Result<SimBuilder, LoadErrors> {
         let builder = match &source.fixture {
             Some(fixture) => Self::from_fixture(fixture)?,
-            None => Self::from_objects(source.objects()?),
+            None => Self::from_dump(source.objects()?),
         };
         Ok(builder.named(source.name.clone()))
     }
@@ -185,12 +201,46 @@ impl Sim {
                 ..DeriveOptions::default()
             },
             outside: fixture.outside.clone(),
+            ..Options::default()
         };
-        Ok(Self::from_objects(fixture.objects()?)
+        let mut builder = Self::from_objects(fixture.objects()?)
             .redirect(fixture.redirect)
             .seed(fixture.seed)
             .options(options)
-            .named(fixture.folder.display().to_string()))
+            .named(fixture.folder.display().to_string());
+        builder.chosen_by = ChosenBy::Fixture;
+        Ok(builder)
+    }
+
+    /// A cluster of what somebody dumped: with Cilium's own config among it, as that cluster is set
+    /// up. A value of the config that cannot be read is noted.
+    #[must_use]
+    pub fn from_dump(mut objects: Objects) -> SimBuilder {
+        let mut options = Options::default();
+        let mut chosen = None;
+        if let Some(config) = &objects.cilium_config {
+            let mut bad = config.apply_to(&mut options.ingress);
+            options.derive.ipv6 = options.ingress.ipv6;
+            match config.ports() {
+                Ok(ports) => options.ports = ports.unwrap_or(options.ports),
+                Err(error) => bad.push(error),
+            }
+            bad.extend(config.bpf_tproxy().err());
+            let notes = bad.iter().map(|bad| format!("{config} {bad}"));
+            objects.notes.extend(notes.collect::<Vec<_>>());
+            chosen = objects.cilium_config.as_ref().map(by_cluster);
+        }
+        // A dump begins at its listeners: how packets come there is not in it, and this way alone
+        // needs no address of a listener to be told from another.
+        if objects.config_dump.is_some() {
+            chosen = Some((Redirect::SkLookup, ChosenBy::Default));
+        }
+        let mut builder = Self::from_objects(objects).options(options);
+        if let Some((redirect, by)) = chosen {
+            builder.settings.redirect = redirect;
+            builder.chosen_by = by;
+        }
+        builder
     }
 
     /// A cluster of these objects. What is missing is derived.
@@ -205,7 +255,14 @@ impl Sim {
             },
             datapath: Box::new(NodewayDatapath),
             source: "SOURCE".to_owned(),
+            chosen_by: ChosenBy::Default,
         }
+    }
+
+    /// Who chose the redirect.
+    #[must_use]
+    pub fn redirect_chosen_by(&self) -> &ChosenBy {
+        &self.chosen_by
     }
 
     /// The objects, with what was derived.
@@ -307,6 +364,18 @@ impl Sim {
         }
     }
 
+    /// Starts what answers at the endpoints of an Envoy's dump.
+    fn start_endpoints(&mut self) {
+        let Some(dump) = self.objects.config_dump.clone() else {
+            return;
+        };
+        for (place, backend) in dumped::backends(&dump, &self.topology) {
+            if let Some(stack) = self.world.stack(&place) {
+                self.world.spawn(stack, Box::new(backend));
+            }
+        }
+    }
+
     /// Starts the proxy of a node with the node's plan; false if there is no such node.
     fn start_proxy(&mut self, node: &str) -> bool {
         let stack = self.world.stack(&Place::Node(node.to_owned()));
@@ -388,6 +457,12 @@ impl Sim {
                 pod: pod.clone(),
                 status: answer.status,
             };
+            self.world.note(way, Step::Reply(reply));
+        }
+        if let (true, Some(address), Some(_)) = (served, steps.endpoint, &self.objects.config_dump)
+        {
+            let status = answer.status;
+            let reply = ReplyStep::Endpoint { address, status };
             self.world.note(way, Step::Reply(reply));
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -22,6 +22,6 @@ pub use bind::bind;
 pub use complete::complete;
 pub use decode::{DecodeError, decode};
 pub use fields::{Fields, Unread};
-pub use pool::pool;
+pub use pool::{is_known_type, pool};
 pub use resource::{Resource, ResourceKind};
 pub use validate::{Violation, validate};

@@ -22,6 +22,12 @@ pub(crate) fn message_type(url: &str) -> Option<MessageDescriptor> {
     pool().get_message_by_name(name)
 }
 
+/// Whether an `@type` names one of Envoy's own messages.
+#[must_use]
+pub fn is_known_type(url: &str) -> bool {
+    message_type(url).is_some()
+}
+
 /// What a `google.protobuf.Any` holds, when its type is known and its bytes are of that type.
 pub(crate) fn unpack(any: &DynamicMessage) -> Option<DynamicMessage> {
     let url = any.get_field_by_name("type_url")?;

@@ -136,6 +136,15 @@ impl Planner {
         planner
     }
 
+    /// A planner whose plan was not made of objects: that of an Envoy's own dump.
+    #[must_use]
+    pub fn with_plan(node: &str, plan: NodePlan) -> Self {
+        Self {
+            plan,
+            ..Self::new(node, Ledger::default())
+        }
+    }
+
     /// The plan as it is now.
     #[must_use]
     pub fn plan(&self) -> &NodePlan {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub use error::{Fault, Place, SourceError};
 
 use crate::cilium_config::{self, CiliumConfig};
+use crate::config_dump::{self, ConfigDump};
 use crate::object::{Entry, Kind, Object, ObjectRef, Objects, Provenance};
 use crate::policy::Policy;
 use document::{Node, Tree};
@@ -60,6 +61,10 @@ pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
     for text in texts {
         if let Some(error) = helm::words_around(text) {
             reader.errors.push(error);
+            continue;
+        }
+        if ConfigDump::is_one(&text.content) {
+            reader.config_dump(text, texts.len());
             continue;
         }
         let (documents, errors) = document::documents(text);
@@ -165,6 +170,33 @@ struct Reader {
 }
 
 impl Reader {
+    /// An Envoy's dump has everything from the listener on; objects beside it would say it again.
+    fn config_dump(&mut self, text: &Text, texts: usize) {
+        let read = config_dump::read(text);
+        match read {
+            Ok(dump) => {
+                self.objects.notes.extend(dump.notes.iter().cloned());
+                self.objects.config_dump = Some(Arc::new(dump));
+            }
+            Err(error) => self.errors.push(error),
+        }
+        if texts > 1 {
+            self.errors.push(SourceError {
+                file: Arc::clone(&text.name),
+                place: Place {
+                    line: 1,
+                    ..Place::default()
+                },
+                fault: Fault::NotAnObject,
+                object: None,
+                field: String::new(),
+                reason: "Envoy's config_dump stands beside other texts".to_owned(),
+                fix: "name the dump alone: it has all that is needed".to_owned(),
+                other: None,
+            });
+        }
+    }
+
     fn finish(mut self) -> Result<Objects, Vec<SourceError>> {
         if !self.errors.is_empty() {
             self.errors.sort();

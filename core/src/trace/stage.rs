@@ -3,6 +3,7 @@
 //!
 //! One text for the simulator and for a real node: both only fill [`Step`]s.
 
+mod dump;
 mod envoy;
 mod network;
 
@@ -124,8 +125,19 @@ pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
             Step::Verdict(step) => step.reason == Reason::NotAFrontend,
             _ => false,
         };
-        if !(proxied && expected) {
-            stages.extend(words.step(step));
+        if proxied && expected {
+            continue;
+        }
+        let found = match &objects.config_dump {
+            Some(dump) => words.of_dump(dump, step),
+            None => words.step(step),
+        };
+        for stage in found {
+            // A packet that comes again is looked up again.
+            let again = objects.config_dump.is_some() && stages.last() == Some(&stage);
+            if !again {
+                stages.push(stage);
+            }
         }
     }
     stages

@@ -242,6 +242,10 @@ impl Words<'_> {
             ReplyStep::Backend { pod, status } => {
                 Stage::new("reply", format!("{status} by {pod}")).evidence(["simulated".to_owned()])
             }
+            ReplyStep::Endpoint { address, status } => {
+                Stage::new("reply", format!("{status} by endpoint {address}"))
+                    .evidence(["simulated".to_owned()])
+            }
             ReplyStep::Proxy { node, status, why } => {
                 Stage::new("reply", format!("{status} by Envoy on {node} itself"))
                     .because(why.clone())
