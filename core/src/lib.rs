@@ -18,6 +18,7 @@
 pub mod certificate;
 pub mod cilium_config;
 pub mod config_dump;
+pub mod conntrack;
 pub mod derive;
 pub mod endpoint;
 pub mod envoy;

@@ -7,16 +7,19 @@
 //! A [`Ruleset`] is what one family of one network namespace has. A firewall holds
 //! both families and the tracked connections, and takes packets through the kernel's hooks.
 
+mod evaluate;
+mod firewall;
 mod packet;
 mod routing;
 mod rule;
 mod ruleset;
 mod set;
 
+pub use firewall::Firewall;
 pub use packet::{FoundSocket, Host, Matched, Owner, Packet, Verdict};
 pub use routing::{LocalRoute, PolicyRule, Routing};
 pub use rule::{
     ChainName, ConnectionState, InterfaceName, Match, RecentList, RejectWith, Rule, Target,
 };
-pub use ruleset::{BuiltIn, Chain, Policy, Ruleset, Table};
+pub use ruleset::{BuiltIn, Chain, Policy, Ruleset, RulesetError, Table};
 pub use set::{IpSet, SetEntry, SetName};

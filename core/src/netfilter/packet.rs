@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nodeway_datapath::Flow;
+use nodeway_datapath::{Address, Family, Flow};
 
+use crate::conntrack::Tracked;
 use crate::netfilter::{BuiltIn, ChainName, InterfaceName, RejectWith, Rule, Table};
 
 /// A packet on its way through a network namespace. Translation changes its `flow`, marking its
@@ -21,6 +22,60 @@ pub struct Packet {
     pub mark: u32,
     /// Who sent it, for packets of the namespace's own sockets.
     pub owner: Option<Owner>,
+    /// What connection tracking knows of it. It stays with a packet that goes over `lo`.
+    pub tracked: Tracked,
+}
+
+impl Packet {
+    /// A packet that nobody has looked at.
+    #[must_use]
+    pub const fn new(flow: Flow) -> Self {
+        Self {
+            flow,
+            input: None,
+            output: None,
+            mark: 0,
+            owner: None,
+            tracked: Tracked::Unseen,
+        }
+    }
+
+    /// From where it comes.
+    #[must_use]
+    pub fn source(&self) -> SocketAddr {
+        SocketAddr::new(narrow(self.flow.family, &self.flow.src), self.flow.sport)
+    }
+
+    /// Where it goes to.
+    #[must_use]
+    pub fn destination(&self) -> SocketAddr {
+        SocketAddr::new(narrow(self.flow.family, &self.flow.dst), self.flow.dport)
+    }
+
+    pub(super) fn set_source(&mut self, from: SocketAddr) {
+        (self.flow.src, self.flow.sport) = (widen(from.ip()), from.port());
+    }
+
+    pub(super) fn set_destination(&mut self, to: SocketAddr) {
+        (self.flow.dst, self.flow.dport) = (widen(to.ip()), to.port());
+    }
+}
+
+fn narrow(family: Family, address: &Address) -> IpAddr {
+    match (family, address.first_chunk::<4>()) {
+        (Family::V4, Some(v4)) => IpAddr::from(*v4),
+        _ => IpAddr::from(*address),
+    }
+}
+
+fn widen(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 /// The user and group of the process whose socket sent a packet.

@@ -26,6 +26,17 @@ pub struct Rule {
     pub target: Option<Target>,
 }
 
+impl Rule {
+    /// The chain that it leads to.
+    #[must_use]
+    pub fn leads_to(&self) -> Option<&ChainName> {
+        match &self.target {
+            Some(Target::Jump(to) | Target::Goto(to)) => Some(to),
+            _ => None,
+        }
+    }
+}
+
 /// What a packet must be. `not` turns a match round (`!` in text).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Match {

@@ -1,10 +1,11 @@
 //! The tables and chains of one family in one network namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nodeway_datapath::Family;
 
-use crate::netfilter::{ChainName, IpSet, Rule, SetName};
+use super::evaluate::{BUILT_IN, DEPTH};
+use crate::netfilter::{ChainName, IpSet, Match, Rule, SetName, Target};
 
 /// A table. Their order at one hook is the order here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +81,134 @@ impl Ruleset {
         let chains = self.tables.entry(table).or_default();
         chains.entry(ChainName::from(name)).or_default()
     }
+}
+
+/// What makes rules impossible to follow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RulesetError {
+    /// A rule leads to a chain that is not there.
+    #[error("table {table}, chain {chain}, rule {rule}: there is no chain `{to}`; add it, or mend its name", table = table.name())]
+    NoChain {
+        /// The table.
+        table: Table,
+        /// The chain of the rule.
+        chain: ChainName,
+        /// Its number, from 1, as iptables counts.
+        rule: usize,
+        /// The chain that is missing.
+        to: ChainName,
+    },
+    /// A rule names a set that is not there.
+    #[error("table {table}, chain {chain}, rule {rule}: there is no ipset `{set}`; create it, or mend its name", table = table.name())]
+    NoSet {
+        /// The table.
+        table: Table,
+        /// The chain of the rule.
+        chain: ChainName,
+        /// Its number, from 1.
+        rule: usize,
+        /// The set that is missing.
+        set: SetName,
+    },
+    /// Chains lead to each other in circles, or too deep.
+    #[error("table {table}: chain {chain} is reached in a circle, or by more than {DEPTH} jumps; untangle the jumps", table = table.name())]
+    TooDeep {
+        /// The table.
+        table: Table,
+        /// The chain.
+        chain: ChainName,
+    },
+}
+
+impl Ruleset {
+    /// Whether every chain and set that rules name is there, and no walk is endless.
+    ///
+    /// # Errors
+    /// The first thing that is not so.
+    pub fn validate(&self) -> Result<(), RulesetError> {
+        for (table, chains) in &self.tables {
+            for (name, chain) in chains {
+                for (index, rule) in chain.rules.iter().enumerate() {
+                    self.check(*table, chains, name, index + 1, rule)?;
+                }
+            }
+            for hook in BUILT_IN {
+                descend(
+                    *table,
+                    chains,
+                    hook.name(),
+                    &mut Vec::new(),
+                    &mut BTreeSet::new(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        table: Table,
+        chains: &BTreeMap<ChainName, Chain>,
+        chain: &ChainName,
+        number: usize,
+        rule: &Rule,
+    ) -> Result<(), RulesetError> {
+        if let Some(to) = rule.leads_to()
+            && !chains.contains_key(to)
+        {
+            return Err(RulesetError::NoChain {
+                table,
+                chain: chain.clone(),
+                rule: number,
+                to: to.clone(),
+            });
+        }
+        let named = rule.matches.iter().filter_map(|it| match it {
+            Match::Set { set, .. } => Some(set),
+            _ => None,
+        });
+        let mapped = match &rule.target {
+            Some(Target::MapMark(set)) => Some(set),
+            _ => None,
+        };
+        match named.chain(mapped).find(|it| !self.sets.contains_key(*it)) {
+            None => Ok(()),
+            Some(set) => Err(RulesetError::NoSet {
+                table,
+                chain: chain.clone(),
+                rule: number,
+                set: set.clone(),
+            }),
+        }
+    }
+}
+
+/// Walks every jump once, and remembers the chains that were found well.
+fn descend<'a>(
+    table: Table,
+    chains: &'a BTreeMap<ChainName, Chain>,
+    name: &str,
+    path: &mut Vec<&'a ChainName>,
+    well: &mut BTreeSet<&'a ChainName>,
+) -> Result<(), RulesetError> {
+    let Some((name, chain)) = chains.get_key_value(name) else {
+        return Ok(());
+    };
+    if path.contains(&name) || path.len() > DEPTH {
+        return Err(RulesetError::TooDeep {
+            table,
+            chain: name.clone(),
+        });
+    }
+    path.push(name);
+    for to in chain.rules.iter().filter_map(Rule::leads_to) {
+        if !well.contains(to) {
+            descend(table, chains, to, path, well)?;
+        }
+    }
+    path.pop();
+    well.insert(name);
+    Ok(())
 }
 
 impl Table {
