@@ -7,13 +7,20 @@
 //! A [`Ruleset`] is what one family of one network namespace has. A firewall holds
 //! both families and the tracked connections, and takes packets through the kernel's hooks.
 
+pub mod ebpf;
 mod evaluate;
 mod firewall;
+pub mod kube_proxy;
 mod packet;
 mod routing;
 mod rule;
 mod ruleset;
 mod set;
+pub mod sidecar;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod tproxy;
 
 pub use firewall::Firewall;
 pub use packet::{FoundSocket, Host, Matched, Owner, Packet, Verdict};

@@ -27,6 +27,25 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// A rule with that target.
+    #[must_use]
+    pub fn new(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
+        let mut matches: Vec<Match> = matches.into_iter().collect();
+        matches.sort_by_key(Match::rank);
+        Self {
+            matches,
+            comment: None,
+            target: Some(target),
+        }
+    }
+
+    /// The same, with a comment.
+    #[must_use]
+    pub fn comment(mut self, comment: &str) -> Self {
+        self.comment = Some(comment.into());
+        self
+    }
+
     /// The chain that it leads to.
     #[must_use]
     pub fn leads_to(&self) -> Option<&ChainName> {
@@ -160,6 +179,20 @@ pub enum Match {
     },
     /// `-m recent`
     Recent(RecentList),
+}
+
+impl Match {
+    /// Where it stands in a rule's text: addresses, devices, protocol, then the rest as given.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Source { .. } => 0,
+            Self::Destination { .. } => 1,
+            Self::InInterface { .. } => 2,
+            Self::OutInterface { .. } => 3,
+            Self::Protocol { .. } => 4,
+            _ => 5,
+        }
+    }
 }
 
 /// `-m recent`: a list of sources, for `sessionAffinity: ClientIP`.

@@ -76,6 +76,24 @@ impl Ruleset {
         }
     }
 
+    /// Appends rules to a chain, which is made if it is missing.
+    pub fn append(&mut self, table: Table, chain: &str, rules: impl IntoIterator<Item = Rule>) {
+        self.chain_mut(table, chain).rules.extend(rules);
+    }
+
+    /// Appends rules to a built-in chain.
+    pub fn built_in(&mut self, table: Table, hook: BuiltIn, rules: impl IntoIterator<Item = Rule>) {
+        let chain = self.chain_mut(table, hook.name());
+        chain.policy.get_or_insert_default();
+        chain.rules.extend(rules);
+    }
+
+    /// Lets a built-in chain jump to a chain, which is made if it is missing.
+    pub fn hook(&mut self, table: Table, hook: BuiltIn, chain: &str) {
+        self.chain_mut(table, chain);
+        self.built_in(table, hook, [Rule::new([], Target::Jump(chain.into()))]);
+    }
+
     /// The chain of that name, made if it is missing.
     pub fn chain_mut(&mut self, table: Table, name: &str) -> &mut Chain {
         let chains = self.tables.entry(table).or_default();

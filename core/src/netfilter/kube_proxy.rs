@@ -1,0 +1,518 @@
+//! kube-proxy's rules, as its iptables mode writes them: the baseline beside every way.
+//!
+//! ```text
+//! PREROUTING, OUTPUT -> KUBE-SERVICES -> KUBE-SVC-x  one endpoint by chance -> KUBE-SEP-y  DNAT
+//!                                     -> KUBE-EXT-x  from outside: masqueraded, or local endpoints only
+//!                                     -> KUBE-NODEPORTS -> KUBE-EXT-x
+//! POSTROUTING -> KUBE-POSTROUTING  MASQUERADE what is marked
+//! FORWARD -> KUBE-FORWARD  drops what is INVALID
+//! ```
+//!
+//! Names, order and marks follow `pkg/proxy/iptables/proxier.go` of Kubernetes. Without
+//! `--cluster-cidr`; `loadBalancerSourceRanges` are not written. TCP only.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Service, ServicePort as Port};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use nodeway_datapath::Family;
+use sha2::{Digest, Sha256};
+
+use super::tproxy::tcp;
+use super::{
+    BuiltIn, ChainName, ConnectionState, Match, RecentList, RejectWith, Rule, Ruleset, Table,
+    Target,
+};
+use crate::frontend::FrontendKind;
+use crate::service;
+
+/// The bit by which kube-proxy marks what is to be masqueraded.
+const MASQUERADE: u32 = 0x4000;
+
+/// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` where it is not said.
+const AFFINITY: i32 = 10_800;
+
+/// One port of a Service, as rules need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `namespace/name:port`, or `namespace/name` for a port without a name.
+    pub name: String,
+    /// The Service's own addresses.
+    pub cluster: Vec<IpAddr>,
+    /// Its LoadBalancer and external addresses, each with what it is called in a comment.
+    pub external: Vec<(IpAddr, &'static str)>,
+    /// The port at those addresses, host byte order.
+    pub port: u16,
+    /// The port at every address of a node.
+    pub node_port: Option<u16>,
+    /// Ready endpoints, and whether each is on this node.
+    pub endpoints: Vec<(SocketAddr, bool)>,
+    /// `externalTrafficPolicy: Local`: from outside, to this node's endpoints only.
+    pub external_local: bool,
+    /// `internalTrafficPolicy: Local`
+    pub internal_local: bool,
+    /// `sessionAffinity: ClientIP`: how long a client stays.
+    pub affinity: Option<Duration>,
+}
+
+impl ServicePort {
+    /// The TCP ports of a Service on a node.
+    #[must_use]
+    pub fn of(service: &Service, slices: &[&EndpointSlice], node: &str) -> Vec<Self> {
+        let Some(spec) = &service.spec else {
+            return Vec::new();
+        };
+        let reference = service::reference(service);
+        let mut cluster = Vec::new();
+        let mut external = Vec::new();
+        for (key, kind, _) in service::frontends(service, []) {
+            match kind {
+                FrontendKind::ClusterIp => cluster.push(key.address),
+                FrontendKind::LoadBalancer => external.push((key.address, "loadbalancer IP")),
+                FrontendKind::ExternalIp => external.push((key.address, "external IP")),
+                FrontendKind::NodePort => {}
+            }
+        }
+        // Each address stands there once for every port.
+        let once = |all: &mut Vec<IpAddr>| {
+            all.sort_unstable();
+            all.dedup();
+        };
+        once(&mut cluster);
+        external.sort_unstable();
+        external.dedup();
+        if cluster.is_empty() && external.is_empty() {
+            return Vec::new();
+        }
+        let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+            let client = spec.session_affinity_config.as_ref();
+            let seconds = client
+                .and_then(|it| it.client_ip.as_ref()?.timeout_seconds)
+                .unwrap_or(AFFINITY);
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+        });
+        let local = |policy: Option<&str>| policy == Some("Local");
+        service::tcp_ports(service)
+            .filter_map(|port| {
+                Some(Self {
+                    name: name(&reference.path(), port),
+                    cluster: cluster.clone(),
+                    external: external.clone(),
+                    port: service::number(port.port)?,
+                    node_port: port.node_port.and_then(service::number),
+                    endpoints: endpoints(service, slices, port, node),
+                    external_local: local(spec.external_traffic_policy.as_deref()),
+                    internal_local: local(spec.internal_traffic_policy.as_deref()),
+                    affinity,
+                })
+            })
+            .collect()
+    }
+
+    fn chain(&self, kind: &str) -> ChainName {
+        format!("{kind}-{}", hash(&[&self.name, "tcp"])).into()
+    }
+
+    fn endpoint_chain(&self, endpoint: SocketAddr) -> ChainName {
+        format!(
+            "KUBE-SEP-{}",
+            hash(&[&self.name, "tcp", &endpoint.to_string()])
+        )
+        .into()
+    }
+}
+
+fn name(path: &str, port: &Port) -> String {
+    match port.name.as_deref() {
+        None | Some("") => path.to_owned(),
+        Some(name) => format!("{path}:{name}"),
+    }
+}
+
+fn endpoints(
+    service: &Service,
+    slices: &[&EndpointSlice],
+    port: &Port,
+    node: &str,
+) -> Vec<(SocketAddr, bool)> {
+    let wanted = port.port.to_string();
+    let found = service::endpoints(service, slices.iter().copied(), &wanted);
+    found
+        .endpoints
+        .into_iter()
+        .map(|it| (it.address, it.node.as_deref() == Some(node)))
+        .collect()
+}
+
+/// The first 16 letters of the base32 form of a SHA-256, as kube-proxy names its chains.
+fn hash(parts: &[&str]) -> String {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digest = Sha256::digest(parts.concat().as_bytes());
+    let bits = digest
+        .iter()
+        .take(10)
+        .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..16)
+        .rev()
+        .filter_map(|place| {
+            let index = usize::try_from(bits >> (5 * place) & 31).ok()?;
+            LETTERS.get(index).map(|letter| char::from(*letter))
+        })
+        .collect()
+}
+
+/// Adds the chains, without a Service yet.
+pub fn install(rules: &mut Ruleset) {
+    for hook in [BuiltIn::Prerouting, BuiltIn::Output] {
+        rules.hook(Table::Nat, hook, "KUBE-SERVICES");
+    }
+    rules.hook(Table::Nat, BuiltIn::Postrouting, "KUBE-POSTROUTING");
+    let marked = |not| Match::Mark {
+        not,
+        value: MASQUERADE,
+        mask: MASQUERADE,
+    };
+    rules.append(
+        Table::Nat,
+        "KUBE-POSTROUTING",
+        [
+            Rule::new([marked(true)], Target::Return),
+            // The mark has done its work: a packet that goes round must not be masqueraded again.
+            Rule::new(
+                [],
+                Target::Mark {
+                    value: MASQUERADE,
+                    mask: 0,
+                },
+            ),
+            Rule::new([], Target::Masquerade { random_fully: true })
+                .comment("kubernetes service traffic requiring SNAT"),
+        ],
+    );
+    let value = MASQUERADE;
+    rules.append(
+        Table::Nat,
+        "KUBE-MARK-MASQ",
+        [Rule::new([], Target::Mark { value, mask: value })],
+    );
+    rules.chain_mut(Table::Nat, "KUBE-NODEPORTS");
+    rules.append(
+        Table::Nat,
+        "KUBE-SERVICES",
+        [Rule::new(
+            [Match::DestinationLocal { not: false }],
+            Target::Jump("KUBE-NODEPORTS".into()),
+        )
+        .comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")],
+    );
+    filter(rules, marked(false));
+}
+
+fn filter(rules: &mut Ruleset, marked: Match) {
+    let new = || state(&[ConnectionState::New]);
+    let jump = |matches: Vec<Match>, to: &str| Rule::new(matches, Target::Jump(to.into()));
+    for name in ["KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD"] {
+        rules.chain_mut(Table::Filter, name);
+    }
+    let portals = "kubernetes service portals";
+    let external = "kubernetes externally-visible service portals";
+    rules.built_in(
+        Table::Filter,
+        BuiltIn::Input,
+        [jump(vec![new()], "KUBE-EXTERNAL-SERVICES").comment(external)],
+    );
+    rules.built_in(
+        Table::Filter,
+        BuiltIn::Forward,
+        [
+            jump(vec![], "KUBE-FORWARD").comment("kubernetes forwarding rules"),
+            jump(vec![new()], "KUBE-SERVICES").comment(portals),
+            jump(vec![new()], "KUBE-EXTERNAL-SERVICES").comment(external),
+        ],
+    );
+    rules.built_in(
+        Table::Filter,
+        BuiltIn::Output,
+        [jump(vec![new()], "KUBE-SERVICES").comment(portals)],
+    );
+    let follows = [ConnectionState::Related, ConnectionState::Established];
+    rules.append(
+        Table::Filter,
+        "KUBE-FORWARD",
+        [
+            Rule::new([state(&[ConnectionState::Invalid])], Target::Drop),
+            Rule::new([marked], Target::Accept).comment("kubernetes forwarding rules"),
+            Rule::new([state(&follows)], Target::Accept)
+                .comment("kubernetes forwarding conntrack rule"),
+        ],
+    );
+}
+
+fn state(states: &[ConnectionState]) -> Match {
+    Match::ConnectionState {
+        not: false,
+        states: states.to_vec(),
+    }
+}
+
+/// All the rules for those Services.
+#[must_use]
+pub fn rules<'a>(family: Family, ports: impl IntoIterator<Item = &'a ServicePort>) -> Ruleset {
+    let mut rules = Ruleset::new(family);
+    install(&mut rules);
+    add(&mut rules, ports);
+    rules
+}
+
+/// Adds Services to [`install`]ed chains.
+pub fn add<'a>(rules: &mut Ruleset, ports: impl IntoIterator<Item = &'a ServicePort>) {
+    let last = rules.chain_mut(Table::Nat, "KUBE-SERVICES").rules.pop();
+    for port in ports {
+        of_port(rules, port);
+    }
+    rules.append(Table::Nat, "KUBE-SERVICES", last);
+}
+
+fn of_port(rules: &mut Ruleset, port: &ServicePort) {
+    let own = |address: &IpAddr| address.is_ipv4() == (rules.family == Family::V4);
+    let port = &ServicePort {
+        cluster: port.cluster.iter().copied().filter(own).collect(),
+        external: port
+            .external
+            .iter()
+            .copied()
+            .filter(|(it, _)| own(it))
+            .collect(),
+        endpoints: port
+            .endpoints
+            .iter()
+            .copied()
+            .filter(|(it, _)| own(&it.ip()))
+            .collect(),
+        ..port.clone()
+    };
+    if port.cluster.is_empty() && port.external.is_empty() {
+        return;
+    }
+    let all: Vec<SocketAddr> = port.endpoints.iter().map(|(it, _)| *it).collect();
+    let here = port.endpoints.iter().filter(|(_, here)| *here);
+    let here: Vec<SocketAddr> = here.map(|(it, _)| *it).collect();
+
+    let (inside, chain) = match port.internal_local {
+        true => (&here, port.chain("KUBE-SVL")),
+        false => (&all, port.chain("KUBE-SVC")),
+    };
+    for address in &port.cluster {
+        let says = format!("{} cluster IP", port.name);
+        let to = to_address(*address, port.port);
+        // A chain of local endpoints stands only where there are some.
+        let there = !inside.is_empty();
+        lead(
+            rules,
+            "KUBE-SERVICES",
+            to,
+            &says,
+            (inside, &all),
+            there.then_some(&chain),
+        );
+    }
+    let outside = if port.external_local { &here } else { &all };
+    let chain = port.chain("KUBE-EXT");
+    let there = (!all.is_empty()).then_some(&chain);
+    for (address, kind) in &port.external {
+        let says = format!("{} {kind}", port.name);
+        let to = to_address(*address, port.port);
+        lead(
+            rules,
+            "KUBE-EXTERNAL-SERVICES",
+            to,
+            &says,
+            (outside, &all),
+            there,
+        );
+    }
+    if let Some(node_port) = port.node_port {
+        let to = to_port(node_port);
+        lead(
+            rules,
+            "KUBE-NODEPORTS",
+            to,
+            &port.name,
+            (outside, &all),
+            there,
+        );
+    }
+    chains(rules, port, &all, &here);
+}
+
+/// Leads an address to a chain; where no endpoint may be used, refuses it, or, where others have
+/// some, drops it.
+fn lead(
+    rules: &mut Ruleset,
+    from: &str,
+    to: Vec<Match>,
+    says: &str,
+    (usable, all): (&[SocketAddr], &[SocketAddr]),
+    chain: Option<&ChainName>,
+) {
+    // In `nat`, addresses for the outside stand among the others.
+    let nat = match from {
+        "KUBE-EXTERNAL-SERVICES" => "KUBE-SERVICES",
+        from => from,
+    };
+    if let Some(chain) = chain {
+        let rule = Rule::new(to.clone(), Target::Jump(chain.clone())).comment(says);
+        rules.append(Table::Nat, nat, [rule]);
+    }
+    if !usable.is_empty() {
+        return;
+    }
+    let (target, why) = match all {
+        [] => (Target::Reject(RejectWith::PortUnreachable), "endpoints"),
+        _ => (Target::Drop, "local endpoints"),
+    };
+    let mut matches = to;
+    let mut filter = from;
+    if from == "KUBE-NODEPORTS" {
+        matches.insert(0, Match::DestinationLocal { not: false });
+        filter = "KUBE-EXTERNAL-SERVICES";
+    }
+    let rule = Rule::new(matches, target).comment(&format!("{says} has no {why}"));
+    rules.append(Table::Filter, filter, [rule]);
+}
+
+fn to_address(address: IpAddr, port: u16) -> Vec<Match> {
+    let network = ipnet::IpNet::from(address);
+    let to = Match::Destination {
+        not: false,
+        network,
+    };
+    let mut matches = vec![to];
+    matches.extend(to_port(port));
+    matches
+}
+
+fn to_port(port: u16) -> Vec<Match> {
+    let ports = port..=port;
+    vec![tcp(), Match::DestinationPort { not: false, ports }]
+}
+
+/// The chains of a port: its endpoints by chance, and what comes from outside.
+fn chains(rules: &mut Ruleset, port: &ServicePort, all: &[SocketAddr], here: &[SocketAddr]) {
+    if all.is_empty() {
+        return;
+    }
+    balance(rules, port, &port.chain("KUBE-SVC"), all);
+    for endpoint in all {
+        endpoint_chain(rules, port, *endpoint);
+    }
+    let local = port.external_local || port.internal_local;
+    if local && !here.is_empty() {
+        balance(rules, port, &port.chain("KUBE-SVL"), here);
+    }
+    if port.external.is_empty() && port.node_port.is_none() {
+        return;
+    }
+    let (svc, ext) = (port.chain("KUBE-SVC"), port.chain("KUBE-EXT"));
+    let masquerade = || Target::Jump("KUBE-MARK-MASQ".into());
+    if port.external_local {
+        let own = || Match::SourceLocal { not: false };
+        let says = format!(
+            "masquerade LOCAL traffic for {} external destinations",
+            port.name
+        );
+        let route = format!(
+            "route LOCAL traffic for {} external destinations",
+            port.name
+        );
+        rules.append(
+            Table::Nat,
+            &ext,
+            [
+                Rule::new([own()], masquerade()).comment(&says),
+                Rule::new([own()], Target::Jump(svc)).comment(&route),
+            ],
+        );
+        if !here.is_empty() {
+            let svl = port.chain("KUBE-SVL");
+            rules.append(Table::Nat, &ext, [Rule::new([], Target::Jump(svl))]);
+        }
+    } else {
+        let says = format!("masquerade traffic for {} external destinations", port.name);
+        rules.append(
+            Table::Nat,
+            &ext,
+            [
+                Rule::new([], masquerade()).comment(&says),
+                Rule::new([], Target::Jump(svc)),
+            ],
+        );
+    }
+}
+
+/// One of the endpoints by equal chance: each is asked with the chance of those that are left. A
+/// client that stays with its endpoint is asked for first.
+fn balance(rules: &mut Ruleset, port: &ServicePort, chain: &str, endpoints: &[SocketAddr]) {
+    if let Some(within) = port.affinity {
+        for endpoint in endpoints {
+            let to = port.endpoint_chain(*endpoint);
+            let recent = Match::Recent(RecentList::Check {
+                name: to.clone(),
+                within,
+                reap: true,
+            });
+            let says = format!("{} -> {endpoint}", port.name);
+            rules.append(
+                Table::Nat,
+                chain,
+                [Rule::new([recent], Target::Jump(to)).comment(&says)],
+            );
+        }
+    }
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let left = endpoints.len() - index;
+        let chance = (left > 1).then(|| Match::Random {
+            probability: share(left),
+        });
+        let to = port.endpoint_chain(*endpoint);
+        let says = format!("{} -> {endpoint}", port.name);
+        let rule = Rule::new(chance, Target::Jump(to)).comment(&says);
+        rules.append(Table::Nat, chain, [rule]);
+    }
+}
+
+/// One of that many, in parts of 2^31; as kube-proxy writes it with ten decimals.
+fn share(left: usize) -> u32 {
+    const WHOLE: u64 = 1 << 31;
+    const DECIMALS: u64 = 10_000_000_000;
+    let left = u64::try_from(left).unwrap_or(1).max(1);
+    // Rounded to ten decimals first, as the text has it.
+    let decimals = (DECIMALS + left / 2) / left;
+    let parts = (u128::from(decimals) * u128::from(WHOLE) + u128::from(DECIMALS / 2))
+        / u128::from(DECIMALS);
+    u32::try_from(parts).unwrap_or(u32::MAX)
+}
+
+fn endpoint_chain(rules: &mut Ruleset, port: &ServicePort, endpoint: SocketAddr) {
+    let chain = port.endpoint_chain(endpoint);
+    let itself = Match::Source {
+        not: false,
+        network: ipnet::IpNet::from(endpoint.ip()),
+    };
+    let mut to = vec![tcp()];
+    if port.affinity.is_some() {
+        to.push(Match::Recent(RecentList::Set {
+            name: chain.clone(),
+        }));
+    }
+    rules.append(
+        Table::Nat,
+        &chain,
+        [
+            // A pod that reaches itself by a Service must see somebody else.
+            Rule::new([itself], Target::Jump("KUBE-MARK-MASQ".into())).comment(&port.name),
+            Rule::new(to, Target::Dnat { to: endpoint }).comment(&port.name),
+        ],
+    );
+}
