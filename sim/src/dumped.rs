@@ -14,7 +14,7 @@ use nodeway_core::object::{Object, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, Planner};
 
 use crate::assembly::{Assembly, Options, outside};
-use crate::backend::{Backend, Identity};
+use crate::backend::{Backend, Identity, Tls};
 use crate::names::Names;
 use crate::net::{HostSpec, NodeSpec, Place, ServiceTable, Topology};
 
@@ -68,7 +68,10 @@ pub(crate) fn backends(dump: &ConfigDump, topology: &Topology) -> Vec<(Place, Ba
             },
             ..Identity::default()
         };
-        all.push((place, Backend::new(identity, vec![address.port()])));
+        all.push((
+            place,
+            Backend::new(identity, vec![address.port()]).with_tls(Some(Tls::default())),
+        ));
     }
     all
 }

@@ -11,6 +11,7 @@ mod resource;
 mod serving;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::ConfigDump;
 use super::resource::decode_known;
+use super::{ConfigDump, tls};
 use crate::envoy::Resource;
-use crate::plan::{PlannedCluster, PlannedListener, PlannedRoutes};
+use crate::plan::{PlannedCluster, PlannedListener, PlannedRoutes, PlannedSecret};
 use crate::proxy::{self, Discovery, LoadAssignment};
 use crate::source::{Fault, Place, SourceError, Text};
 
 /// Where resources stand: the dump's message, its list, and the fields down to the resource.
-const LISTS: [(&str, &str, &[&str]); 8] = [
+const LISTS: [(&str, &str, &[&str]); 10] = [
     ("ClustersConfigDump", "static_clusters", &["cluster"]),
     (
         "ClustersConfigDump",
@@ -47,6 +47,8 @@ const LISTS: [(&str, &str, &[&str]); 8] = [
         "dynamic_listeners",
         &["active_state", "listener"],
     ),
+    ("SecretsConfigDump", "static_secrets", &["secret"]),
+    ("SecretsConfigDump", "dynamic_active_secrets", &["secret"]),
 ];
 
 /// Parts of a dump that change an answer and are not modelled.
@@ -185,7 +187,9 @@ impl Reader {
     }
 
     fn resource(&mut self, value: &Value) {
-        let value = &self.resolved(value);
+        let mut value = self.resolved(value);
+        drop_empty(&mut value);
+        let value = &value;
         let name = name_of(value).unwrap_or_default().to_owned();
         let type_name = value
             .get("@type")
@@ -248,7 +252,10 @@ impl Reader {
                 let read = LoadAssignment::read(&message)?;
                 self.assignments.insert(read.cluster_name.clone(), read);
             }
-            Kind::Secret => {}
+            Kind::Secret => {
+                let secret = PlannedSecret::written(&config, "secret", &message);
+                self.dump.plan.secrets.insert(name.into(), Arc::new(secret));
+            }
         }
         Ok(())
     }
@@ -349,6 +356,7 @@ impl Reader {
             }
             self.dump.plan.clusters.insert(name, Arc::new(cluster));
         }
+        tls::assume_unknown(&mut self.dump.plan.listeners, &self.dump.plan.secrets);
         let used: Vec<IpAddr> = self.dump.endpoints().keys().map(SocketAddr::ip).collect();
         self.dump
             .looked_up
@@ -374,6 +382,22 @@ fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
         }
     }
     value.get(&json)
+}
+
+/// Takes out what Envoy writes of every endpoint though there is nothing in it.
+fn drop_empty(value: &mut Value) {
+    const OFTEN_EMPTY: [&str; 3] = ["locality", "metadata", "health_check_config"];
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        Value::Object(fields) => {
+            fields.retain(|key, field| {
+                let empty = field.as_object().is_some_and(serde_json::Map::is_empty);
+                !(empty && OFTEN_EMPTY.contains(&key.as_str()))
+            });
+            fields.values_mut().for_each(drop_empty);
+        }
+        _ => {}
+    }
 }
 
 fn name_of(value: &Value) -> Option<&str> {

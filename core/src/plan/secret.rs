@@ -57,7 +57,7 @@ impl PlannedSecret {
     }
 
     /// What a config has written down as an `envoy.extensions.transport_sockets.tls.v3.Secret`.
-    pub(super) fn written(config: &ObjectRef, at: &str, message: &DynamicMessage) -> Self {
+    pub(crate) fn written(config: &ObjectRef, at: &str, message: &DynamicMessage) -> Self {
         let unread = Unread::default();
         let fields = Fields::new(message, "", &unread);
         let pem = fields

@@ -11,6 +11,9 @@ pub struct DownstreamTls {
     pub inline: Vec<Vec<u8>>,
     /// ALPN, most wanted first.
     pub protocols: Vec<String>,
+    /// Whether it has a certificate that is not known here, as of an Envoy's dump: it then shows one
+    /// of which nothing can be told.
+    pub assumed: bool,
 }
 
 impl DownstreamTls {

@@ -43,6 +43,11 @@ impl NodeProxy {
             .iter()
             .find(|(_, certificate)| certificate.covers(&hello.server_name));
         let Some((source, certificate)) = covering.or(candidates.first()) else {
+            if tls.assumed {
+                step.covers = true;
+                let flight = server_flight(hello, &tls.protocols, std::iter::empty());
+                return (step, Some(flight));
+            }
             step.failed = Some("the filter chain names no certificate".to_owned());
             return (step, None);
         };

@@ -71,7 +71,12 @@ impl Pipe {
         };
         let mut bytes = Vec::new();
         os.receive(self.socket, &mut bytes);
+        let waited = tls.is_waiting();
         self.peer_closed |= !tls.take(&bytes, &mut self.input);
+        // What was written before the server answered has waited for that.
+        if waited && !tls.is_waiting() {
+            self.flush(os);
+        }
     }
 
     /// Sends what there is room for, and the end when all is sent.

@@ -3,9 +3,10 @@
 
 use super::{Loser, Stage, Stop, Words};
 use crate::config_dump::ConfigDump;
+use crate::object::Kind;
 use crate::plan::FrontendKey;
 use crate::proxy::Discovery;
-use crate::trace::{ClusterStep, EndpointStep, ListenerStep, Name, NameStep, Step};
+use crate::trace::{ClusterStep, EndpointStep, HandshakeStep, ListenerStep, Name, NameStep, Step};
 
 /// Listeners that are named where none was found.
 const MOST_NAMED: usize = 20;
@@ -20,6 +21,7 @@ impl Words<'_> {
             Step::Frontend(_) | Step::Verdict(_) | Step::Translation(_) => Vec::new(),
             Step::Name(step) => vec![self.name_in_dump(step)],
             Step::Listener(step) => vec![listener(dump, step)],
+            Step::Handshake(step) => vec![handshake(step, self.handshake(step))],
             Step::Route(step) => {
                 let left_out = not_simulated(dump, "route configuration", &step.table, None);
                 let mut stages = self.route(step);
@@ -65,6 +67,25 @@ fn listener(dump: &ConfigDump, step: &ListenerStep) -> Stage {
     let model = dump.plan.listeners.get(&step.listener);
     let unread = model.map(|it| it.model.not_simulated.as_slice());
     stage.notes(not_simulated(dump, "listener", &step.listener, unread))
+}
+
+/// Who terminates TLS: Envoy, or the endpoint that it sends to.
+fn handshake(step: &HandshakeStep, mut stage: Stage) -> Stage {
+    if step.failed.is_some() {
+        return stage;
+    }
+    let who = match step.by.kind {
+        Kind::Pod => "the endpoint",
+        _ => "Envoy",
+    };
+    stage.decided = match step.names.as_slice() {
+        [] => format!("{who} terminates TLS and shows a certificate that the dump does not hold"),
+        names => format!(
+            "{who} terminates TLS and shows one for {}",
+            names.join(", ")
+        ),
+    };
+    stage
 }
 
 fn cluster(dump: &ConfigDump, step: &ClusterStep, stage: Stage) -> Stage {
