@@ -55,7 +55,7 @@ const LISTS: [(&str, &str, &[&str]); 10] = [
 const NOT_MODELLED: [&str; 2] = ["ScopedRoutesConfigDump", "EcdsConfigDump"];
 
 /// Reads a dump.
-pub(crate) fn read(text: &Text) -> Result<ConfigDump, SourceError> {
+pub(crate) fn read(text: &Text) -> Result<ConfigDump, Box<SourceError>> {
     let content = text.content.trim_start_matches('\u{feff}');
     let value: Value = serde_json::from_str(content).map_err(|error| {
         let place = Place {
@@ -103,8 +103,8 @@ fn mistake(
     field: &str,
     reason: &str,
     fix: &str,
-) -> SourceError {
-    SourceError {
+) -> Box<SourceError> {
+    Box::new(SourceError {
         file: Arc::clone(&text.name),
         place,
         fault,
@@ -113,7 +113,7 @@ fn mistake(
         reason: reason.to_owned(),
         fix: fix.to_owned(),
         other: None,
-    }
+    })
 }
 
 #[derive(Default)]

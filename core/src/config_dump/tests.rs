@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::source::{Fault, SourceError, Text};
 
-fn parse(configs: &Value) -> Result<ConfigDump, SourceError> {
+fn parse(configs: &Value) -> Result<ConfigDump, Box<SourceError>> {
     let text = json!({ "configs": configs }).to_string();
     read(&Text::new("config_dump.json", text))
 }

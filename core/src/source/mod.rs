@@ -178,7 +178,7 @@ impl Reader {
                 self.objects.notes.extend(dump.notes.iter().cloned());
                 self.objects.config_dump = Some(Arc::new(dump));
             }
-            Err(error) => self.errors.push(error),
+            Err(error) => self.errors.push(*error),
         }
         if texts > 1 {
             self.errors.push(SourceError {
