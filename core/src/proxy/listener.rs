@@ -76,6 +76,8 @@ impl Listener {
             "transparent",
             "freebind",
             "enable_reuse_port",
+            "bind_to_port",
+            "traffic_direction",
             "stat_prefix",
         ] {
             fields.skip(name);
