@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nodeway_datapath::{Flow, Hook, Reason};
 
+use crate::netfilter;
 use crate::object::ObjectRef;
 use crate::plan::{FrontendKey, PlannedEndpoint, PlannedFrontend, ResourceName};
 use crate::proxy;
@@ -33,6 +34,8 @@ pub enum Step {
     Frontend(FrontendStep),
     /// A hook gave its verdict.
     Verdict(VerdictStep),
+    /// A rule of the packet filter did something with the packet.
+    Rule(RuleStep),
     /// kube-proxy's rules translated the destination, or refused it.
     Translation(TranslationStep),
     /// A listening socket of the node's proxy took the connection.
@@ -116,6 +119,19 @@ pub struct VerdictStep {
     pub reason: Reason,
     /// The mark it set, or zero.
     pub mark: u32,
+}
+
+/// A rule that did something with a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleStep {
+    /// The node.
+    pub node: Arc<str>,
+    /// The kernel's hook.
+    pub hook: netfilter::BuiltIn,
+    /// The table.
+    pub table: netfilter::Table,
+    /// The rule, as `iptables-save` prints it (`-A NODEWAY_PRE …`).
+    pub rule: String,
 }
 
 /// What kube-proxy's rules did.

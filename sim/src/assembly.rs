@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use nodeway_core::derive::{self, DeriveOptions};
 use nodeway_core::ingress;
+use nodeway_core::netfilter::kube_proxy::ServicePort;
 use nodeway_core::object::{Object, ObjectRef, Objects};
 use nodeway_core::plan::{FIRST_PORT, FrontendKind, LAST_PORT, Ledger, Planner};
 use nodeway_core::problem::Problem;
@@ -203,12 +205,11 @@ pub(crate) fn services(objects: &Objects) -> ServiceTable {
             .endpoint_slices()
             .filter(|slice| service::of_slice(slice).as_ref() == Some(&reference))
             .collect();
-        for (key, kind, port) in service::frontends(one, objects.nodes().map(AsRef::as_ref)) {
-            let planned = service::endpoints(
-                one,
-                slices.iter().map(|slice| slice.as_ref()),
-                &port.to_string(),
-            );
+        let slices: Vec<&EndpointSlice> = slices.iter().map(|slice| slice.as_ref()).collect();
+        // Which endpoints are a node's own is found by their addresses.
+        table.ports.extend(ServicePort::of(one, &slices, ""));
+        for (key, _, port) in service::frontends(one, objects.nodes().map(AsRef::as_ref)) {
+            let planned = service::endpoints(one, slices.iter().copied(), &port.to_string());
             let same_family = |address: IpAddr| address.is_ipv6() == key.address.is_ipv6();
             let endpoints = planned
                 .endpoints
@@ -218,8 +219,6 @@ pub(crate) fn services(objects: &Objects) -> ServiceTable {
             let entry = ServiceEntry {
                 service: reference.clone(),
                 endpoints,
-                external: kind != FrontendKind::ClusterIp,
-                affinity: None,
             };
             table.entries.insert((key.address, key.port), entry);
         }

@@ -15,11 +15,13 @@ pub enum Redirect {
     Tc,
     /// An sk_lookup program alone; every frontend address is a local route of the node.
     SkLookup,
+    /// Rules of iptables: frontends in an ipset are marked and led on by TPROXY.
+    Iptables,
 }
 
 impl Redirect {
     /// Every way that is simulated, in the order of reports.
-    pub const ALL: &'static [Self] = &[Self::Tc, Self::SkLookup];
+    pub const ALL: &'static [Self] = &[Self::Tc, Self::SkLookup, Self::Iptables];
 
     /// Its name on the command line and in reports.
     #[must_use]
@@ -27,6 +29,7 @@ impl Redirect {
         match self {
             Self::Tc => "tc",
             Self::SkLookup => "sk-lookup",
+            Self::Iptables => "iptables",
         }
     }
 }
@@ -39,7 +42,7 @@ impl fmt::Display for Redirect {
 
 /// A name that is no redirect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no redirect; use `tc` or `sk-lookup`")]
+#[error("`{0}` is no redirect; use `tc`, `sk-lookup` or `iptables`")]
 pub struct UnknownRedirect(pub String);
 
 impl FromStr for Redirect {

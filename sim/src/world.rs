@@ -158,7 +158,7 @@ impl World {
         let mut found = node.is_none();
         for other in &mut self.network.nodes {
             if node.is_none_or(|node| node == &*other.name) {
-                other.services = Arc::clone(&table);
+                other.translate(Arc::clone(&table));
                 found = true;
             }
         }

@@ -35,7 +35,7 @@ fn slices(cluster: &Sim, service: &str) -> Vec<Object> {
 
 #[rstest]
 fn a_service_that_loses_its_endpoints_answers_503_until_they_are_back(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut cluster = bookinfo(redirect);
     let slices = slices(&cluster, "details");
@@ -71,7 +71,7 @@ fn a_service_that_loses_its_endpoints_answers_503_until_they_are_back(
 
 #[rstest]
 fn a_config_that_goes_takes_the_redirect_with_it(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut cluster = bookinfo(redirect);
     assert!(cluster.get("default/client", DETAILS).unwrap().redirected());

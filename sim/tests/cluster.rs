@@ -22,7 +22,7 @@ fn bookinfo(redirect: Redirect) -> Sim {
 
 #[rstest]
 fn a_request_of_a_pod_goes_through_its_own_nodes_envoy(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     check(&mut bookinfo(redirect));
 
@@ -47,7 +47,7 @@ fn a_request_of_a_pod_goes_through_its_own_nodes_envoy(
 
 #[rstest]
 fn a_crashed_envoy_refuses_on_its_own_node_only_and_serves_when_it_is_back(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
     #[values("default/client", "node/node-1")] from: &str,
 ) {
     check(&mut bookinfo(redirect), from);
@@ -81,7 +81,7 @@ fn a_crashed_envoy_refuses_on_its_own_node_only_and_serves_when_it_is_back(
 
 #[rstest]
 fn both_families_go_the_same_way(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
     #[values("default/client", "node/node-1", "outside")] from: &str,
 ) {
     let fixture = Fixture {
@@ -114,7 +114,7 @@ fn both_families_go_the_same_way(
 
 #[rstest]
 fn an_address_is_asked_as_it_stands(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut cluster = bookinfo(redirect);
     let seen = cluster
@@ -131,7 +131,7 @@ fn an_address_is_asked_as_it_stands(
 
 #[rstest]
 fn a_node_port_leads_to_the_listener_of_the_node_that_is_asked(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut cluster = bookinfo(redirect);
     let service = cluster

@@ -20,7 +20,7 @@ fn play(fixture: &Path, redirect: Redirect, seed: Option<u64>) -> Report {
 #[rstest]
 fn every_expectation_of_a_fixture_holds(
     #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let report = play(&fixture, redirect, None);
     assert!(!report.requests.is_empty(), "a fixture asks for something");
@@ -45,7 +45,7 @@ fn every_expectation_of_a_fixture_holds(
 #[rstest]
 fn a_fixture_hangs_on_no_seed(
     #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     for seed in 0..8 {
         let report = play(&fixture, redirect, Some(seed));
@@ -57,7 +57,7 @@ fn a_fixture_hangs_on_no_seed(
 #[rstest]
 fn one_seed_gives_one_run_byte_for_byte(
     #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let bytes = |report: Report| serde_json::to_string(&report).unwrap();
     let once = play(&fixture, redirect, Some(7));
@@ -68,7 +68,7 @@ fn one_seed_gives_one_run_byte_for_byte(
 #[rstest]
 fn another_seed_gives_another_timing(
     #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let times = |seed| -> Vec<f64> {
         let report = play(&fixture, redirect, Some(seed));

@@ -71,7 +71,7 @@ fn ask_of(
 
 #[rstest]
 fn the_chain_for_tls_takes_a_connection_by_its_servers_name(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let reply = ask(redirect, "https://cilium-ingress-shop/cart", "shop.example").unwrap();
     assert_eq!(reply.status, 200);
@@ -92,7 +92,7 @@ fn a_handshake_without_a_certificate_fails_and_says_why(
     #[case] text: &str,
     #[case] instead: &str,
     #[case] why: &str,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let manifests = MANIFESTS
         .replace(text, instead)
@@ -108,7 +108,7 @@ fn a_handshake_without_a_certificate_fails_and_says_why(
 }
 
 #[rstest]
-fn plain_text_is_sent_to_tls(#[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect) {
+fn plain_text_is_sent_to_tls(#[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect) {
     let reply = ask(redirect, "http://cilium-ingress-shop/cart", "shop.example").unwrap();
     assert_eq!(reply.status, 301);
     assert_eq!(
@@ -120,7 +120,7 @@ fn plain_text_is_sent_to_tls(#[values(Redirect::Tc, Redirect::SkLookup)] redirec
 
 #[rstest]
 fn a_servers_name_that_no_chain_has_is_closed(
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let failed = ask(redirect, "https://cilium-ingress-shop/", "other.example").unwrap_err();
     let told = failed.to_string();

@@ -92,6 +92,17 @@ impl Firewall {
         self.recents.clear();
     }
 
+    /// Takes a packet through one hook.
+    pub fn at(&mut self, hook: BuiltIn, packet: &mut Packet, host: &mut impl Host) -> Verdict {
+        match hook {
+            BuiltIn::Prerouting => self.prerouting(packet, host),
+            BuiltIn::Input => self.input(packet, host),
+            BuiltIn::Forward => self.forward(packet, host),
+            BuiltIn::Output => self.output(packet, host),
+            BuiltIn::Postrouting => self.postrouting(packet, host),
+        }
+    }
+
     /// A packet came in: `raw`, tracking, `mangle`, and where it is to go to.
     pub fn prerouting(&mut self, packet: &mut Packet, host: &mut impl Host) -> Verdict {
         self.arrive(packet, BuiltIn::Prerouting, host)

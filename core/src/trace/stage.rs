@@ -17,7 +17,7 @@ use crate::proxy::Lost;
 /// One stage of a request's way, in words. Its JSON form is part of the documented schema.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stage {
-    /// `name`, `frontend`, `hook`, `verdict`, `translation`, `listener`, `filter chain`,
+    /// `name`, `frontend`, `hook`, `verdict`, `rule`, `translation`, `listener`, `filter chain`,
     /// `handshake`, `virtual host`, `route`, `cluster`, `endpoint` or `reply`.
     pub stage: &'static str,
     /// What was decided.
@@ -155,6 +155,7 @@ impl Words<'_> {
             Step::Name(step) => vec![self.name(step)],
             Step::Frontend(step) => vec![self.frontend(step)],
             Step::Verdict(step) => network::verdict(step),
+            Step::Rule(step) => vec![network::rule(step)],
             Step::Translation(step) => vec![self.translation(step)],
             Step::Listener(step) => vec![envoy::listener(step)],
             Step::FilterChain(step) => vec![self.filter_chain(step)],

@@ -1,12 +1,15 @@
-//! What a node does with a packet: its hooks, kube-proxy's rules, its routes.
+//! What a node does with a packet: its hooks, its rules, its routes.
 //!
-//! In the kernel's order: tc ingress; then connection tracking and kube-proxy's translation (which
-//! never touch what was redirected); then the route.
+//! In the kernel's order: tc ingress, PREROUTING, the route; then INPUT and a socket, or FORWARD and
+//! POSTROUTING. What the node itself sends: OUTPUT, the route, POSTROUTING; over `lo` it comes in
+//! again, and keeps its mark. ICMP errors pass the rules and are not translated.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use nodeway_core::datapath::{Flow, Hook, Reason, Verdict};
+use nodeway_core::conntrack::{Direction, Tracked};
+use nodeway_core::datapath::{Flow, Hook, Packet as Kind, Reason, Verdict};
+use nodeway_core::netfilter::{self, BuiltIn, tproxy};
 use nodeway_core::plan::FrontendKey;
 use nodeway_core::trace::{FrontendStep, Step, TranslationStep, VerdictStep};
 
@@ -15,7 +18,7 @@ use super::kernel::{NodeKernel, SimSocket};
 use super::link::Port;
 use super::network::Network;
 use super::packet::{
-    Packet, count_down, destination, goes_to, port_unreachable, readdress, source, widen,
+    Carried, Packet, count_down, destination, goes_to, port_unreachable, readdress, source,
 };
 use super::stack::StackId;
 use crate::process::WayId;
@@ -30,6 +33,14 @@ enum From {
     Uplink,
     /// Its own stack.
     Itself,
+}
+
+/// At which node a packet is, and where that has it from.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    index: u32,
+    host: StackId,
+    from: From,
 }
 
 impl Network {
@@ -126,12 +137,13 @@ impl Network {
                 None
             }
         };
+        let device = match pod.and_then(|pod| self.links.get(pod.index())) {
+            Some(links) => Arc::clone(&links.device),
+            None => Arc::clone(&self.uplink),
+        };
+        let (mut mark, mut assigned) = (0, None);
         if let (Redirect::Tc, Some(flow)) = (self.settings.redirect, flow) {
             let hook = Hook::TcIngress { sk_lookup: true };
-            let device = match pod.and_then(|pod| self.links.get(pod.index())) {
-                Some(links) => Arc::clone(&links.device),
-                None => Arc::clone(&self.uplink),
-            };
             let way = packet.way.filter(|_| flow.opens());
             let verdict = self.ask(index, &flow, hook, Some(&device), way);
             if self.settings.trace_packets {
@@ -148,25 +160,83 @@ impl Network {
                     self.discard(host, Some(flow), packet, Happening::Dropped);
                     return;
                 }
-                Verdict::Deliver { .. } => {
-                    self.deliver(host, Some(flow), packet, None);
-                    return;
-                }
-                Verdict::Assign { socket, .. } => {
-                    self.deliver(host, Some(flow), packet, Some(socket));
-                    return;
+                Verdict::Deliver { mark: set, .. } => mark = set,
+                Verdict::Assign {
+                    mark: set, socket, ..
+                } => {
+                    mark = set;
+                    assigned = Some(socket);
                 }
             }
         }
         let from = pod.map_or(From::Uplink, From::Pod);
-        self.translate(index, host, from, flow, packet);
+        let at = At { index, host, from };
+        match flow {
+            Some(flow) => {
+                let mut seen = netfilter::Packet::new(flow);
+                seen.mark = mark;
+                seen.input = Some(device);
+                self.come_in(at, seen, packet, assigned);
+            }
+            None => self.route_unread(at, packet),
+        }
     }
 
     /// A packet that the node's own stack sends.
-    pub(crate) fn host_sends(&mut self, index: u32, flow: Flow, packet: Packet) {
-        if let Some(host) = self.node(index).map(|node| node.host) {
-            self.translate(index, host, From::Itself, Some(flow), packet);
+    pub(crate) fn host_sends(&mut self, index: u32, flow: Flow, mut packet: Packet) {
+        let Some(host) = self.node(index).map(|node| node.host) else {
+            return;
+        };
+        let at = At {
+            index,
+            host,
+            from: From::Itself,
+        };
+        self.note_asked(index, &flow, &packet);
+        let mut seen = netfilter::Packet::new(flow);
+        let filtered = !self.is_unfiltered(index, flow.family);
+        if filtered && !self.passes(at, BuiltIn::Output, &mut seen, &mut packet, &flow) {
+            return;
         }
+        let to = destination(&seen.flow).ip();
+        let local = self.is_local(at, seen.mark, to);
+        seen.output = Some(self.device_to(at, local, to));
+        if filtered && !self.passes(at, BuiltIn::Postrouting, &mut seen, &mut packet, &flow) {
+            return;
+        }
+        if local {
+            packet.carried = Some(Box::new(Carried {
+                mark: seen.mark,
+                tracked: seen.tracked,
+            }));
+            self.loop_back(host, packet);
+        } else {
+            self.send_on(at, &seen.flow, packet);
+        }
+    }
+
+    /// A packet that the node has sent to itself.
+    pub(crate) fn over_lo(&mut self, index: u32, mut packet: Packet) {
+        let Some(host) = self.node(index).map(|node| node.host) else {
+            return;
+        };
+        let carried = packet.carried.take();
+        let Ok(flow) = self.datapath.parse(&packet.bytes) else {
+            self.deliver(host, None, packet, None);
+            return;
+        };
+        let mut seen = netfilter::Packet::new(flow);
+        seen.input = Some(Arc::from("lo"));
+        if let Some(carried) = carried {
+            seen.mark = carried.mark;
+            seen.tracked = carried.tracked;
+        }
+        let at = At {
+            index,
+            host,
+            from: From::Itself,
+        };
+        self.come_in(at, seen, packet, None);
     }
 
     fn discard(&mut self, host: StackId, flow: Option<Flow>, packet: Packet, what: Happening) {
@@ -174,178 +244,268 @@ impl Network {
         self.tcp.wire.recycle(packet.bytes);
     }
 
-    /// Connection tracking and kube-proxy's rules.
-    fn translate(
-        &mut self,
-        index: u32,
-        host: StackId,
-        from: From,
-        flow: Option<Flow>,
-        mut packet: Packet,
-    ) {
-        let now = self.now;
-        let Some(segment) = flow.filter(|it| it.packet == nodeway_core::datapath::Packet::Segment)
-        else {
-            self.route(index, host, from, flow, packet);
-            return;
-        };
-        let (source, to) = (source(&segment), destination(&segment));
-        let redirect = self.settings.redirect;
-        // Without a program at the door, it is the local route of a frontend that a packet misses.
-        if let (Redirect::SkLookup, true, Some(way)) = (redirect, segment.opens(), packet.way) {
-            self.note_frontend(index, to, way);
+    /// Without a program at the door, it is a route or a set that knows a frontend.
+    fn note_asked(&mut self, index: u32, flow: &Flow, packet: &Packet) {
+        let by_address = self.settings.redirect != Redirect::Tc;
+        if let (true, true, Some(way)) = (by_address, flow.opens(), packet.way) {
+            self.note_frontend(index, destination(flow), way);
         }
-        let Some(node) = self.node_mut(index) else {
+    }
+
+    /// PREROUTING, the route, and on.
+    fn come_in(
+        &mut self,
+        at: At,
+        mut seen: netfilter::Packet,
+        mut packet: Packet,
+        mut assigned: Option<SimSocket>,
+    ) {
+        let (flow, At { index, host, from }) = (seen.flow, at);
+        if from != From::Itself {
+            self.note_asked(index, &flow, &packet);
+        }
+        let filtered = !self.is_unfiltered(index, flow.family);
+        if filtered {
+            let verdict = self.station(index, BuiltIn::Prerouting, &mut seen, packet.way);
+            if let netfilter::Verdict::Assign(to) = verdict {
+                let listener = self.tcp.stack(host).and_then(|stack| stack.listener(to));
+                assigned = listener.map(SimSocket::Listen);
+            } else if !self.obeys(at, verdict, &flow, &mut packet) {
+                return;
+            }
+            self.rewrite(host, &flow, &seen, &mut packet);
+        }
+        let to = destination(&seen.flow).ip();
+        let local = self.is_local(at, seen.mark, to);
+        if from != From::Itself && self.is_martian(&seen.flow) {
+            self.discard(host, Some(seen.flow), packet, Happening::Martian);
             return;
-        };
-        // NOTRACK in `raw`: a frontend's packets and their replies are none of kube-proxy's.
-        let untracked =
-            redirect == Redirect::SkLookup && (node.is_frontend(to) || node.is_frontend(source));
-        let mut becomes = None;
-        if !untracked {
-            becomes = node.conntrack.pass(now, (source, to), segment.tcp_flags);
-            if becomes.is_none() && segment.opens() {
-                let services = Arc::clone(&node.services);
-                if let Some(entry) = services.entries.get(&(to.ip(), to.port())) {
-                    let way = packet.way;
-                    let chosen = self.new_translation(index, host, from, (source, to), way, entry);
-                    if chosen.is_none() {
-                        self.reject(index, host, from, segment, packet);
-                        return;
-                    }
-                    becomes = chosen;
+        }
+        if local {
+            if filtered && !self.passes(at, BuiltIn::Input, &mut seen, &mut packet, &flow) {
+                return;
+            }
+            self.deliver(host, Some(seen.flow), packet, assigned);
+            return;
+        }
+        if !count_down(&mut packet.bytes) {
+            self.discard(host, Some(seen.flow), packet, Happening::TimeToLive);
+            return;
+        }
+        seen.output = Some(self.device_to(at, false, to));
+        if filtered {
+            for hook in [BuiltIn::Forward, BuiltIn::Postrouting] {
+                if !self.passes(at, hook, &mut seen, &mut packet, &flow) {
+                    return;
                 }
             }
         }
-        let Some((source, to)) = becomes else {
-            self.route(index, host, from, flow, packet);
-            return;
-        };
-        let what = Happening::Translated {
-            source,
-            destination: to,
-        };
-        self.hop_at(host, (&packet, flow), what);
-        readdress(&mut packet.bytes, source, to);
-        let (_, src) = widen(source.ip());
-        let (_, dst) = widen(to.ip());
-        let flow = Flow {
-            sport: source.port(),
-            dport: to.port(),
-            src,
-            dst,
-            ..segment
-        };
-        self.route(index, host, from, Some(flow), packet);
+        self.send_on(at, &seen.flow, packet);
     }
 
-    /// Chooses an endpoint and tracks the connection; nothing if there is no endpoint.
-    fn new_translation(
+    /// Takes a packet through a station that may change its source; false when it goes no further.
+    /// `came` is its flow as it came.
+    fn passes(
         &mut self,
-        index: u32,
+        at: At,
+        hook: BuiltIn,
+        seen: &mut netfilter::Packet,
+        packet: &mut Packet,
+        came: &Flow,
+    ) -> bool {
+        let before = seen.flow;
+        let verdict = self.station(at.index, hook, seen, packet.way);
+        if !self.obeys(at, verdict, came, packet) {
+            return false;
+        }
+        self.rewrite(at.host, &before, seen, packet);
+        let decided = matches!(
+            &seen.tracked,
+            Tracked::Of {
+                direction: Direction::Original,
+                ..
+            }
+        );
+        if let (true, true, Some(way)) = (decided, came.opens(), packet.way) {
+            self.note_translation(at.index, came, &seen.flow, way);
+        }
+        true
+    }
+
+    /// Does what rules say to a packet that shall not go on; true for one that shall.
+    fn obeys(
+        &mut self,
+        at: At,
+        verdict: netfilter::Verdict,
+        came: &Flow,
+        packet: &mut Packet,
+    ) -> bool {
+        match verdict {
+            netfilter::Verdict::Accept | netfilter::Verdict::Assign(_) => true,
+            netfilter::Verdict::Drop => {
+                let packet = std::mem::take(packet);
+                self.discard(at.host, Some(*came), packet, Happening::Filtered);
+                false
+            }
+            netfilter::Verdict::Reject(_) => {
+                let packet = std::mem::take(packet);
+                self.reject(at, *came, packet);
+                false
+            }
+        }
+    }
+
+    /// Gives a packet the addresses that rules have given to its flow.
+    fn rewrite(
+        &mut self,
         host: StackId,
-        from: From,
-        packet: (SocketAddr, SocketAddr),
-        way: Option<WayId>,
-        entry: &super::service::ServiceEntry,
-    ) -> Option<(SocketAddr, SocketAddr)> {
-        let now = self.now;
-        let (source, at) = packet;
-        let chosen = self.node_mut(index)?.choose(now, entry, source, at);
-        let hairpin = chosen
-            .as_ref()
-            .is_some_and(|it| it.address.ip() == source.ip());
-        let foreign = entry.external && !matches!(from, From::Pod(_));
-        let masquerade = (hairpin || foreign)
-            .then(|| self.tcp.stack(host)?.source(at.ip()))
-            .flatten()
-            .filter(|_| chosen.is_some())
-            // A NodePort's own address is no source towards another family's endpoint.
-            .filter(|own| !own.is_loopback());
-        let masquerade = masquerade.filter(|own| *own != source.ip());
-        let node = self.node_mut(index)?;
-        let becomes = chosen.as_ref().map(|endpoint| {
-            node.conntrack
-                .track(now, packet, endpoint.address, masquerade)
-        });
+        before: &Flow,
+        seen: &netfilter::Packet,
+        packet: &mut Packet,
+    ) {
+        if seen.flow == *before || before.packet != Kind::Segment {
+            return;
+        }
+        let (source, destination) = (source(&seen.flow), destination(&seen.flow));
+        let what = Happening::Translated {
+            source,
+            destination,
+        };
+        self.hop_at(host, (packet, Some(*before)), what);
+        readdress(&mut packet.bytes, source, destination);
+    }
+
+    /// Notes what became of a service's address, in the words of services.
+    fn note_translation(&mut self, index: u32, came: &Flow, now: &Flow, way: WayId) {
+        let (meant, to) = (destination(came), destination(now));
+        let Some(node) = self.node(index).filter(|_| meant != to) else {
+            return;
+        };
+        let Some(entry) = node.services.entries.get(&(meant.ip(), meant.port())) else {
+            return;
+        };
         let step = TranslationStep {
             node: Arc::clone(&node.name),
-            from: at,
+            from: meant,
             service: entry.service.clone(),
-            to: chosen,
+            to: entry.endpoints.iter().find(|it| it.address == to).cloned(),
             candidates: entry.endpoints.len(),
-            masqueraded: masquerade.is_some(),
+            masqueraded: source(came).ip() != source(now).ip(),
         };
-        if let Some(way) = way {
-            self.note_once(way, Step::Translation(step));
-        }
-        becomes
+        self.note_once(way, Step::Translation(step));
     }
 
     /// REJECT: an ICMP error from the node to whoever asked.
-    fn reject(&mut self, index: u32, host: StackId, from: From, flow: Flow, packet: Packet) {
-        self.hop_at(host, (&packet, Some(flow)), Happening::Rejected);
+    fn reject(&mut self, at: At, flow: Flow, packet: Packet) {
+        self.hop_at(at.host, (&packet, Some(flow)), Happening::Rejected);
+        if let (Some(way), Some(node)) = (packet.way, self.node(at.index)) {
+            let meant = destination(&flow);
+            let entry = node.services.entries.get(&(meant.ip(), meant.port()));
+            let step = entry.map(|entry| TranslationStep {
+                node: Arc::clone(&node.name),
+                from: meant,
+                service: entry.service.clone(),
+                to: None,
+                candidates: entry.endpoints.len(),
+                masqueraded: false,
+            });
+            if let Some(step) = step {
+                self.note_once(way, Step::Translation(step));
+            }
+        }
         let client = source(&flow).ip();
-        let own = self.tcp.stack(host).and_then(|stack| stack.source(client));
+        let own = self
+            .tcp
+            .stack(at.host)
+            .and_then(|stack| stack.source(client));
         let error = own.and_then(|own| port_unreachable(&packet.bytes, own));
         let way = packet.way;
         self.tcp.wire.recycle(packet.bytes);
         if let Some(bytes) = error {
-            let error = Packet { bytes, way };
-            if from == From::Itself {
-                self.loop_back(host, error);
+            let error = Packet {
+                bytes,
+                way,
+                carried: None,
+            };
+            if at.from == From::Itself {
+                self.loop_back(at.host, error);
             } else {
-                self.route(index, host, From::Itself, None, error);
+                let from = From::Itself;
+                self.route_unread(At { from, ..at }, error);
             }
         }
     }
 
-    /// To the node itself, to a pod of its own, or to the uplink.
-    fn route(
-        &mut self,
-        index: u32,
-        host: StackId,
-        from: From,
-        flow: Option<Flow>,
-        mut packet: Packet,
-    ) {
-        // An ICMP error's flow is turned round, but its packet goes to the same address.
-        let to = match flow {
-            Some(flow) => Some(destination(&flow).ip()),
-            None => goes_to(&packet.bytes),
-        };
-        let Some(to) = to else {
-            self.discard(host, flow, packet, Happening::NotTcp);
+    /// Whether a packet is for the node: by its mark, as its own address, or by a local route.
+    fn is_local(&self, at: At, mark: u32, to: IpAddr) -> bool {
+        let marked = mark & tproxy::PROXY_MASK == tproxy::TO_PROXY;
+        let by_address = self.settings.redirect == Redirect::SkLookup;
+        let stack = self.tcp.stack(at.host);
+        marked
+            || stack.is_some_and(|stack| stack.has(to))
+            || by_address
+                && self
+                    .node(at.index)
+                    .is_some_and(|node| node.has_frontend_address(to))
+    }
+
+    /// Addresses that must not be on a wire.
+    fn is_martian(&self, flow: &Flow) -> bool {
+        let to = destination(flow).ip();
+        to.is_loopback()
+            || to.is_unspecified()
+            || to.is_multicast()
+            || source(flow).ip().is_loopback()
+    }
+
+    fn device_to(&self, at: At, local: bool, to: IpAddr) -> Arc<str> {
+        if local {
+            return Arc::from("lo");
+        }
+        let pod = self.node(at.index).and_then(|node| node.pods.get(&to));
+        let links = pod.and_then(|pod| self.links.get(pod.index()));
+        links.map_or_else(|| Arc::clone(&self.uplink), |it| Arc::clone(&it.device))
+    }
+
+    /// A packet that no flow can be read from has nothing that rules or hooks look at.
+    fn route_unread(&mut self, at: At, mut packet: Packet) {
+        let Some(to) = goes_to(&packet.bytes) else {
+            self.discard(at.host, None, packet, Happening::NotTcp);
             return;
         };
-        let (Some(node), Some(stack)) = (self.node(index), self.tcp.stack(host)) else {
-            return;
-        };
-        let local = stack.has(to)
-            || self.settings.redirect == Redirect::SkLookup && node.has_frontend_address(to);
-        let pod = node.pods.get(&to).copied();
-        if from == From::Itself {
-            if local {
-                self.loop_back(host, packet);
-                return;
-            }
-        } else {
-            let foreign = flow.is_some_and(|flow| source(&flow).ip().is_loopback());
-            if to.is_loopback() || to.is_unspecified() || to.is_multicast() || foreign {
-                self.discard(host, flow, packet, Happening::Martian);
+        let local = self.is_local(at, 0, to);
+        if at.from != From::Itself {
+            if to.is_loopback() || to.is_unspecified() || to.is_multicast() {
+                self.discard(at.host, None, packet, Happening::Martian);
                 return;
             }
             if local {
-                self.deliver(host, flow, packet, None);
+                self.deliver(at.host, None, packet, None);
                 return;
             }
             if !count_down(&mut packet.bytes) {
-                self.discard(host, flow, packet, Happening::TimeToLive);
+                self.discard(at.host, None, packet, Happening::TimeToLive);
                 return;
             }
+        } else if local {
+            self.loop_back(at.host, packet);
+            return;
         }
-        self.hop_at(host, (&packet, flow), Happening::Forwarded);
+        self.send_to(at, to, None, packet);
+    }
+
+    fn send_on(&mut self, at: At, flow: &Flow, packet: Packet) {
+        self.send_to(at, destination(flow).ip(), Some(*flow), packet);
+    }
+
+    /// To a pod of the node's own, or to the uplink.
+    fn send_to(&mut self, at: At, to: IpAddr, flow: Option<Flow>, packet: Packet) {
+        self.hop_at(at.host, (&packet, flow), Happening::Forwarded);
         let now = self.now;
+        let pod = self
+            .node(at.index)
+            .and_then(|node| node.pods.get(&to))
+            .copied();
         match pod {
             Some(pod) => {
                 if let Some(links) = self.links_mut(pod) {
@@ -353,7 +513,7 @@ impl Network {
                     self.events.send(arrival, Port::Stack(pod), packet);
                 }
             }
-            None => self.leave(host, to, flow, packet),
+            None => self.leave(at.host, to, flow, packet),
         }
     }
 }

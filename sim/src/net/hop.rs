@@ -65,6 +65,8 @@ pub enum Happening {
     Martian,
     /// Its last hop is used up: dropped.
     TimeToLive,
+    /// A rule dropped it.
+    Filtered,
     /// A hook dropped it.
     Dropped,
 }
@@ -87,6 +89,7 @@ impl Happening {
             Self::NoRoute => "no-route",
             Self::Martian => "martian",
             Self::TimeToLive => "time-to-live",
+            Self::Filtered => "filtered",
             Self::Dropped => "dropped",
         }
     }

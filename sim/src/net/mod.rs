@@ -3,12 +3,12 @@
 //! A process sends; its [`Stack`](stack) makes packets of it (smoltcp, one connection at a time);
 //! a [`Link`](link) carries them to the node; the node's hooks decide on them with the very
 //! functions that run in the kernel ([`kernel`]), or kube-proxy's rules translate them
-//! ([`service`], [`conntrack`]), or they are routed on ([`forward`]). Nothing outside this folder
+//! ([`firewall`]), or they are routed on ([`forward`]). Nothing outside this folder
 //! knows smoltcp.
 
 mod connection;
-mod conntrack;
 mod event;
+mod firewall;
 mod forward;
 mod hop;
 mod kernel;

@@ -135,7 +135,7 @@ impl Network {
         let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let place = Place::Node(spec.name.clone());
         let host = self.add_stack(&place, Role::Host { node: index }, &spec.addresses)?;
-        let mut node = Node::new(&spec.name, host, self.settings.seed);
+        let mut node = Node::new(&spec.name, host, &self.settings);
         for address in &spec.addresses {
             self.fabric.insert(*address, Port::Uplink(index));
         }
@@ -395,7 +395,10 @@ impl Network {
     /// A packet comes to the end of a link.
     fn arrive(&mut self, port: Port, packet: Packet) {
         match port {
-            Port::Stack(stack) => self.deliver(stack, None, packet, None),
+            Port::Stack(stack) => match self.tcp.stack(stack).map(|stack| stack.role) {
+                Some(Role::Host { node }) => self.over_lo(node, packet),
+                _ => self.deliver(stack, None, packet, None),
+            },
             Port::Veth(pod) => {
                 if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {
                     self.ingress(node, Some(pod), packet);

@@ -1,18 +1,18 @@
-//! A node: its hooks' table, its service table, its tracked connections, and the way to its pods.
+//! A node: its hooks' table, its rules and tracked connections, and the way to its pods.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use nodeway_core::datapath::{Frontend, FrontendState, Reason};
-use nodeway_core::plan::{FrontendKey, PlanDelta, PlannedEndpoint, Update};
+use nodeway_core::datapath::{Family, Frontend, FrontendState, Reason};
+use nodeway_core::netfilter::{Firewall, Ruleset, ebpf, kube_proxy, tproxy};
+use nodeway_core::plan::{FrontendKey, PlanDelta, Update};
 
-use super::conntrack::Conntrack;
 use super::kernel::Installed;
-use super::service::{ServiceEntry, ServiceTable};
+use super::service::ServiceTable;
 use super::stack::StackId;
-use crate::seed::Seed;
-use crate::time::Time;
+use super::topology::Settings;
+use crate::redirect::Redirect;
 
 /// A node.
 pub(crate) struct Node {
@@ -20,32 +20,40 @@ pub(crate) struct Node {
     pub(crate) host: StackId,
     pub(crate) frontends: BTreeMap<FrontendKey, Installed>,
     pub(crate) services: Arc<ServiceTable>,
-    pub(crate) conntrack: Conntrack,
+    pub(crate) firewall: Firewall,
+    redirect: Redirect,
+    kube_proxy: bool,
+    /// The ports of listeners that rules lead to.
+    ports: BTreeSet<u16>,
     pub(crate) pods: BTreeMap<IpAddr, StackId>,
     /// How often each hook gave each reason.
     pub(crate) reasons: BTreeMap<(&'static str, Reason), u64>,
-    /// Which endpoint a client stays with, and until when.
-    affinity: BTreeMap<(SocketAddr, IpAddr), (SocketAddr, Time)>,
-    luck: u64,
+    pub(crate) luck: u64,
 }
 
 impl Node {
-    pub(crate) fn new(name: &str, host: StackId, seed: Seed) -> Self {
+    pub(crate) fn new(name: &str, host: StackId, settings: &Settings) -> Self {
         Self {
             name: Arc::from(name),
             host,
             frontends: BTreeMap::new(),
             services: Arc::default(),
-            conntrack: Conntrack::default(),
+            firewall: Firewall::default(),
+            redirect: settings.redirect,
+            kube_proxy: settings.kube_proxy,
+            ports: BTreeSet::new(),
             pods: BTreeMap::new(),
             reasons: BTreeMap::new(),
-            affinity: BTreeMap::new(),
-            luck: seed.stream(&format!("kube-proxy of {name}")).draw(),
+            luck: settings
+                .seed
+                .stream(&format!("kube-proxy of {name}"))
+                .draw(),
         }
     }
 
     /// Takes the frontends of a change; all are in force at once.
     pub(crate) fn apply(&mut self, delta: &PlanDelta) {
+        let fresh = self.is_bare();
         for (key, update) in &delta.frontends {
             match update {
                 Update::Put(planned) => {
@@ -61,15 +69,96 @@ impl Node {
                 }
             }
         }
+        if fresh {
+            self.install();
+        } else {
+            for key in delta.frontends.keys() {
+                self.rule(*key);
+            }
+            self.lead();
+        }
     }
 
-    /// Whether an address and port is a frontend.
-    pub(crate) fn is_frontend(&self, at: SocketAddr) -> bool {
-        !self.frontends.is_empty()
-            && self.frontends.contains_key(&FrontendKey {
-                address: at.ip(),
-                port: at.port(),
-            })
+    /// Takes kube-proxy's table in the place of the one it had.
+    pub(crate) fn translate(&mut self, services: Arc<ServiceTable>) {
+        self.services = services;
+        self.install();
+    }
+
+    /// Without a frontend and without a service there is not one rule.
+    fn is_bare(&self) -> bool {
+        let family = [Family::V4, Family::V6];
+        family
+            .iter()
+            .all(|it| self.firewall.rules(*it).tables.is_empty())
+    }
+
+    /// Writes all rules anew: those of the way, then kube-proxy's.
+    fn install(&mut self) {
+        if self.frontends.is_empty() && self.services.ports.is_empty() {
+            self.replace(Ruleset::new(Family::V4), Ruleset::new(Family::V6));
+            return;
+        }
+        let services = if self.kube_proxy {
+            self.services.on(&self.name)
+        } else {
+            Vec::new()
+        };
+        let [v4, v6] = [Family::V4, Family::V6].map(|family| {
+            let mut rules = Ruleset::new(family);
+            match self.redirect {
+                Redirect::Tc => ebpf::install_tc(&mut rules),
+                Redirect::SkLookup => ebpf::install_sk_lookup(&mut rules),
+                Redirect::Iptables => tproxy::install(&mut rules),
+            }
+            if self.kube_proxy {
+                kube_proxy::install(&mut rules);
+                kube_proxy::add(&mut rules, &services);
+            }
+            rules
+        });
+        self.replace(v4, v6);
+        self.ports.clear();
+        for key in self.frontends.keys().copied().collect::<Vec<_>>() {
+            self.rule(key);
+        }
+        self.lead();
+    }
+
+    fn replace(&mut self, v4: Ruleset, v6: Ruleset) {
+        // Rules that our own generators write are valid: a test holds that of each.
+        let replaced = self.firewall.replace(v4, v6);
+        debug_assert_eq!(replaced, Ok(()));
+    }
+
+    /// Writes what one frontend needs, or takes it away.
+    fn rule(&mut self, key: FrontendKey) {
+        let family = match key.address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        };
+        let rules = self.firewall.rules_mut(family);
+        match (self.redirect, self.frontends.get(&key)) {
+            (Redirect::Iptables, Some(it)) => tproxy::put(rules, key, &it.frontend),
+            (Redirect::Iptables, None) => tproxy::remove(rules, key),
+            (_, Some(_)) => ebpf::put(rules, key),
+            (_, None) => ebpf::remove(rules, key),
+        }
+    }
+
+    /// Leads marks to the listeners that frontends have now, where that has changed.
+    fn lead(&mut self) {
+        if self.redirect != Redirect::Iptables {
+            return;
+        }
+        let frontends = self.frontends.values();
+        let ports: BTreeSet<u16> = frontends.map(|it| it.frontend.listener_port).collect();
+        if ports != self.ports {
+            for family in [Family::V4, Family::V6] {
+                tproxy::lead(self.firewall.rules_mut(family), &ports);
+            }
+            self.ports = ports;
+        }
     }
 
     /// Whether some frontend has that address.
@@ -78,33 +167,5 @@ impl Node {
             .range(FrontendKey { address, port: 0 }..)
             .next()
             .is_some_and(|(key, _)| key.address == address)
-    }
-
-    /// The endpoint for a new connection: the client's own if it has one, else one by hash.
-    pub(crate) fn choose(
-        &mut self,
-        now: Time,
-        entry: &ServiceEntry,
-        client: SocketAddr,
-        at: SocketAddr,
-    ) -> Option<PlannedEndpoint> {
-        let key = (at, client.ip());
-        if entry.affinity.is_some() {
-            let kept = self.affinity.get(&key).filter(|(_, until)| *until > now);
-            let kept = kept.map(|(address, _)| *address);
-            let kept = kept.and_then(|kept| entry.endpoints.iter().find(|it| it.address == kept));
-            if let Some(endpoint) = kept {
-                return Some(endpoint.clone());
-            }
-        }
-        // By the connection and not by the order of connections.
-        let mut luck = Seed(self.luck).stream(&format!("{client} {at}"));
-        let count = u64::try_from(entry.endpoints.len()).unwrap_or(u64::MAX);
-        let index = usize::try_from(luck.below(count)).unwrap_or(0);
-        let endpoint = entry.endpoints.get(index)?.clone();
-        if let Some(stay) = entry.affinity {
-            self.affinity.insert(key, (endpoint.address, now + stay));
-        }
-        Some(endpoint)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use nodeway_core::conntrack::Tracked;
 use nodeway_core::datapath::{Address, Family, Flow};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -24,6 +25,15 @@ pub(crate) struct Packet {
     pub(crate) bytes: Vec<u8>,
     /// The way it is on.
     pub(crate) way: Option<WayId>,
+    /// What a packet over `lo` keeps of how it was sent.
+    pub(crate) carried: Option<Box<Carried>>,
+}
+
+/// What the kernel keeps beside a packet's bytes within one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) mark: u32,
+    pub(crate) tracked: Tracked,
 }
 
 /// An address as the datapath has it.

@@ -1,18 +1,36 @@
 //! kube-proxy's table: what a service address is translated to when no hook redirects it.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
+use nodeway_core::netfilter::kube_proxy::ServicePort;
 use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::PlannedEndpoint;
 
 /// Service addresses and ports, with what stands behind each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTable {
-    /// By address and port as packets carry them: ClusterIP and port, LoadBalancer address and
+    /// What kube-proxy's rules are made of. Which endpoints are a node's own, `entries` say.
+    pub ports: Vec<ServicePort>,
+    /// What stands behind an address, by name: by address and port as packets carry them: ClusterIP and port, LoadBalancer address and
     /// port, a node's own address and NodePort.
     pub entries: BTreeMap<(IpAddr, u16), ServiceEntry>,
+}
+
+impl ServiceTable {
+    /// The ports as a node's kube-proxy has them.
+    pub(crate) fn on(&self, node: &str) -> Vec<ServicePort> {
+        let all = self.entries.values().flat_map(|entry| &entry.endpoints);
+        let here: BTreeSet<SocketAddr> = all
+            .filter(|endpoint| endpoint.node.as_deref() == Some(node))
+            .map(|endpoint| endpoint.address)
+            .collect();
+        let mut ports = self.ports.clone();
+        for (address, own) in ports.iter_mut().flat_map(|port| &mut port.endpoints) {
+            *own = here.contains(address);
+        }
+        ports
+    }
 }
 
 /// What stands behind an address.
@@ -22,9 +40,4 @@ pub struct ServiceEntry {
     pub service: ObjectRef,
     /// Ready endpoints; when there is none, connections are refused.
     pub endpoints: Vec<PlannedEndpoint>,
-    /// Whether this is an address for the outside (NodePort, LoadBalancer, external): what does
-    /// not come from a pod gets the node's address as its source, so that replies come back here.
-    pub external: bool,
-    /// `sessionAffinity: ClientIP`: how long a client stays with its endpoint.
-    pub affinity: Option<Duration>,
 }

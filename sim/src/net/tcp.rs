@@ -330,6 +330,7 @@ impl Tcp {
             let answer = Packet {
                 bytes: rest.answer.clone(),
                 way: packet.way,
+                carried: None,
             };
             self.output.push_back((stack_id, answer));
         }
@@ -346,7 +347,14 @@ impl Tcp {
     /// Hands on what smoltcp has sent.
     fn carry(&mut self, stack: StackId, way: Option<WayId>) {
         while let Some(bytes) = self.wire.take() {
-            self.output.push_back((stack, Packet { bytes, way }));
+            self.output.push_back((
+                stack,
+                Packet {
+                    bytes,
+                    way,
+                    carried: None,
+                },
+            ));
         }
     }
 

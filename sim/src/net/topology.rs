@@ -89,6 +89,8 @@ pub struct Settings {
     pub seed: Seed,
     /// How frontends' packets come to their listeners.
     pub redirect: Redirect,
+    /// Whether kube-proxy's rules stand beside the way's.
+    pub kube_proxy: bool,
     /// Whether every hop of every packet is kept.
     pub trace_packets: bool,
     /// Between a pod and its node.
@@ -115,6 +117,7 @@ impl Default for Settings {
         Self {
             seed: Seed::default(),
             redirect: Redirect::default(),
+            kube_proxy: true,
             trace_packets: false,
             veth: LinkSpec {
                 latency: Duration::from_micros(20),

@@ -8,7 +8,7 @@ use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
 use crate::plan::{FrontendKind, PlannedEndpoint};
 use crate::service;
-use crate::trace::{FrontendStep, Name, NameStep, TranslationStep, VerdictStep};
+use crate::trace::{FrontendStep, Name, NameStep, RuleStep, TranslationStep, VerdictStep};
 
 impl Words<'_> {
     pub(super) fn name(&self, step: &NameStep) -> Stage {
@@ -322,6 +322,14 @@ fn address_kind(kind: FrontendKind) -> &'static str {
 }
 
 /// A verdict is two stages: which hook saw the packet, and what it said.
+/// A rule, as `iptables-save` prints it.
+pub(super) fn rule(step: &RuleStep) -> Stage {
+    let (table, hook) = (step.table.name(), step.hook.name());
+    Stage::new("rule", format!("{table}: {}", step.rule))
+        .because(format!("the packet matched it at {hook} on {}", step.node))
+        .evidence(["rules".to_owned()])
+}
+
 pub(super) fn verdict(step: &VerdictStep) -> Vec<Stage> {
     let node = &step.node;
     let hook = match step.hook {

@@ -26,7 +26,7 @@ fn bytes_come_back_as_they_were_sent(
     #[case] server: &str,
     #[case] to: &str,
     #[case] size: usize,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut world = world(redirect);
     let echo = echo(&mut world, server, None, 80);

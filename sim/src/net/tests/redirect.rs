@@ -33,7 +33,7 @@ fn the_listener_sees_the_original_destination_and_the_client(
     #[case] from: &str,
     #[case] to: &str,
     #[case] loopback: &str,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut world = world(redirect);
     let proxy = echo(&mut world, "node one", Some(loopback), PORT);
@@ -84,7 +84,7 @@ fn a_call_of_the_node_itself_comes_from_an_address_of_its_way(
 #[case::node("node one")]
 fn without_a_listener_the_client_is_refused(
     #[case] from: &str,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut world = world(redirect);
     lead(&mut world, "172.18.0.100:80", PORT);

@@ -1,5 +1,6 @@
 //! kube-proxy's translation of what no hook redirects.
 
+use nodeway_core::netfilter::kube_proxy::ServicePort;
 use nodeway_core::plan::PlannedEndpoint;
 use nodeway_core::trace::Step;
 use rstest::rstest;
@@ -7,23 +8,36 @@ use rstest::rstest;
 use super::*;
 use crate::process::{SocketError, SocketEvent};
 
-fn entry(endpoints: &[&str], external: bool) -> ServiceEntry {
+/// A service at one address, and how long its clients stay with an endpoint.
+fn serve(world: &mut World, address: &str, endpoints: &[&str], affinity: Option<Duration>) {
+    let address = at(address);
     let endpoint = |text: &&str| PlannedEndpoint {
         address: at(text),
         pod: None,
         node: None,
     };
-    ServiceEntry {
+    let endpoints: Vec<_> = endpoints.iter().map(endpoint).collect();
+    let inside = address.ip().to_string().contains("96");
+    let port = ServicePort {
+        name: "default/echo".to_owned(),
+        cluster: inside.then_some(address.ip()).into_iter().collect(),
+        external: (!inside)
+            .then_some((address.ip(), "external IP"))
+            .into_iter()
+            .collect(),
+        port: address.port(),
+        node_port: None,
+        endpoints: endpoints.iter().map(|it| (it.address, false)).collect(),
+        external_local: false,
+        internal_local: false,
+        affinity,
+    };
+    let entry = ServiceEntry {
         service: ObjectRef::new(Kind::Service, "default", "echo"),
-        endpoints: endpoints.iter().map(endpoint).collect(),
-        external,
-        affinity: None,
-    }
-}
-
-fn serve(world: &mut World, address: &str, entry: ServiceEntry) {
-    let address = at(address);
+        endpoints,
+    };
     let table = ServiceTable {
+        ports: vec![port],
         entries: [((address.ip(), address.port()), entry)].into(),
     };
     world.translate_services(None, table).unwrap();
@@ -79,12 +93,11 @@ fn the_client_never_notices_a_translation(
     #[case] server: &str,
     #[case] endpoint: &str,
     #[case] masqueraded: Option<&str>,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut world = world(redirect);
     let server = echo(&mut world, server, None, 8080);
-    let external = from.starts_with("outside");
-    serve(&mut world, to, entry(&[endpoint], external));
+    serve(&mut world, to, &[endpoint], None);
     let (id, way) = ask(&mut world, from, to, 20_000);
     run(&mut world, id);
     let asker = asker(&world, id);
@@ -111,7 +124,7 @@ fn the_client_never_notices_a_translation(
 #[case::outside("outside client", "172.18.0.100:80")]
 fn a_service_without_endpoints_refuses_at_once(#[case] from: &str, #[case] to: &str) {
     let mut world = world(Redirect::Tc);
-    serve(&mut world, to, entry(&[], false));
+    serve(&mut world, to, &[], None);
     let (id, way) = ask(&mut world, from, to, 10);
     run(&mut world, id);
     let refused = SocketEvent::Failed(SocketError::Refused);
@@ -124,12 +137,13 @@ fn a_service_without_endpoints_refuses_at_once(#[case] from: &str, #[case] to: &
 #[rstest]
 #[case::tc(Redirect::Tc)]
 #[case::sk_lookup(Redirect::SkLookup)]
+#[case::iptables(Redirect::Iptables)]
 fn a_frontend_comes_before_the_service(#[case] redirect: Redirect) {
     let mut world = world(redirect);
     let proxy = echo(&mut world, "node one", Some("127.0.0.1"), 10_001);
     let backend = echo(&mut world, "pod default/near", None, 8080);
     lead(&mut world, "10.96.0.9:80", 10_001);
-    serve(&mut world, "10.96.0.9:80", entry(&["10.0.1.2:8080"], false));
+    serve(&mut world, "10.96.0.9:80", &["10.0.1.2:8080"], None);
     for from in ["pod default/client", "node one"] {
         let (id, _) = ask(&mut world, from, "10.96.0.9:80", 10);
         run(&mut world, id);
@@ -145,11 +159,8 @@ fn connections_are_spread_unless_the_client_stays() {
         let mut world = world(Redirect::Tc);
         let near = echo(&mut world, "pod default/near", None, 8080);
         echo(&mut world, "pod default/far", None, 8080);
-        let entry = ServiceEntry {
-            affinity,
-            ..entry(&["10.0.1.2:8080", "10.0.2.1:8080"], false)
-        };
-        serve(&mut world, "10.96.0.9:80", entry);
+        let endpoints = ["10.0.1.2:8080", "10.0.2.1:8080"];
+        serve(&mut world, "10.96.0.9:80", &endpoints, affinity);
         for _ in 0..20 {
             let (id, _) = ask(&mut world, "pod default/client", "10.96.0.9:80", 1);
             run(&mut world, id);
@@ -158,19 +169,4 @@ fn connections_are_spread_unless_the_client_stays() {
     };
     assert!((3..=17).contains(&count(None)));
     assert!([0, 20].contains(&count(Some(Duration::from_secs(10_800)))));
-}
-
-#[test]
-fn a_masqueraded_port_that_is_taken_is_given_to_nobody_else() {
-    use super::super::conntrack::Conntrack;
-    let mut conntrack = Conntrack::default();
-    let (to, own) = (at("10.0.2.1:80"), ip("192.168.0.1"));
-    let first = (at("203.0.113.9:40000"), at("192.168.0.1:30080"));
-    let second = (at("203.0.113.8:40000"), at("192.168.0.1:30080"));
-    let mut track = |packet| conntrack.track(Time::ZERO, packet, to, Some(own));
-    assert_eq!(track(first), (at("192.168.0.1:40000"), to));
-    assert_eq!(track(second), (at("192.168.0.1:40001"), to));
-    let reply = (to, at("192.168.0.1:40001"));
-    let undone = conntrack.pass(Time::ZERO, reply, 0x10);
-    assert_eq!(undone, Some((second.1, second.0)));
 }

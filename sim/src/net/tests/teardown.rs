@@ -26,7 +26,7 @@ fn a_killed_process_closes_what_it_had_and_refuses_what_is_new(
     #[case] to: &str,
     #[case] server: &str,
     #[case] port: u16,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut world = world(redirect);
     lead(&mut world, "10.96.0.5:80", 10_001);
@@ -109,7 +109,7 @@ fn a_syn_takes_over_a_port_in_time_wait(
     #[case] to: &str,
     #[case] server: &str,
     #[case] port: u16,
-    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     use super::super::stack::Tuple;
     let mut world = world(redirect);
