@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// Where luck comes from; the fixture's own if absent. The same seed gives the same bytes.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How packets come to the listener: `tc`, `sk-lookup`, or `all` side by side.
+    /// How packets come to the listener: `tc`, `sk-lookup`, `iptables`, or `all` side by side.
     #[arg(long, value_name = "WAY")]
     redirect: Option<Ways>,
     /// Every hop of every packet, with its reason.
@@ -44,6 +44,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Ways {
     Tc,
     SkLookup,
+    Iptables,
     All,
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         None => vec![None],
         Some(Ways::Tc) => vec![Some(Redirect::Tc)],
         Some(Ways::SkLookup) => vec![Some(Redirect::SkLookup)],
+        Some(Ways::Iptables) => vec![Some(Redirect::Iptables)],
         Some(Ways::All) => Redirect::ALL.iter().copied().map(Some).collect(),
     };
     let mut reports = Vec::new();

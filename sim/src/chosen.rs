@@ -37,15 +37,9 @@ pub(crate) fn by_cluster(config: &CiliumConfig) -> (Redirect, ChosenBy) {
     const KEY: &str = "enable-bpf-tproxy";
     let place = format!("{config}, {}:{}", config.file, config.line);
     let (wanted, says) = match config.bpf_tproxy() {
-        Ok(true) => ("tc", format!("{KEY} is true")),
-        Ok(false) => ("iptables", format!("{KEY} is not true")),
-        Err(_) => ("iptables", format!("{KEY} is no boolean")),
+        Ok(true) => (Redirect::Tc, format!("{KEY} is true")),
+        Ok(false) => (Redirect::Iptables, format!("{KEY} is not true")),
+        Err(_) => (Redirect::Iptables, format!("{KEY} is no boolean")),
     };
-    match wanted.parse() {
-        Ok(redirect) => (redirect, ChosenBy::Cluster(format!("{place}: {says}"))),
-        Err(_) => {
-            let words = format!("{place}: {says}, but {wanted} is not simulated yet");
-            (Redirect::default(), ChosenBy::Cluster(words))
-        }
-    }
+    (wanted, ChosenBy::Cluster(format!("{place}: {says}")))
 }

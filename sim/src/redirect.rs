@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nodeway_core::trace::Failure;
 use serde::{Deserialize, Serialize};
 
 /// How a node leads a frontend's packets to its listener.
@@ -22,6 +23,17 @@ pub enum Redirect {
 impl Redirect {
     /// Every way that is simulated, in the order of reports.
     pub const ALL: &'static [Self] = &[Self::Tc, Self::SkLookup, Self::Iptables];
+
+    /// How a new connection to a frontend ends whose listener has no socket. Each way is
+    /// fail-closed; they differ in how soon a client learns of it: a look-up that finds nothing is
+    /// answered by RST, `TPROXY` without a socket drops the SYN, and each that is sent again.
+    #[must_use]
+    pub const fn without_listener(self) -> Failure {
+        match self {
+            Self::Tc | Self::SkLookup => Failure::ConnectionRefused,
+            Self::Iptables => Failure::TimedOut,
+        }
+    }
 
     /// Its name on the command line and in reports.
     #[must_use]

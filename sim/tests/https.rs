@@ -108,7 +108,9 @@ fn a_handshake_without_a_certificate_fails_and_says_why(
 }
 
 #[rstest]
-fn plain_text_is_sent_to_tls(#[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect) {
+fn plain_text_is_sent_to_tls(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+) {
     let reply = ask(redirect, "http://cilium-ingress-shop/cart", "shop.example").unwrap();
     assert_eq!(reply.status, 301);
     assert_eq!(

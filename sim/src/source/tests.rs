@@ -132,7 +132,7 @@ fn a_fixture_is_short_because_everything_has_a_default() {
 #[case::a_node_twice("nodes: [a, a]", "`a` is no name, or is there twice")]
 #[case::redirect(
     "redirect: magic",
-    "unknown variant `magic`, expected `tc` or `sk-lookup`"
+    "unknown variant `magic`, expected one of `tc`, `sk-lookup`, `iptables`"
 )]
 #[case::empty("", "the file is empty")]
 #[case::two_documents("title: a\n---\ntitle: b", "fixture.yaml:3:1: a second document")]

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::plan::{FrontendKey, FrontendKind, PlanDelta, PlannedFrontend, Update};
+use nodeway_core::trace::Failure;
 
 use super::*;
-use crate::process::WayId;
+use crate::process::{SocketError, WayId};
 use crate::redirect::Redirect;
 use crate::seed::Seed;
 use crate::time::Time;
@@ -174,4 +175,12 @@ fn a_topology_that_contradicts_itself_is_refused_by_name() {
         error.err().unwrap().to_string(),
         "1.2.3.4 is announced by node `three`, but there is no such node"
     );
+}
+
+/// How a connection to a frontend without a listener ends.
+fn closed(redirect: Redirect) -> SocketError {
+    match redirect.without_listener() {
+        Failure::ConnectionRefused => SocketError::Refused,
+        _ => SocketError::TimedOut,
+    }
 }
