@@ -20,6 +20,8 @@ struct Arguments {
 enum Part {
     /// Packet decisions per second.
     Decide,
+    /// Packets per second through a node's rules, and tracked connections.
+    Rules,
     /// First plans, and one changed endpoint.
     Plan,
     /// Simulated packets per second.
@@ -35,6 +37,7 @@ impl Part {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         Ok(match self {
             Self::Decide => bench::decide::run(),
+            Self::Rules => bench::rules::run(5, 50_000)?,
             Self::Plan => bench::plan::run(3, &[100, 1_000, 10_000])?,
             Self::Packets => bench::packets::run(7, 200_000)?,
             Self::Sim => bench::sim::run(&root.join("fixtures/bookinfo"), 5, 200)?,
@@ -46,7 +49,13 @@ impl Part {
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     if arguments.parts.is_empty() {
-        arguments.parts = vec![Part::Decide, Part::Plan, Part::Packets, Part::Sim];
+        arguments.parts = vec![
+            Part::Decide,
+            Part::Rules,
+            Part::Plan,
+            Part::Packets,
+            Part::Sim,
+        ];
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
