@@ -30,13 +30,18 @@ impl Rule {
     /// A rule with that target.
     #[must_use]
     pub fn new(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
-        let mut matches: Vec<Match> = matches.into_iter().collect();
-        matches.sort_by_key(Match::rank);
-        Self {
-            matches,
+        let mut rule = Self {
+            matches: matches.into_iter().collect(),
             comment: None,
             target: Some(target),
-        }
+        };
+        rule.sort();
+        rule
+    }
+
+    /// Puts matches into the order of text.
+    pub(super) fn sort(&mut self) {
+        self.matches.sort_by_key(Match::rank);
     }
 
     /// The same, with a comment.
