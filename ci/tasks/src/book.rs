@@ -248,7 +248,10 @@ mod tests {
     fn the_page_of_problems_has_a_row_for_every_code() {
         let page = include_str!("../../../book/src/problems.md");
         for code in nodeway_core::problem::Code::ALL {
-            assert!(page.contains(&format!("\n| {code} |")), "{code} has no row");
+            assert!(
+                page.contains(&format!("\n| [{code}](findings/{code}.md) |")),
+                "{code} has no row"
+            );
         }
     }
 
