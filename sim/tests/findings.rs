@@ -100,6 +100,7 @@ fn a_fixed_twin_has_no_problem_and_does_what_was_meant(
 }
 
 /// One Service led to the last of so many listeners of one config; the listeners carry bare TCP.
+#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn many_listeners(count: usize) -> Fixture {
     let listeners: String = (0..count)
         .map(|n| {
