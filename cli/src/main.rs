@@ -3,6 +3,7 @@
 //! Each subcommand is a thin shell: it reads a source, asks `nodeway-core` or `nodeway-sim`, and
 //! prints. Exit code 0: all is as expected; 1: something is not; 2: bad input.
 
+mod check;
 mod explain;
 mod failure;
 mod paint;
@@ -22,6 +23,7 @@ Examples:
   nodeway sim fixtures/bookinfo
   nodeway explain fixtures/bookinfo --from default/client --to http://cilium-ingress-basic-ingress/details/0
   nodeway translate fixtures/bookinfo/manifests/ingress.yaml
+  nodeway check manifests/ --fail-on warning
   kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
 
 Exit codes: 0 as expected, 1 not as expected, 2 bad input.")]
@@ -38,6 +40,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Prints the CiliumEnvoyConfig that an Ingress becomes.
     Translate(translate::Arguments),
+    /// Says what is wrong with manifests, before they are applied.
+    Check(check::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }
