@@ -1,6 +1,12 @@
 //! The rules as the real tools see them: what we write they take, and what they give back is what
 //! we wrote. Each test has a network namespace of its own; the machine's rules are not touched.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the set-up of tests"
+)]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;

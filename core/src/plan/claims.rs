@@ -10,6 +10,8 @@ use crate::object::{EnvoyConfig, ObjectRef};
 /// A config's right, the lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
+    /// Whether the claim is one on every port: who names the port comes first, as in Cilium.
+    general: bool,
     /// Seconds since the epoch; a config that no cluster has created yet comes after all.
     created: i64,
     namespace: String,
@@ -26,11 +28,27 @@ impl Rank {
             .map_or(i64::MAX, |time| time.0.as_second());
         let (namespace, name) = (config.namespace.clone(), config.name.clone());
         Self {
+            general: false,
             created,
             namespace,
             name,
             config: config.clone(),
         }
+    }
+}
+
+impl Rank {
+    /// The right of a claim on every port.
+    pub(super) fn general(&self) -> Self {
+        Self {
+            general: true,
+            ..self.clone()
+        }
+    }
+
+    /// Whether another claim stands below this one although its config may be older.
+    pub(super) fn names_the_port_of(&self, other: &Self) -> bool {
+        !self.general && other.general
     }
 }
 

@@ -511,6 +511,7 @@ impl Planner {
     ) {
         for key in state.frontends.remove(service).unwrap_or_default() {
             self.frontends.withdraw(&key, &state.rank);
+            self.frontends.withdraw(&key, &state.rank.general());
             touched.frontends.insert(key);
         }
     }
@@ -551,7 +552,11 @@ impl Planner {
                     service_port: *service_port,
                     field: entry.field.clone(),
                 };
-                self.frontends.claim(*key, &state.rank, claim);
+                let rank = match entry.ports.is_empty() {
+                    true => state.rank.general(),
+                    false => state.rank.clone(),
+                };
+                self.frontends.claim(*key, &rank, claim);
                 claimed.insert(*key);
             }
         }

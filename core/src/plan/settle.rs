@@ -380,6 +380,8 @@ impl Planner {
         };
         let losers = self.frontends.losers(key);
         losers
+            // A claim on every port leaves out those that another names.
+            .filter(|(rank, _)| !winner.names_the_port_of(rank))
             .map(|(rank, claim)| Problem {
                 code: Code::FrontendClaimedTwice,
                 severity: Severity::Error,

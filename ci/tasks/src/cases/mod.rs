@@ -6,6 +6,7 @@
 
 pub mod cilium_ingress;
 pub mod envoy_routes;
+pub mod netfilter;
 pub mod pending;
 pub mod requests;
 
@@ -76,13 +77,15 @@ impl fmt::Display for Outcome {
 /// Answers the rows of one row file. `file` is the row file's path: `*_file` inputs are relative to it.
 pub type Answer = fn(file: &Path, row: &Row) -> Outcome;
 
-/// Who answers the rows of a folder. Folders that are not named here are left alone.
+/// Who answers the rows of a folder, or of one file. What is not named here is left alone.
 const ANSWERERS: &[(&str, Answer)] = &[
     ("bookinfo", requests::answer),
     ("cilium-ingress", cilium_ingress::answer),
     ("envoy-routes", envoy_routes::answer),
     ("ingress-conformance", requests::answer),
+    ("istio/iptables_capture.yaml", netfilter::istio),
     ("k8s-docs", requests::answer),
+    ("redirect", netfilter::redirect),
 ];
 
 /// A row and what came of it.
@@ -131,7 +134,12 @@ pub fn run(folder: &Path) -> miette::Result<Vec<Answered>> {
     }
     let mut answered = Vec::new();
     for (name, answer) in ANSWERERS {
-        for path in row_files(&folder.join(name))? {
+        let named = folder.join(name);
+        let files = match named.is_file() {
+            true => vec![named],
+            false => row_files(&named)?,
+        };
+        for path in files {
             let file = path
                 .strip_prefix(folder)
                 .unwrap_or(&path)

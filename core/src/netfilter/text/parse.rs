@@ -102,6 +102,17 @@ fn read(line: &str, table: &mut Option<Table>, rules: &mut Ruleset) -> Parsed<()
     match command.as_str() {
         "-N" | "--new-chain" => declare(rules, table, &chain, "-"),
         "-P" | "--policy" => declare(rules, table, &chain, &words.next("a policy")?),
+        "-I" | "--insert" => {
+            let place = words.0.front().and_then(|it| it.parse::<usize>().ok());
+            if place.is_some() {
+                words.0.pop_front();
+            }
+            let rule = rule(words, rules.family)?;
+            let rules = &mut rules.chain_mut(table, &chain).rules;
+            let place = place.unwrap_or(1).saturating_sub(1);
+            rules.insert(place.min(rules.len()), rule);
+            Ok(())
+        }
         "-A" | "--append" => {
             let rule = rule(words, rules.family)?;
             rules.append(table, &chain, [rule]);
