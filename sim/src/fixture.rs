@@ -30,6 +30,9 @@ pub struct Fixture {
     /// Whether Services that say nothing of families get both.
     #[serde(rename = "dualStack")]
     pub dual_stack: bool,
+    /// Whether kube-proxy translates services on every node, beside whatever redirects them.
+    #[serde(rename = "kubeProxy")]
+    pub kube_proxy: bool,
     /// Hosts outside the cluster; one called `client` unless it says.
     pub outside: Vec<String>,
     /// How packets come to the listener, unless the command says.
@@ -75,6 +78,7 @@ impl Default for Fixture {
             about: String::new(),
             nodes: Nodes::default(),
             dual_stack: false,
+            kube_proxy: true,
             outside: vec!["client".to_owned()],
             redirect: Redirect::default(),
             seed: 1,

@@ -73,6 +73,14 @@ impl SimBuilder {
         self
     }
 
+    /// Whether kube-proxy's rules stand on every node beside those of the redirect; they do unless
+    /// the fixture says otherwise.
+    #[must_use]
+    pub fn kube_proxy(mut self, stands: bool) -> Self {
+        self.settings.kube_proxy = stands;
+        self
+    }
+
     /// Keeps every hop of every packet.
     #[must_use]
     pub fn trace_packets(mut self) -> Self {
@@ -205,6 +213,7 @@ impl Sim {
         };
         let mut builder = Self::from_objects(fixture.objects()?)
             .redirect(fixture.redirect)
+            .kube_proxy(fixture.kube_proxy)
             .seed(fixture.seed)
             .options(options)
             .named(fixture.folder.display().to_string());
