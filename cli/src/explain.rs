@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     /// What must come of it: `status=200,service=details`. Any field of a fixture's `expect`.
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     expect: Vec<String>,
-    /// How packets come to the listener: `tc` or `sk-lookup`; what a dumped cluster uses if absent.
+    /// How packets come to the listener: `tc`, `sk-lookup` or `iptables`; what a dumped cluster uses if absent.
     #[arg(long, value_name = "WAY")]
     redirect: Option<Redirect>,
     /// Where luck comes from.

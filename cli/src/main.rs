@@ -7,6 +7,7 @@ mod check;
 mod explain;
 mod failure;
 mod paint;
+mod rules;
 mod screen;
 mod sim;
 mod translate;
@@ -42,6 +43,8 @@ enum Command {
     Translate(translate::Arguments),
     /// Says what is wrong with manifests, before they are applied.
     Check(check::Arguments),
+    /// Prints the rules of a node's packet filter, as the tools take them.
+    Rules(rules::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Rules(arguments) => rules::run(arguments),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

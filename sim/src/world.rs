@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nodeway_core::datapath::Reason;
+use nodeway_core::datapath::{Family, Reason};
+use nodeway_core::netfilter::{Routing, Ruleset};
 use nodeway_core::plan::PlanDelta;
 use nodeway_core::trace::Way;
 
@@ -231,6 +232,23 @@ impl World {
     /// Takes the hops so far.
     pub fn take_hops(&mut self) -> Vec<Hop> {
         std::mem::take(&mut self.network.hops)
+    }
+
+    /// The rules of a node, of one family.
+    #[must_use]
+    pub fn rules(&self, node: &str, family: Family) -> Option<&Ruleset> {
+        let index = self.network.node_index(node)?;
+        let node = self.network.nodes.get(index as usize)?;
+        Some(node.firewall.rules(family))
+    }
+
+    /// What a node's routes must have beside its rules.
+    #[must_use]
+    pub fn routing(&self, node: &str) -> Option<Routing> {
+        let index = self.network.node_index(node)?;
+        let node = self.network.nodes.get(index as usize)?;
+        let own = self.network.tcp.stack(node.host)?;
+        Some(node.routing(&own.addresses))
     }
 
     /// How often each hook of a node gave each reason.

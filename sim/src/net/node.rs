@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nodeway_core::datapath::{Family, Frontend, FrontendState, Reason};
-use nodeway_core::netfilter::{Firewall, Ruleset, ebpf, kube_proxy, tproxy};
+use nodeway_core::netfilter::{Firewall, Routing, Ruleset, ebpf, kube_proxy, tproxy};
 use nodeway_core::plan::{FrontendKey, PlanDelta, Update};
 
 use super::kernel::Installed;
@@ -158,6 +158,26 @@ impl Node {
                 tproxy::lead(self.firewall.rules_mut(family), &ports);
             }
             self.ports = ports;
+        }
+    }
+
+    /// What delivers a frontend's packets to the node, whose own addresses are given.
+    pub(crate) fn routing(&self, own: &[IpAddr]) -> Routing {
+        match self.redirect {
+            Redirect::Tc => ebpf::routing_tc(),
+            Redirect::Iptables => tproxy::routing(),
+            Redirect::SkLookup => {
+                let routes = self.frontends.keys();
+                let local: BTreeSet<_> = routes
+                    // A node's own address needs no route.
+                    .filter(|key| !own.contains(&key.address))
+                    .filter_map(|key| ebpf::local_route(*key, own))
+                    .collect();
+                Routing {
+                    rules: Vec::new(),
+                    local: local.into_iter().collect(),
+                }
+            }
         }
     }
 
