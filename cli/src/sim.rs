@@ -435,9 +435,17 @@ fn cell(row: &Row) -> String {
         (false, _) => "not redirected".to_owned(),
     };
     format!(
-        "{mark} {} by {}, {envoy}, {:.3} ms",
+        "{mark} {} by {}, {envoy}\n  {} {}, {} {}, {:.3} ms",
         status(row),
         answered_by(row),
+        row.proxies,
+        if row.proxies == 1 { "proxy" } else { "proxies" },
+        row.connections,
+        if row.connections == 1 {
+            "connection"
+        } else {
+            "connections"
+        },
         row.time_ms
     )
 }

@@ -61,6 +61,10 @@ pub struct Row {
     pub backend_saw: Option<Seen>,
     /// What the client was shown in the TLS handshake; null for plain text.
     pub tls: Option<Shown>,
+    /// Proxies that the request passed.
+    pub proxies: usize,
+    /// TCP connections that it took: the client's, and each proxy's to an endpoint.
+    pub connections: usize,
     /// Virtual milliseconds from asking to the last byte.
     pub time_ms: f64,
     /// What was expected, and whether it held.
@@ -91,6 +95,7 @@ impl Row {
             Ok(reply) => row.answered(reply),
             Err(failed) => row.failed(*failed)?,
         }
+        (row.proxies, row.connections) = passed(&row.way);
         let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
@@ -135,6 +140,18 @@ impl Row {
     pub fn holds(&self) -> bool {
         self.expectations.iter().all(|checked| checked.held)
     }
+}
+
+/// How many proxies a way passed, and how many connections it took.
+fn passed(way: &Way) -> (usize, usize) {
+    let count = |of: fn(&Step) -> bool| way.steps.iter().filter(|(_, step)| of(step)).count();
+    let proxies = count(|step| matches!(step, Step::Listener(_)));
+    let upstream = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
+    let asked = way
+        .steps
+        .iter()
+        .any(|(_, step)| !matches!(step, Step::Name(_) | Step::Reply(_)));
+    (proxies, usize::from(asked) + upstream)
 }
 
 /// Why nothing was redirected: the name was none, or the address is no frontend.
