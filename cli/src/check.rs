@@ -1,7 +1,7 @@
 //! `nodeway check`: what is wrong with manifests, before anything is applied.
 //!
-//! The findings are those of the plans that every node's agent would make of them and of the
-//! operator: `check` reads nothing that the simulator would not read too.
+//! The findings are those of the plans that every node's agent would make of them, of the operator,
+//! and the lints: `check` reads nothing that the simulator would not read too.
 
 mod sarif;
 
@@ -9,7 +9,7 @@ use std::fmt;
 
 use clap::{Args, ValueEnum};
 use nodeway_core::object::{ObjectRef, Objects, Provenance};
-use nodeway_core::problem::{Problem, Severity};
+use nodeway_core::problem::{Code, Problem, Severity};
 use nodeway_sim::Sim;
 use serde::Serialize;
 
@@ -53,15 +53,17 @@ enum Output {
     Sarif,
 }
 
-/// The page of the book that explains the numbers, from the project's root.
-const PAGE: &str = "book/src/problems.md";
+/// The page of the book that explains a number, from the project's root.
+fn page(code: Code) -> String {
+    format!("book/src/findings/{code}.md")
+}
 
 /// A problem and where a user finds the object.
 #[derive(Serialize)]
 struct Finding<'a> {
     #[serde(flatten)]
     problem: &'a Problem,
-    page: &'static str,
+    page: String,
     /// The file as the user named it, `-` for standard input.
     file: Option<&'a str>,
     /// 1-based line where the object begins.
@@ -82,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         .map_err(Failure::load)?
         .start()
         .map_err(Failure::topology)?;
-    let problems = sim.problems();
+    let problems = sim.findings();
     let report = Report::of(&problems, sim.objects());
     match arguments.output {
         Output::Json => say!("{}", serde_json::to_string_pretty(&report)?),
@@ -143,7 +145,7 @@ impl<'a> Finding<'a> {
         let (file, line) = written(&problem.object, objects).unzip();
         Self {
             problem,
-            page: PAGE,
+            page: page(problem.code),
             file,
             line,
         }

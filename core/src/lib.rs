@@ -24,6 +24,7 @@ pub mod endpoint;
 pub mod envoy;
 pub mod frontend;
 pub mod ingress;
+pub mod lint;
 pub mod netfilter;
 pub mod object;
 pub mod plan;

@@ -57,11 +57,13 @@ pub enum Code {
     Unsupported = 21,
     /// A Secret that is named holds no certificate, or no key.
     BadCertificate = 22,
+    /// A route that an earlier one of its virtual host takes all or the named requests from.
+    UnreachableRoute = 23,
 }
 
 impl Code {
     /// Every code, by number.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::EnvoyResource,
         Self::MissingListener,
         Self::MissingCluster,
@@ -84,6 +86,7 @@ impl Code {
         Self::ServiceWithoutPort,
         Self::Unsupported,
         Self::BadCertificate,
+        Self::UnreachableRoute,
     ];
 }
 

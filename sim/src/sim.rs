@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nodeway_core::certificate::Certificate;
 use nodeway_core::derive::DeriveOptions;
+use nodeway_core::lint::lint;
 use nodeway_core::object::{Change, Kind, Object, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, Planner};
 use nodeway_core::problem::Problem;
@@ -298,6 +299,15 @@ impl Sim {
         let planned = self.plans().flat_map(|(_, plan)| plan.problems.iter());
         let all: BTreeSet<&Problem> = planned.chain(&self.ingress_problems).collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// [`problems`](Self::problems), and what is probably not meant though nothing is refused:
+    /// what `nodeway check` tells.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Problem> {
+        let mut all: BTreeSet<Problem> = lint(&self.objects);
+        all.extend(self.problems());
+        all.into_iter().collect()
     }
 
     /// Changes the cluster while it runs, as its API server would tell every node's agent: each

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use nodeway_core::problem::Code;
+use nodeway_core::problem::{Code, Problem};
 use nodeway_core::source::Text;
-use nodeway_sim::{Fixture, Nodes, Redirect, Report, RunOptions, run};
+use nodeway_sim::{Fixture, Nodes, Redirect, Report, RunOptions, Sim, run};
 use rstest::rstest;
 
 /// What no manifest of a readable size can show; a test below makes its source.
@@ -37,6 +37,12 @@ fn as_expected(folder: &Path, redirect: Redirect) -> Report {
         .collect();
     assert!(broken.is_empty(), "{redirect}:\n{}", broken.join("\n"));
     report
+}
+
+/// What `nodeway check` tells of a fixture: lints too, which no run looks for.
+#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
+fn findings(folder: &Path) -> Vec<Problem> {
+    Sim::load(folder).unwrap().start().unwrap().findings()
 }
 
 #[test]
@@ -79,14 +85,11 @@ fn a_broken_fixture_has_its_problem_and_its_effect(
     let name = folder.parent().unwrap().file_name().unwrap();
     let wanted = &name.to_str().unwrap()[..6];
     for redirect in Redirect::ALL {
-        let report = as_expected(folder, *redirect);
-        let codes: Vec<String> = report
-            .problems
-            .iter()
-            .map(|it| it.code.to_string())
-            .collect();
-        assert!(codes.iter().any(|it| it == wanted), "{wanted}: {codes:?}");
+        as_expected(folder, *redirect);
     }
+    let found = findings(folder);
+    let codes: Vec<String> = found.iter().map(|it| it.code.to_string()).collect();
+    assert!(codes.iter().any(|it| it == wanted), "{wanted}: {codes:?}");
 }
 
 #[rstest]
@@ -97,6 +100,7 @@ fn a_fixed_twin_has_no_problem_and_does_what_was_meant(
         let report = as_expected(file.parent().unwrap(), *redirect);
         assert_eq!(report.problems, [], "{redirect}");
     }
+    assert_eq!(findings(file.parent().unwrap()), []);
 }
 
 /// One Service led to the last of so many listeners of one config; the listeners carry bare TCP.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nodeway_core::problem::{Code, Severity};
 use serde_json::{Value, json};
 
-use super::{Finding, PAGE};
+use super::{Finding, page};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
@@ -32,7 +32,7 @@ fn rule(code: Code) -> Value {
         "id": code.to_string(),
         "name": format!("{code:?}"),
         // The format wants a whole address here, not a path.
-        "helpUri": format!("{}/blob/main/{PAGE}", env!("CARGO_PKG_REPOSITORY")),
+        "helpUri": format!("{}/blob/main/{}", env!("CARGO_PKG_REPOSITORY"), page(code)),
     })
 }
 

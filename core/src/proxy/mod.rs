@@ -9,6 +9,7 @@
 mod action;
 mod cluster;
 mod connection_manager;
+mod cover;
 mod endpoints;
 mod filter_chain;
 mod format;

@@ -12,14 +12,14 @@ use crate::envoy::{Fields, Unread};
 pub struct RouteMatch {
     /// The condition on the path.
     pub path: PathMatcher,
-    case_sensitive: bool,
-    headers: Vec<HeaderMatcher>,
+    pub(super) case_sensitive: bool,
+    pub(super) headers: Vec<HeaderMatcher>,
     /// Query parameters and cookies.
-    parts: Vec<QueryMatcher>,
-    grpc: bool,
-    draw: Option<Draw>,
-    metadata: Vec<MetadataMatcher>,
-    filter_state: bool,
+    pub(super) parts: Vec<QueryMatcher>,
+    pub(super) grpc: bool,
+    pub(super) draw: Option<Draw>,
+    pub(super) metadata: Vec<MetadataMatcher>,
+    pub(super) filter_state: bool,
     /// The path's condition as text.
     pub description: Arc<str>,
     /// Conditions that are not modelled.
@@ -28,7 +28,7 @@ pub struct RouteMatch {
 
 /// `runtime_fraction`: the share of requests that a route takes.
 #[derive(Clone, Debug, PartialEq)]
-struct Draw {
+pub(super) struct Draw {
     numerator: u32,
     denominator: u32,
 }

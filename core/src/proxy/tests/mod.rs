@@ -1,4 +1,5 @@
 mod chains;
+mod cover;
 mod hosts;
 mod matching;
 mod reading;
