@@ -127,7 +127,7 @@ impl<'a> Report<'a> {
             _ => BAD,
         };
         say!(
-            "{} in {source}, {objects} objects with those derived",
+            "{} in {source}, {} with those derived",
             paint(
                 style,
                 format!(
@@ -135,7 +135,8 @@ impl<'a> Report<'a> {
                     counted(self.errors, "error"),
                     counted(self.warnings, "warning")
                 )
-            )
+            ),
+            counted(objects, "object")
         );
     }
 }

@@ -165,3 +165,37 @@ fn sarif_without_a_finding_has_an_empty_list_of_results() {
     let log = json_of(&[CLEAN, "-o", "sarif"], "");
     assert_eq!(log["runs"][0]["results"], json!([]));
 }
+
+const EQUAL_CHAINS: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumEnvoyConfig
+metadata: {name: twice}
+spec:
+  services: [{name: shop}]
+  resources:
+  - "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+    name: web
+    filterChains:
+    - filterChainMatch: {serverNames: [a.example]}
+      filters: &tcp
+      - name: tcp
+        typedConfig:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          statPrefix: tcp
+          cluster: default/shop
+    - filterChainMatch: {serverNames: [a.example]}
+      filters: *tcp
+"#;
+
+#[test]
+fn filter_chains_of_one_match_are_told_with_both_paths() {
+    let report = json_of(&["-", "-o", "json"], EQUAL_CHAINS);
+    let findings = report["findings"].as_array().unwrap();
+    let refused = findings.iter().find(|it| it["code"] == "NW0018").unwrap();
+    assert_eq!(
+        refused["field"],
+        "spec.resources[0].filterChains[1].filterChainMatch"
+    );
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("filterChains[0]"), "{reason}");
+}

@@ -59,11 +59,19 @@ pub enum Code {
     BadCertificate = 22,
     /// A route that an earlier one of its virtual host takes all or the named requests from.
     UnreachableRoute = 23,
+    /// A config to whose listeners no packet comes, or that says nothing.
+    WithoutEffect = 24,
+    /// A config's node selector picks no node of the cluster.
+    NoSuchNode = 25,
+    /// An object near, or beyond, the size that the API server takes.
+    TooLarge = 26,
+    /// Two configs define a cluster of one name, and not alike; the older has it.
+    ClusterDefinedTwice = 27,
 }
 
 impl Code {
     /// Every code, by number.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::EnvoyResource,
         Self::MissingListener,
         Self::MissingCluster,
@@ -87,6 +95,10 @@ impl Code {
         Self::Unsupported,
         Self::BadCertificate,
         Self::UnreachableRoute,
+        Self::WithoutEffect,
+        Self::NoSuchNode,
+        Self::TooLarge,
+        Self::ClusterDefinedTwice,
     ];
 }
 

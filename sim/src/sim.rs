@@ -305,7 +305,7 @@ impl Sim {
     /// what `nodeway check` tells.
     #[must_use]
     pub fn findings(&self) -> Vec<Problem> {
-        let mut all: BTreeSet<Problem> = lint(&self.objects);
+        let mut all: BTreeSet<Problem> = lint(&self.objects, self.plans());
         all.extend(self.problems());
         all.into_iter().collect()
     }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use nodeway_core::problem::{Code, Problem};
+use nodeway_core::problem::{Code, Problem, Severity};
 use nodeway_core::source::Text;
 use nodeway_sim::{Fixture, Nodes, Redirect, Report, RunOptions, Sim, run};
 use rstest::rstest;
 
 /// What no manifest of a readable size can show; a test below makes its source.
-const GENERATED: [Code; 1] = [Code::PortsExhausted];
+const GENERATED: [Code; 2] = [Code::PortsExhausted, Code::TooLarge];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -150,4 +150,39 @@ fn the_listener_that_no_port_is_left_for_gets_no_request(#[case] count: usize, #
     assert_eq!(codes.is_empty(), led, "{codes:?}");
     assert!(led || codes == [Code::PortsExhausted], "{codes:?}");
     assert_eq!(report.requests[0].listener.is_some(), led);
+}
+
+/// A config with an annotation of so many bytes.
+#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
+fn of_size(bytes: usize) -> Vec<Problem> {
+    let twin = root().join("fixtures/findings/NW0001-misspelt-field/fixed");
+    let mut fixture = Fixture::load(twin).unwrap();
+    for text in &mut fixture.manifests {
+        if text.name.ends_with("config.yaml") {
+            let note = format!(
+                "metadata:\n  annotations: {{ note: {} }}\n",
+                "n".repeat(bytes)
+            );
+            *text = Text::new(
+                "config.yaml",
+                text.content.replacen("metadata:\n", &note, 1),
+            );
+        }
+    }
+    let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
+    sim.findings()
+}
+
+#[rstest]
+#[case::small(1_000, None)]
+#[case::near(1_100_000, Some(Severity::Warning))]
+#[case::over(1_600_000, Some(Severity::Error))]
+fn an_object_as_large_as_a_cluster_takes_is_told_before_it_is_applied(
+    #[case] bytes: usize,
+    #[case] want: Option<Severity>,
+) {
+    let found = of_size(bytes);
+    let told: Vec<_> = found.iter().map(|it| (it.code, it.severity)).collect();
+    let want: Vec<_> = want.map(|it| (Code::TooLarge, it)).into_iter().collect();
+    assert_eq!(told, want);
 }

@@ -6,7 +6,7 @@ use crate::proxy::{Route, VirtualHost};
 use super::config::Config;
 
 /// Routes of a config that earlier ones of their virtual host leave nothing to.
-pub(super) fn unreachable(config: &Config) -> Vec<Problem> {
+pub(super) fn unreachable(config: &Config<'_>) -> Vec<Problem> {
     let tables = config.resources.iter().flat_map(|read| &read.tables);
     let hosts = tables.flat_map(|(at, table)| {
         let numbered = table.virtual_hosts.iter().enumerate();
@@ -46,7 +46,7 @@ fn in_host<'a>(at: &str, host: &'a VirtualHost) -> Vec<(String, Left<'a>)> {
 }
 
 impl Left<'_> {
-    fn problem(&self, config: &Config, field: String) -> Problem {
+    fn problem(&self, config: &Config<'_>, field: String) -> Problem {
         let (severity, reason, fix) = match self {
             Self::Nothing(by, earlier, later) => (
                 // Twice the same thing is no more than too much text.
