@@ -9,10 +9,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use nodeway_datapath::tcp_flags;
 
 /// `nf_conntrack_tcp_timeout_syn_sent`: a connection that nobody has answered.
@@ -25,7 +27,7 @@ const CLOSED: Duration = Duration::from_secs(120);
 const RESET: Duration = Duration::from_secs(10);
 
 /// Source and destination of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
     /// Who sends.
     pub source: SocketAddr,
@@ -79,7 +81,7 @@ pub enum Tracked {
 }
 
 /// The number of a remembered connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 
 /// A connection.
@@ -150,11 +152,15 @@ impl Connection {
     }
 }
 
+/// A table whose look-ups take the same time however much is in it. Its hashes are the same in every
+/// run, and nothing ever hangs on its order.
+type Table<K, V> = HashMap<K, V, FixedState>;
+
 /// The connections that one network namespace remembers.
 #[derive(Clone, Debug, Default)]
 pub struct Conntrack {
-    connections: BTreeMap<ConnectionId, Connection>,
-    by_tuple: BTreeMap<Tuple, (ConnectionId, Direction)>,
+    connections: Table<ConnectionId, Connection>,
+    by_tuple: Table<Tuple, (ConnectionId, Direction)>,
     /// When each is to be looked at again, by its deadline of back then.
     expiry: BTreeSet<(Duration, ConnectionId)>,
     next: u64,
@@ -175,7 +181,9 @@ impl Conntrack {
 
     /// The remembered connections, the oldest first.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values()
+        let mut all: Vec<_> = self.connections.iter().collect();
+        all.sort_unstable_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, connection)| connection)
     }
 
     /// A remembered connection.
