@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use nodeway_core::problem::{Problem, Severity};
@@ -13,6 +14,7 @@ use nodeway_core::trace::{Stage, stages};
 use nodeway_sim::{ChosenBy, Expect, Family, Redirect, RequestSpec, Row, Sim, SimBuilder, Source};
 use serde::Serialize;
 
+use crate::captures::Folder;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
 use crate::screen::say;
@@ -64,6 +66,9 @@ pub(crate) struct Arguments {
     /// Every hop of every packet, with its reason.
     #[arg(long)]
     trace: bool,
+    /// A pcapng file for every interface into this folder: Wireshark shows each decision as comment.
+    #[arg(long, value_name = "DIR")]
+    pcap: Option<PathBuf>,
     /// `table` or `json` (see the book, "JSON output").
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -84,8 +89,16 @@ struct Explained<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let spec = request(arguments)?;
-    let mut sim = simulation(arguments)?.start().map_err(Failure::topology)?;
+    let mut builder = simulation(arguments)?;
+    let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
+    if folder.is_some() {
+        builder = builder.capture_packets();
+    }
+    let mut sim = builder.start().map_err(Failure::topology)?;
     let row = Row::of(&spec, &mut sim).map_err(|error| Failure::ask(&error))?;
+    if let Some(folder) = &folder {
+        folder.write(None, &sim.take_captures())?;
+    }
     let stages = stages(&row.way, sim.objects());
     match arguments.output {
         Output::Json => {

@@ -3,6 +3,7 @@
 //! Each subcommand is a thin shell: it reads a source, asks `nodeway-core` or `nodeway-sim`, and
 //! prints. Exit code 0: all is as expected; 1: something is not; 2: bad input.
 
+mod captures;
 mod check;
 mod explain;
 mod failure;

@@ -10,6 +10,7 @@ use nodeway_sim::{Fixture, Redirect, Report, Row, RunOptions, hook_name};
 
 use terminal_size::terminal_size;
 
+use crate::captures::Folder;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
 use crate::screen::say;
@@ -21,6 +22,7 @@ Examples:
   nodeway sim fixtures/bookinfo --redirect all
   nodeway sim fixtures/bookinfo --seed 7 -o json
   nodeway sim fixtures/bookinfo --trace | less
+  nodeway sim fixtures/bookinfo --pcap captures
 
 Exit codes: 0 all expectations hold, 1 one does not, 2 the fixture is wrong.")]
 pub(crate) struct Arguments {
@@ -35,6 +37,9 @@ pub(crate) struct Arguments {
     /// Every hop of every packet, with its reason.
     #[arg(long)]
     trace: bool,
+    /// A pcapng file for every interface into this folder: Wireshark shows each decision as comment.
+    #[arg(long, value_name = "DIR")]
+    pcap: Option<PathBuf>,
     /// `table` or `json` (see the book, "JSON output").
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -63,14 +68,22 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Some(Ways::Iptables) => vec![Some(Redirect::Iptables)],
         Some(Ways::All) => Redirect::ALL.iter().copied().map(Some).collect(),
     };
+    let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
+    let several = ways.len() > 1;
     let mut reports = Vec::new();
     for redirect in ways {
         let options = RunOptions {
             redirect,
             seed: arguments.seed,
             trace: arguments.trace,
+            capture: folder.is_some(),
         };
-        reports.push(nodeway_sim::run(&fixture, options).map_err(Failure::run)?);
+        let report = nodeway_sim::run(&fixture, options).map_err(Failure::run)?;
+        if let Some(folder) = &folder {
+            let below = several.then(|| report.redirect.to_string());
+            folder.write(below.as_deref(), &report.captures)?;
+        }
+        reports.push(report);
     }
     match (arguments.output, reports.as_slice()) {
         (Output::Json, [report]) => say!("{}", serde_json::to_string_pretty(report)?),

@@ -69,9 +69,9 @@ pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
 pub use fixture::{Expect, Fixture, IngressSpec, Nodes, RequestSpec};
 pub use net::{
-    Datapath, Happening, Hop, HostSpec, LinkSpec, NodeKernel, NodeSpec, NodewayDatapath, Place,
-    PodSpec, ServiceEntry, ServiceTable, Settings, SimSocket, StackId, Topology, TopologyError,
-    hook_name,
+    CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, LinkSpec, NodeKernel,
+    NodeSpec, NodewayDatapath, Place, PodSpec, ServiceEntry, ServiceTable, Settings, SimSocket,
+    StackId, Topology, TopologyError, hook_name,
 };
 pub use nodeway_core::trace::{Failure, Way};
 pub use process::{

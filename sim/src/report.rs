@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cluster::AskError;
 use crate::fixture::Fixture;
-use crate::net::TopologyError;
+use crate::net::{CapturedInterface, TopologyError};
 use crate::redirect::Redirect;
 use crate::row::Row;
 use crate::sim::{Sim, SimBuilder};
@@ -44,6 +44,9 @@ pub struct Report {
     /// Every hop of every packet, a line each, if that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<String>,
+    /// What every interface has seen, if that was asked for: files of their own, never JSON.
+    #[serde(skip)]
+    pub captures: Vec<CapturedInterface>,
 }
 
 /// A node.
@@ -111,6 +114,8 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Whether every hop of every packet is kept.
     pub trace: bool,
+    /// Whether the bytes of every packet are kept for each interface.
+    pub capture: bool,
 }
 
 /// Runs every request of a fixture, in order, on one cluster.
@@ -128,13 +133,20 @@ pub fn run(fixture: &Fixture, options: RunOptions) -> Result<Report, RunError> {
     if options.trace {
         builder = builder.trace_packets();
     }
+    if options.capture {
+        builder = builder.capture_packets();
+    }
     let mut sim = builder.start()?;
     let mut requests = Vec::new();
     for (index, spec) in fixture.requests.iter().enumerate() {
         let row = Row::of(spec, &mut sim).map_err(|error| RunError::Request { index, error })?;
         requests.push(row);
     }
-    Ok(report(fixture, &sim, requests))
+    let captures = sim.take_captures();
+    Ok(Report {
+        captures,
+        ..report(fixture, &sim, requests)
+    })
 }
 
 fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
@@ -151,6 +163,7 @@ fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
         problems: sim.problems(),
         not_simulated: sim.objects().not_simulated.clone(),
         hops: sim.hops().iter().map(ToString::to_string).collect(),
+        captures: Vec::new(),
         requests,
     }
 }

@@ -26,7 +26,9 @@ use crate::envoy::NodeProxy;
 use crate::fixture::Fixture;
 use crate::http;
 use crate::names::{Names, View};
-use crate::net::{Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError};
+use crate::net::{
+    CapturedInterface, Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError,
+};
 use crate::process::WayId;
 use crate::redirect::Redirect;
 use crate::reply::{Reply, Seen, Shown, Who};
@@ -86,6 +88,13 @@ impl SimBuilder {
     #[must_use]
     pub fn trace_packets(mut self) -> Self {
         self.settings.trace_packets = true;
+        self
+    }
+
+    /// Keeps the bytes of every packet for each interface.
+    #[must_use]
+    pub fn capture_packets(mut self) -> Self {
+        self.settings.capture_packets = true;
         self
     }
 
@@ -356,6 +365,11 @@ impl Sim {
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Takes what every interface has seen so far, if [`SimBuilder::capture_packets`] was asked for.
+    pub fn take_captures(&mut self) -> Vec<CapturedInterface> {
+        self.world.take_captures()
     }
 
     /// Every hop of every packet so far, if [`SimBuilder::trace_packets`] was asked for.

@@ -11,7 +11,8 @@ use nodeway_core::plan::PlanDelta;
 use nodeway_core::trace::Way;
 
 use crate::net::{
-    Calls, Datapath, Hop, Network, Place, ServiceTable, Settings, StackId, Topology, TopologyError,
+    Calls, CapturedInterface, Datapath, Hop, Network, Place, ServiceTable, Settings, StackId,
+    Topology, TopologyError,
 };
 use crate::process::{Os, Process, SocketEvent, TimerId, WayId};
 use crate::seed::Random;
@@ -227,6 +228,12 @@ impl World {
     #[must_use]
     pub fn hops(&self) -> &[Hop] {
         &self.network.hops
+    }
+
+    /// Takes what every interface has seen so far, if [`Settings::capture_packets`] is set.
+    pub fn take_captures(&mut self) -> Vec<CapturedInterface> {
+        let recorder = self.network.recorder.as_mut();
+        recorder.map(|it| it.take()).unwrap_or_default()
     }
 
     /// Takes the hops so far.

@@ -13,6 +13,7 @@ fn play(fixture: &Path, redirect: Redirect, seed: Option<u64>) -> Report {
         redirect: Some(redirect),
         seed,
         trace: true,
+        capture: false,
     };
     run(&fixture, options).unwrap_or_else(|error| panic!("{error}"))
 }

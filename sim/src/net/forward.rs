@@ -13,6 +13,7 @@ use nodeway_core::netfilter::{self, BuiltIn, tproxy};
 use nodeway_core::plan::FrontendKey;
 use nodeway_core::trace::{FrontendStep, Step, TranslationStep, VerdictStep};
 
+use super::capture::Device;
 use super::hop::{Happening, hook_name};
 use super::kernel::{NodeKernel, SimSocket};
 use super::link::Port;
@@ -64,6 +65,9 @@ impl Network {
         };
         let verdict = self.datapath.decide(flow, hook, &kernel);
         self.count(index, hook, verdict.reason());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.verdict(hook, &verdict);
+        }
         if let Some(way) = way {
             self.note_verdict(index, flow, hook, device, way, &verdict);
         }
@@ -270,6 +274,9 @@ impl Network {
             if let netfilter::Verdict::Assign(to) = verdict {
                 let listener = self.tcp.stack(host).and_then(|stack| stack.listener(to));
                 assigned = listener.map(SimSocket::Listen);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.assigned(to, seen.mark);
+                }
             } else if !self.obeys(at, verdict, &flow, &mut packet) {
                 return;
             }
@@ -508,6 +515,7 @@ impl Network {
             .copied();
         match pod {
             Some(pod) => {
+                self.went(Device::Veth(pod), &packet.bytes);
                 if let Some(links) = self.links_mut(pod) {
                     let arrival = links.back.send(now, packet.bytes.len());
                     self.events.send(arrival, Port::Stack(pod), packet);

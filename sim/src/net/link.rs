@@ -11,8 +11,10 @@ use crate::time::Time;
 /// The end of a link at which a packet arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
-    /// A stack's own device: a pod's `eth0`, `lo`, the device of a host outside.
+    /// A stack's own device: a pod's `eth0`, the device of a host outside.
     Stack(StackId),
+    /// A stack's `lo`.
+    Loopback(StackId),
     /// The host's side of a pod's veth pair.
     Veth(StackId),
     /// The uplink of a node.

@@ -6,6 +6,8 @@
 //! ([`firewall`]), or they are routed on ([`forward`]). Nothing outside this folder
 //! knows smoltcp.
 
+mod capture;
+mod checksum;
 mod connection;
 mod event;
 mod firewall;
@@ -25,6 +27,7 @@ mod tests;
 mod topology;
 mod wire;
 
+pub use capture::{CapturedInterface, CapturedPacket};
 pub use hop::{Happening, Hop, hook_name};
 pub use kernel::{Datapath, NodeKernel, NodewayDatapath, SimSocket};
 pub use network::TopologyError;

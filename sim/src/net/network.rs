@@ -12,6 +12,7 @@ use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, 
 use nodeway_core::trace::{Step, Way};
 use smoltcp::socket::tcp::State;
 
+use super::capture::{Device, Recorder};
 use super::event::{Event, Events, Next};
 use super::hop::{Happening, Hop};
 use super::kernel::{Datapath, SimSocket};
@@ -51,6 +52,8 @@ pub(crate) struct Network {
     pub(crate) places: BTreeMap<Place, StackId>,
     pub(crate) ways: Vec<Way>,
     pub(crate) hops: Vec<Hop>,
+    /// Only where captures are asked for.
+    pub(crate) recorder: Option<Box<Recorder>>,
     pub(crate) delivered: u64,
     pub(crate) timers: BTreeMap<TimerId, ProcessId>,
     next_timer: u64,
@@ -94,6 +97,7 @@ impl Network {
             now: Time::ZERO,
             events: Events::default(),
             tcp: Tcp::new(&settings),
+            recorder: settings.capture_packets.then(Box::default),
             settings,
             links: Vec::new(),
             nodes: Vec::new(),
@@ -204,6 +208,9 @@ impl Network {
                 Role::Host { .. } | Role::Outside => Arc::from("uplink"),
             },
         });
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(place, role);
+        }
         let name = Arc::from(place.to_string());
         let addresses = addresses.to_vec();
         let stack = Stack::new(name, role, addresses, seed, &mut self.tcp.wire);
@@ -300,7 +307,7 @@ impl Network {
         }
     }
 
-    /// Keeps a hop, if hops are kept.
+    /// Keeps a hop, if hops are kept, and tells the recorder.
     #[inline]
     pub(crate) fn hop(
         &mut self,
@@ -309,6 +316,9 @@ impl Network {
         what: Happening,
         reason: Option<Reason>,
     ) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.happens(packet.1.as_ref(), what);
+        }
         if self.settings.trace_packets {
             self.hops.push(Hop {
                 time: self.now,
@@ -330,7 +340,7 @@ impl Network {
         packet: (&Packet, Option<Flow>),
         what: Happening,
     ) {
-        if self.settings.trace_packets {
+        if self.watched() {
             let name = self.tcp.stack(stack).map(|stack| Arc::clone(&stack.name));
             let nowhere = Arc::clone(&self.nowhere);
             let name = name.unwrap_or_else(|| Arc::clone(&nowhere));
@@ -343,6 +353,9 @@ impl Network {
         let Ok(flow) = datapath::parse(&*packet.bytes) else {
             return;
         };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.made();
+        }
         self.hop_at(id, (&packet, Some(flow)), Happening::Sent);
         let Some(stack) = self.tcp.stack(id) else {
             return;
@@ -354,6 +367,7 @@ impl Network {
             _ if own => self.loop_back(id, packet),
             Role::Pod { .. } => {
                 let now = self.now;
+                self.went(Device::Own(id), &packet.bytes);
                 if let Some(links) = self.links_mut(id) {
                     let arrival = links.out.send(now, packet.bytes.len());
                     self.events.send(arrival, Port::Veth(id), packet);
@@ -368,7 +382,7 @@ impl Network {
         let now = self.now;
         if let Some(links) = self.links_mut(id) {
             let arrival = links.loopback.send(now, packet.bytes.len());
-            self.events.send(arrival, Port::Stack(id), packet);
+            self.events.send(arrival, Port::Loopback(id), packet);
         }
     }
 
@@ -380,6 +394,9 @@ impl Network {
             !matches!((role, port), (Some(Role::Host { node }), Port::Uplink(other)) if node == *other)
         });
         let now = self.now;
+        if port.is_some() {
+            self.went(Device::Own(from), &packet.bytes);
+        }
         match (port, self.links_mut(from)) {
             (Some(port), Some(links)) => {
                 let arrival = links.out.send(now, packet.bytes.len());
@@ -394,8 +411,12 @@ impl Network {
 
     /// A packet comes to the end of a link.
     fn arrive(&mut self, port: Port, packet: Packet) {
+        if self.recorder.is_some() {
+            self.came(port, &packet.bytes);
+        }
         match port {
-            Port::Stack(stack) => match self.tcp.stack(stack).map(|stack| stack.role) {
+            Port::Stack(stack) => self.deliver(stack, None, packet, None),
+            Port::Loopback(stack) => match self.tcp.stack(stack).map(|stack| stack.role) {
                 Some(Role::Host { node }) => self.over_lo(node, packet),
                 _ => self.deliver(stack, None, packet, None),
             },
@@ -428,7 +449,7 @@ impl Network {
             self.icmp_error(id, &tuple, packet);
             return;
         }
-        let copy = self.settings.trace_packets.then(|| packet.clone());
+        let copy = self.watched().then(|| packet.clone());
         let taken = self.take(id, tuple, &flow, packet, assigned);
         if let Some(copy) = copy {
             let what = match taken {

@@ -1,7 +1,8 @@
 //! A packet on a link: its bytes from the IP header on, and the way that it is on.
 //!
 //! Reading is the datapath's `parse`; here is what changes a packet (addresses, ports, TTL) and
-//! what makes one (ICMP errors). Simulated links corrupt nothing: checksums are left at zero.
+//! what makes one (ICMP errors). Simulated links corrupt nothing: checksums are left at zero,
+//! and `checksum` fills them in for captures.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -93,6 +93,8 @@ pub struct Settings {
     pub kube_proxy: bool,
     /// Whether every hop of every packet is kept.
     pub trace_packets: bool,
+    /// Whether the bytes of every packet are kept for each interface.
+    pub capture_packets: bool,
     /// Between a pod and its node.
     pub veth: LinkSpec,
     /// Between two nodes, or a node and a host outside.
@@ -119,6 +121,7 @@ impl Default for Settings {
             redirect: Redirect::default(),
             kube_proxy: true,
             trace_packets: false,
+            capture_packets: false,
             veth: LinkSpec {
                 latency: Duration::from_micros(20),
                 bits_per_second: 40 * GIGABIT,
