@@ -85,10 +85,11 @@ fn capture_in(folder: &Path, below: bool) -> io::Result<Option<PathBuf>> {
         if path.extension().is_some_and(|it| it == "pcapng") {
             return Ok(Some(path));
         }
-        if below && entry.file_type()?.is_dir() {
-            if let Some(found) = capture_in(&path, false)? {
-                return Ok(Some(found));
-            }
+        if below
+            && entry.file_type()?.is_dir()
+            && let Some(found) = capture_in(&path, false)?
+        {
+            return Ok(Some(found));
         }
     }
     Ok(None)

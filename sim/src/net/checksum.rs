@@ -22,11 +22,9 @@ pub(crate) fn fill(bytes: &mut [u8]) {
 }
 
 fn v4(bytes: &mut [u8]) {
-    // Before the length is looked at: a quoted packet's header is whole where its end is cut off.
-    if Ipv4Packet::new_checked(&*bytes).is_err() {
+    let Ok(mut packet) = Ipv4Packet::new_checked(bytes) else {
         return;
-    }
-    let mut packet = Ipv4Packet::new_unchecked(bytes);
+    };
     packet.fill_checksum();
     let (from, to) = (packet.src_addr(), packet.dst_addr());
     match packet.next_header() {
@@ -53,12 +51,10 @@ fn v6(bytes: &mut [u8]) {
         IpProtocol::Tcp => tcp(packet.payload_mut(), from.into(), to.into()),
         IpProtocol::Icmpv6 => {
             let payload = packet.payload_mut();
-            if Icmpv6Packet::new_checked(&*payload)
-                .is_ok_and(|icmp| icmp.msg_type() == Icmpv6Message::DstUnreachable)
-            {
-                if let Some(about) = payload.get_mut(ERROR_HEADER..) {
-                    quoted(about);
-                }
+            let unreachable = Icmpv6Packet::new_checked(&*payload)
+                .is_ok_and(|icmp| icmp.msg_type() == Icmpv6Message::DstUnreachable);
+            if let Some(about) = payload.get_mut(ERROR_HEADER..).filter(|_| unreachable) {
+                quoted(about);
             }
             if let Ok(mut icmp) = Icmpv6Packet::new_checked(payload) {
                 icmp.fill_checksum(&from, &to);
