@@ -1,0 +1,7 @@
+//! What `core` decides, done for real on Linux: needs root, and none of it is part of the simulator.
+//!
+//! A plan comes in; here it becomes kernel state and a running Envoy, and goes away again without a
+//! trace. Every piece acts in a network namespace that it is given ([`netns::NetNs`]): a node is the
+//! machine's own in production, one of many in the lab.
+
+pub mod netns;
