@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
+use nodeway_core::netfilter::{Firewall, Ruleset, RulesetError};
 use nodeway_core::trace::{Step, Way};
 use smoltcp::socket::tcp::State;
 
@@ -46,11 +47,15 @@ pub(crate) struct Network {
     pub(crate) tcp: Tcp,
     pub(crate) links: Vec<Links>,
     pub(crate) nodes: Vec<Node>,
+    /// The packet filters of pods that have one.
+    pub(crate) guards: BTreeMap<StackId, Firewall>,
     /// Where the fabric between nodes and hosts outside takes an address.
     pub(crate) fabric: BTreeMap<IpAddr, Port>,
     pub(crate) datapath: Box<dyn Datapath>,
     pub(crate) places: BTreeMap<Place, StackId>,
     pub(crate) ways: Vec<Way>,
+    /// The links that each way has crossed, each with the connection that crossed it.
+    crossed: Vec<Vec<(Port, SocketAddr, SocketAddr)>>,
     pub(crate) hops: Vec<Hop>,
     /// Only where captures are asked for.
     pub(crate) recorder: Option<Box<Recorder>>,
@@ -101,10 +106,12 @@ impl Network {
             settings,
             links: Vec::new(),
             nodes: Vec::new(),
+            guards: BTreeMap::new(),
             fabric: BTreeMap::new(),
             datapath,
             places: BTreeMap::new(),
             ways: Vec::new(),
+            crossed: Vec::new(),
             hops: Vec::new(),
             delivered: 0,
             timers: BTreeMap::new(),
@@ -216,6 +223,19 @@ impl Network {
         let stack = Stack::new(name, role, addresses, seed, &mut self.tcp.wire);
         self.tcp.stacks.push(stack);
         Ok(id)
+    }
+
+    /// Gives a pod's own namespace a packet filter, or other rules.
+    pub(crate) fn guard(
+        &mut self,
+        pod: StackId,
+        v4: Ruleset,
+        v6: Ruleset,
+    ) -> Result<(), RulesetError> {
+        match self.tcp.stack(pod).map(|stack| stack.role) {
+            Some(Role::Pod { .. }) => self.guards.entry(pod).or_default().replace(v4, v6),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn node_index(&self, name: &str) -> Option<u32> {
@@ -360,20 +380,26 @@ impl Network {
         let Some(stack) = self.tcp.stack(id) else {
             return;
         };
+        let role = stack.role;
+        let Some(packet) = self.sends(id, flow, packet) else {
+            return;
+        };
         let to = destination(&flow).ip();
-        let own = stack.has(to);
-        match stack.role {
-            Role::Host { node } => self.host_sends(node, flow, packet),
+        let own = self.tcp.stack(id).is_some_and(|stack| stack.has(to));
+        match role {
             _ if own => self.loop_back(id, packet),
-            Role::Pod { .. } => {
-                let now = self.now;
-                self.went(Device::Own(id), &packet.bytes);
-                if let Some(links) = self.links_mut(id) {
-                    let arrival = links.out.send(now, packet.bytes.len());
-                    self.events.send(arrival, Port::Veth(id), packet);
-                }
-            }
-            Role::Outside => self.leave(id, to, Some(flow), packet),
+            Role::Pod { .. } => self.up(id, packet),
+            Role::Host { .. } | Role::Outside => self.leave(id, to, Some(flow), packet),
+        }
+    }
+
+    /// From a pod to its node.
+    pub(crate) fn up(&mut self, pod: StackId, packet: Packet) {
+        let now = self.now;
+        self.went(Device::Own(pod), &packet.bytes);
+        if let Some(links) = self.links_mut(pod) {
+            let arrival = links.out.send(now, packet.bytes.len());
+            self.events.send(arrival, Port::Veth(pod), packet);
         }
     }
 
@@ -414,18 +440,36 @@ impl Network {
         if self.recorder.is_some() {
             self.came(port, &packet.bytes);
         }
+        if packet.asks {
+            self.crosses(port, &packet);
+        }
         match port {
-            Port::Stack(stack) => self.deliver(stack, None, packet, None),
-            Port::Loopback(stack) => match self.tcp.stack(stack).map(|stack| stack.role) {
-                Some(Role::Host { node }) => self.over_lo(node, packet),
-                _ => self.deliver(stack, None, packet, None),
-            },
+            Port::Stack(stack) => self.into_pod(stack, packet),
+            Port::Loopback(stack) => self.over_lo(stack, packet),
             Port::Veth(pod) => {
                 if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {
                     self.ingress(node, Some(pod), packet);
                 }
             }
             Port::Uplink(node) => self.ingress(node, None, packet),
+        }
+    }
+
+    /// Counts a link that bytes of a request have crossed, once a connection.
+    fn crosses(&mut self, port: Port, packet: &Packet) {
+        let way = packet.way.and_then(|way| usize::try_from(way.0).ok());
+        let (Some(way), Ok(flow)) = (way, datapath::parse(&*packet.bytes)) else {
+            return;
+        };
+        if self.crossed.len() <= way {
+            self.crossed.resize_with(way + 1, Vec::new);
+        }
+        let crossing = (port, source(&flow), destination(&flow));
+        if let (Some(crossed), Some(way)) = (self.crossed.get_mut(way), self.ways.get_mut(way))
+            && !crossed.contains(&crossing)
+        {
+            crossed.push(crossing);
+            way.hops = crossed.len();
         }
     }
 

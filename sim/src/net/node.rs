@@ -51,8 +51,12 @@ impl Node {
         }
     }
 
-    /// Takes the frontends of a change; all are in force at once.
+    /// Takes the frontends of a change; all are in force at once. Where pods have their own
+    /// proxies, those have the frontends, and a node knows of none.
     pub(crate) fn apply(&mut self, delta: &PlanDelta) {
+        if self.redirect == Redirect::Sidecar {
+            return;
+        }
         let fresh = self.is_bare();
         for (key, update) in &delta.frontends {
             match update {
@@ -110,6 +114,7 @@ impl Node {
                 Redirect::Tc => ebpf::install_tc(&mut rules),
                 Redirect::SkLookup => ebpf::install_sk_lookup(&mut rules),
                 Redirect::Iptables => tproxy::install(&mut rules),
+                Redirect::Sidecar => {}
             }
             if self.kube_proxy {
                 kube_proxy::install(&mut rules);
@@ -166,6 +171,7 @@ impl Node {
         match self.redirect {
             Redirect::Tc => ebpf::routing_tc(),
             Redirect::Iptables => tproxy::routing(),
+            Redirect::Sidecar => Routing::default(),
             Redirect::SkLookup => {
                 let routes = self.frontends.keys();
                 let local: BTreeSet<_> = routes
