@@ -33,19 +33,20 @@ pub trait Cluster {
         self.request(from, Ask::get(url))
     }
 
-    /// Kills the Envoy of a node: its connections are reset, its ports are closed.
+    /// Kills the Envoy of a node: its connections are reset, its ports are closed. Where pods have
+    /// their own, those of all pods on that node, or that of one pod (`default/client`).
     ///
     /// # Errors
     ///
     /// When there is no such node.
-    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError>;
+    fn crash_proxy(&mut self, of: &str) -> Result<(), AskError>;
 
-    /// Starts the Envoy of a node again, with the node's plan.
+    /// Starts again, with the node's plan, what [`Cluster::crash_proxy`] kills.
     ///
     /// # Errors
     ///
     /// When there is no such node.
-    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError>;
+    fn restart_proxy(&mut self, of: &str) -> Result<(), AskError>;
 }
 
 /// A request that somebody is to send.

@@ -47,6 +47,7 @@ pub mod http;
 mod names;
 mod net;
 mod process;
+mod proxies;
 mod redirect;
 mod reply;
 mod report;

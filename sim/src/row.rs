@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use nodeway_core::trace::{FrontendStep, Stage, Step, Way, stages};
+use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
 use crate::check::{Checked, check};
@@ -29,12 +29,17 @@ pub struct Row {
     pub host: Option<String>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
+    /// Whether the redirect is one for this client. It is not by `sidecar` for a node or a host
+    /// outside, which have no sidecar: then nothing was asked, and nothing is expected.
+    pub applicable: bool,
     /// Whether this request went through a listener.
     pub redirected: bool,
-    /// Why not; null if it did.
+    /// Why not, or why the redirect is none for this client; null if it did.
     pub reason: Option<String>,
-    /// The node whose Envoy served it.
+    /// The node whose Envoy served it, or on which the Envoy of a pod did.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the client's pod, where its own Envoy served it; null for a node's Envoy.
+    pub proxy_pod: Option<String>,
     /// The listener's qualified name.
     pub listener: Option<String>,
     /// What the route matches.
@@ -63,8 +68,10 @@ pub struct Row {
     pub tls: Option<Shown>,
     /// Proxies that the request passed.
     pub proxies: usize,
-    /// TCP connections that it took: the client's, and each proxy's to an endpoint.
+    /// TCP connections that it took: the client's, and each proxy's to whom it passed the request on.
     pub connections: usize,
+    /// Links that the request crossed on its way to whoever answered: see [`Way::hops`].
+    pub hops: usize,
     /// Virtual milliseconds from asking to the last byte.
     pub time_ms: f64,
     /// What was expected, and whether it held.
@@ -87,15 +94,22 @@ impl Row {
             url: spec.to.clone(),
             host: spec.headers.get("host").cloned(),
             redirect: sim.settings().redirect,
+            applicable: true,
             ..Self::default()
         };
+        if let Some(why) = sim.not_applicable(&spec.from)? {
+            row.applicable = false;
+            row.reason = Some(why);
+            return Ok(row);
+        }
         let outcome = sim.request(&spec.from, spec.ask());
-        row.expectations = check(&spec.expect, outcome.as_ref().map_err(AsRef::as_ref));
+        row.expectations = check(&spec.expected(row.redirect), outcome.as_ref().map_err(AsRef::as_ref));
         match outcome {
             Ok(reply) => row.answered(reply),
             Err(failed) => row.failed(*failed)?,
         }
         (row.proxies, row.connections) = passed(&row.way);
+        row.hops = row.way.hops;
         let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
@@ -119,6 +133,7 @@ impl Row {
 
     fn answered(&mut self, reply: Reply) {
         self.proxy_node = reply.proxy_node;
+        self.proxy_pod = reply.proxy_pod;
         self.listener = reply.listener.map(|name| name.to_string());
         self.route = reply.route;
         self.cluster = reply.cluster.map(|name| name.to_string());
@@ -145,13 +160,19 @@ impl Row {
 /// How many proxies a way passed, and how many connections it took.
 fn passed(way: &Way) -> (usize, usize) {
     let count = |of: fn(&Step) -> bool| way.steps.iter().filter(|(_, step)| of(step)).count();
-    let proxies = count(|step| matches!(step, Step::Listener(_)));
-    let upstream = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
+    let of_nodes = count(|step| matches!(step, Step::Listener(it) if it.pod.is_none()));
+    let of_pods = count(|step| matches!(step, Step::Sidecar(_)));
+    let to_endpoints = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
+    let passed_on =
+        count(|step| matches!(step, Step::Sidecar(it) if it.taken != Taken::Listened));
     let asked = way
         .steps
         .iter()
         .any(|(_, step)| !matches!(step, Step::Name(_) | Step::Reply(_)));
-    (proxies, usize::from(asked) + upstream)
+    (
+        of_nodes + of_pods,
+        usize::from(asked) + to_endpoints + passed_on,
+    )
 }
 
 /// Why nothing was redirected: the name was none, or the address is no frontend.

@@ -30,6 +30,7 @@ use crate::net::{
     CapturedInterface, Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError,
 };
 use crate::process::WayId;
+use crate::proxies::{self, places};
 use crate::redirect::Redirect;
 use crate::reply::{Reply, Seen, Shown, Who};
 use crate::seed::Seed;
@@ -151,7 +152,7 @@ impl SimBuilder {
         sim.start_endpoints();
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
-            sim.start_proxy(&node);
+            sim.start_proxies(&node);
         }
         let _ = sim.world.translate_services(None, services);
         Ok(sim)
@@ -169,7 +170,7 @@ pub struct Sim {
     topology: Topology,
     names: Names,
     world: World,
-    proxies: BTreeMap<String, ProcessId>,
+    proxies: BTreeMap<Place, ProcessId>,
     /// Of the newest proxy: each start is another one.
     generation: u32,
     clients: BTreeMap<Place, ProcessId>,
@@ -338,7 +339,10 @@ impl Sim {
             let delta = planner.apply(change.clone());
             // The planners' nodes are the topology's: none is unknown.
             let _ = self.world.apply(node, &delta);
-            if let Some(id) = self.proxies.get(node) {
+            for place in places(&self.topology, self.world.settings().redirect, node) {
+                let Some(id) = self.proxies.get(&place) else {
+                    continue;
+                };
                 if let Some(proxy) = self.world.process_mut::<NodeProxy>(*id) {
                     proxy.apply(&delta);
                 }
@@ -409,19 +413,47 @@ impl Sim {
         }
     }
 
-    /// Starts the proxy of a node with the node's plan; false if there is no such node.
-    fn start_proxy(&mut self, node: &str) -> bool {
-        let stack = self.world.stack(&Place::Node(node.to_owned()));
+    /// Starts the proxies of a node with the node's plan; false if there is no such node.
+    fn start_proxies(&mut self, node: &str) -> bool {
+        let places = places(&self.topology, self.world.settings().redirect, node);
+        for place in places {
+            self.start_proxy(node, &place);
+        }
+        let delta = self
+            .planners
+            .get(node)
+            .map(|planner| planner.plan().as_delta());
+        delta.is_some_and(|delta| self.world.apply(node, &delta).is_ok())
+    }
+
+    /// Starts the proxy of a place on a node.
+    fn start_proxy(&mut self, node: &str, place: &Place) {
+        let stack = self.world.stack(place);
         let (Some(stack), Some(planner)) = (stack, self.planners.get(node)) else {
-            return false;
+            return;
         };
         let delta = planner.plan().as_delta();
         self.generation += 1;
-        let mut proxy = NodeProxy::new(node, self.generation);
+        let mut proxy = proxies::proxy(&mut self.world, node, place, self.generation);
         proxy.apply(&delta);
         let id = self.world.spawn(stack, Box::new(proxy));
-        self.proxies.insert(node.to_owned(), id);
-        self.world.apply(node, &delta).is_ok()
+        self.proxies.insert(place.clone(), id);
+    }
+
+    /// The proxies that somebody names by their node, or one by its pod.
+    fn proxies_of(&self, name: &str) -> Result<Vec<(String, Place)>, AskError> {
+        let redirect = self.world.settings().redirect;
+        let mut found = Vec::new();
+        for node in self.planners.keys() {
+            for place in places(&self.topology, redirect, node) {
+                let is_pod = matches!(&place, Place::Pod(pod) if pod == name);
+                if node == name || is_pod {
+                    found.push((node.clone(), place));
+                }
+            }
+        }
+        let known = !found.is_empty() || self.planners.contains_key(name);
+        known.then_some(found).ok_or_else(|| self.unknown_node(name))
     }
 
     fn unknown_node(&self, node: &str) -> AskError {
@@ -503,6 +535,7 @@ impl Sim {
             .pointer("/saw/peer")
             .and_then(Value::as_str)
             .and_then(|peer| peer.parse().ok());
+        let own_proxy = backend_peer.and_then(|peer| steps.own_proxy(peer));
         let pod = steps.pod.filter(|_| served);
         let node = pod.as_ref().and_then(|pod| {
             let pod = self.objects.pod(&pod.namespace, &pod.name)?;
@@ -523,6 +556,7 @@ impl Sim {
             pod: Who(pod),
             node,
             proxy_node: steps.proxy,
+            proxy_pod: steps.proxy_pod,
             listener: steps.listener,
             route: steps.route,
             cluster: steps.cluster,
@@ -530,7 +564,7 @@ impl Sim {
             client_saw: client_saw.map(seen),
             proxy_saw,
             proxy_destination: steps.proxy_destination.map(seen),
-            backend_saw: backend_peer.map(seen),
+            backend_saw: backend_peer.map(|peer| own_proxy.unwrap_or_else(|| seen(peer))),
             tls: shown(steps.handshake, answer.shown),
             headers: answer.headers,
             body,
@@ -623,22 +657,21 @@ impl Cluster for Sim {
         }
     }
 
-    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        let proxy = self
-            .proxies
-            .get(node)
-            .ok_or_else(|| self.unknown_node(node))?;
-        self.world.kill(*proxy);
+    fn crash_proxy(&mut self, of: &str) -> Result<(), AskError> {
+        for (_, place) in self.proxies_of(of)? {
+            if let Some(proxy) = self.proxies.get(&place) {
+                self.world.kill(*proxy);
+            }
+        }
         Ok(())
     }
 
-    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        self.crash_proxy(node)?;
-        if self.start_proxy(node) {
-            Ok(())
-        } else {
-            Err(self.unknown_node(node))
+    fn restart_proxy(&mut self, of: &str) -> Result<(), AskError> {
+        self.crash_proxy(of)?;
+        for (node, place) in self.proxies_of(of)? {
+            self.start_proxy(&node, &place);
         }
+        Ok(())
     }
 }
 

@@ -271,6 +271,11 @@ impl World {
         self.network.guard(pod, v4, v6)
     }
 
+    /// Gives the `lo` of a namespace another address.
+    pub fn add_address(&mut self, stack: StackId, address: IpAddr) {
+        self.network.add_address(stack, address);
+    }
+
     /// The rules of a pod's own network namespace, of one family; none where it has none.
     #[must_use]
     pub fn rules_of_pod(&self, pod: &str, family: Family) -> Option<&Ruleset> {

@@ -238,6 +238,15 @@ impl Network {
         }
     }
 
+    /// Gives a namespace's `lo` another address.
+    pub(crate) fn add_address(&mut self, id: StackId, address: IpAddr) {
+        if let Some(stack) = self.tcp.stacks.get_mut(id.index())
+            && !stack.addresses.contains(&address)
+        {
+            stack.addresses.push(address);
+        }
+    }
+
     pub(crate) fn node_index(&self, name: &str) -> Option<u32> {
         let index = self.nodes.iter().position(|node| &*node.name == name)?;
         u32::try_from(index).ok()
