@@ -132,6 +132,9 @@ fn heading(report: &Report) {
         let ports: Vec<String> = node.listeners.values().map(ToString::to_string).collect();
         let envoy = match ports.as_slice() {
             [] => "Envoy without a listener".to_owned(),
+            [port, ..] if report.redirect == Redirect::Sidecar => {
+                format!("an Envoy in each pod, on {port}")
+            }
             ports => format!("Envoy on {}", ports.join(", ")),
         };
         say!(

@@ -200,6 +200,8 @@ pub struct Failed {
     pub url: String,
     /// The node whose hook or proxy the request met, if it met one.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the pod whose own proxy that is; none for a node's.
+    pub proxy_pod: Option<String>,
     /// The peer that the client's socket saw, if it was connected.
     pub client_saw: Option<crate::reply::Seen>,
     /// How it went up to there.

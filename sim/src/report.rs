@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nodeway_core::ingress::ClassVerdict;
+use nodeway_core::netfilter::sidecar::OUTBOUND;
 use nodeway_core::object::{Kind, Object, ObjectRef, Provenance};
 use nodeway_core::plan::{FrontendKind, PlannedFrontend};
 use nodeway_core::problem::Problem;
@@ -56,7 +57,8 @@ pub struct NodeLine {
     pub name: String,
     /// Its addresses.
     pub addresses: Vec<String>,
-    /// The ports of its Envoy's listeners, by qualified name.
+    /// The ports of its Envoy's listeners, by qualified name; where each pod has an Envoy, its port
+    /// for all that the pod sends.
     pub listeners: BTreeMap<String, u16>,
     /// `namespace/name` of its pods.
     pub pods: Vec<String>,
@@ -168,12 +170,20 @@ fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
     }
 }
 
+/// The port that connections to a listener come in by: a pod's own Envoy has one for all.
+fn reached_at(sim: &Sim, port: u16) -> u16 {
+    match sim.settings().redirect {
+        Redirect::Sidecar => OUTBOUND,
+        _ => port,
+    }
+}
+
 fn nodes(sim: &Sim) -> Vec<NodeLine> {
     let ports = |node: &str| {
         let plan = sim.plan(node);
         let listeners = plan.into_iter().flat_map(|plan| &plan.listeners);
         listeners
-            .map(|(name, listener)| (name.to_string(), listener.port))
+            .map(|(name, listener)| (name.to_string(), reached_at(sim, listener.port)))
             .collect()
     };
     let nodes = sim.topology().nodes.iter();
@@ -214,7 +224,9 @@ fn ingresses(sim: &Sim) -> Vec<IngressLine> {
                     frontend.kind == kind && Some(&frontend.service) == service.as_ref()
                 })
         };
-        let port = |found: Option<(_, &PlannedFrontend)>| found.map(|(_, one)| one.listener_port);
+        let port = |found: Option<(_, &PlannedFrontend)>| {
+            found.map(|(_, one)| reached_at(sim, one.listener_port))
+        };
         IngressLine {
             ingress: reference.path(),
             address: frontends(FrontendKind::LoadBalancer).map(|(key, _)| key.to_string()),

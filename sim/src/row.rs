@@ -103,7 +103,10 @@ impl Row {
             return Ok(row);
         }
         let outcome = sim.request(&spec.from, spec.ask());
-        row.expectations = check(&spec.expected(row.redirect), outcome.as_ref().map_err(AsRef::as_ref));
+        row.expectations = check(
+            &spec.expected(row.redirect),
+            outcome.as_ref().map_err(AsRef::as_ref),
+        );
         match outcome {
             Ok(reply) => row.answered(reply),
             Err(failed) => row.failed(*failed)?,
@@ -125,6 +128,7 @@ impl Row {
         };
         self.failure = Some(failure.name());
         self.proxy_node = failed.proxy_node;
+        self.proxy_pod = failed.proxy_pod;
         self.client_saw = failed.client_saw;
         self.time_ms = milliseconds(failed.took);
         self.way = failed.way;
@@ -163,8 +167,7 @@ fn passed(way: &Way) -> (usize, usize) {
     let of_nodes = count(|step| matches!(step, Step::Listener(it) if it.pod.is_none()));
     let of_pods = count(|step| matches!(step, Step::Sidecar(_)));
     let to_endpoints = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
-    let passed_on =
-        count(|step| matches!(step, Step::Sidecar(it) if it.taken != Taken::Listened));
+    let passed_on = count(|step| matches!(step, Step::Sidecar(it) if it.taken != Taken::Listened));
     let asked = way
         .steps
         .iter()

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use nodeway_core::netfilter::BuiltIn;
 use nodeway_core::netfilter::sidecar::{FROM_PROXY_V4, FROM_PROXY_V6};
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::plan::ResourceName;
@@ -20,7 +21,7 @@ pub(crate) struct Served {
     pub(crate) endpoint: Option<SocketAddr>,
     /// The node whose proxy accepted the connection.
     pub(crate) proxy: Option<String>,
-    /// The pod whose own proxy that was.
+    /// The pod whose own proxy that was, or to whose own proxy rules lead, though it is not there.
     pub(crate) proxy_pod: Option<String>,
     /// The pod whose own proxy passed the connection in.
     passed_in: Option<Arc<str>>,
@@ -53,8 +54,11 @@ impl Served {
                 Step::Frontend(step) if step.frontend.is_some() => {
                     served.led_by.get_or_insert_with(|| step.node.to_string());
                 }
-                Step::Rule(step) if step.pod.is_some() => {
+                // A rule for what the client's pod sends.
+                Step::Rule(step) if step.pod.is_some() && step.hook == BuiltIn::Output => {
                     served.led_by.get_or_insert_with(|| step.node.to_string());
+                    let pod = step.pod.as_ref().map(ToString::to_string);
+                    served.proxy_pod = served.proxy_pod.or(pod);
                 }
                 Step::Sidecar(step) => served.captured(step),
                 Step::Translation(step) => {

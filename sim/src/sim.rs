@@ -453,7 +453,9 @@ impl Sim {
             }
         }
         let known = !found.is_empty() || self.planners.contains_key(name);
-        known.then_some(found).ok_or_else(|| self.unknown_node(name))
+        known
+            .then_some(found)
+            .ok_or_else(|| self.unknown_node(name))
     }
 
     fn unknown_node(&self, node: &str) -> AskError {
@@ -591,6 +593,7 @@ impl Sim {
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: served.proxy.or(served.led_by),
+            proxy_pod: served.proxy_pod,
             client_saw: None,
             way,
             objects: Arc::clone(&self.objects),
@@ -607,6 +610,7 @@ impl Sim {
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: None,
+            proxy_pod: None,
             client_saw: None,
             way: Way::default(),
             objects: Arc::clone(&self.objects),

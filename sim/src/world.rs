@@ -262,12 +262,7 @@ impl World {
     ///
     /// # Errors
     /// When the rules cannot be followed; nothing is put then.
-    pub fn guard(
-        &mut self,
-        pod: StackId,
-        v4: Ruleset,
-        v6: Ruleset,
-    ) -> Result<(), RulesetError> {
+    pub fn guard(&mut self, pod: StackId, v4: Ruleset, v6: Ruleset) -> Result<(), RulesetError> {
         self.network.guard(pod, v4, v6)
     }
 

@@ -91,10 +91,7 @@ fn written_candidates(name: ResourceName, written: &LoadAssignment) -> Candidate
     candidates
 }
 
-fn update<K: Ord + Clone, T: Clone>(
-    held: &mut BTreeMap<K, T>,
-    changes: &BTreeMap<K, Update<T>>,
-) {
+fn update<K: Ord + Clone, T: Clone>(held: &mut BTreeMap<K, T>, changes: &BTreeMap<K, Update<T>>) {
     for (name, change) in changes {
         match change {
             Update::Put(value) => held.insert(name.clone(), value.clone()),

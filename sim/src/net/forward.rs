@@ -379,8 +379,7 @@ impl Network {
                 ..
             }
         );
-        if let (true, true, Some(way), Some(index)) =
-            (decided, came.opens(), packet.way, at.node())
+        if let (true, true, Some(way), Some(index)) = (decided, came.opens(), packet.way, at.node())
         {
             self.note_translation(index, came, &seen.flow, way);
         }

@@ -349,7 +349,9 @@ pub(super) fn sidecar(step: &SidecarStep) -> Stage {
             format!("outbound, port {port} of {envoy}: the bytes are passed on to {meant}")
         }
         Taken::PassedIn { from } => {
-            format!("inbound, port {port} of {envoy}: the bytes are passed on to {meant}, from {from}")
+            format!(
+                "inbound, port {port} of {envoy}: the bytes are passed on to {meant}, from {from}"
+            )
         }
     };
     Stage::new("sidecar", decided)
