@@ -21,7 +21,7 @@ use crate::http::{
     Decoder, Encoder, Headers, HttpError, Opening, Pipe, RequestHead, ResponseHead, server_flight,
 };
 use crate::process::{Os, Process, SocketEvent, SocketId, TimerId};
-use wish::Wish;
+use wish::{Wish, WishError};
 
 /// How much of a body goes into one chunk.
 const CHUNK: usize = 16 * 1024;
@@ -49,6 +49,8 @@ pub struct Backend {
     ports: Vec<u16>,
     tls: Option<Tls>,
     visitors: BTreeMap<SocketId, Visitor>,
+    /// Answers that are to come later.
+    later: BTreeMap<TimerId, SocketId>,
 }
 
 /// The certificate of a program that answers TLS.
@@ -88,6 +90,8 @@ struct Visitor {
     opened: bool,
     /// The request whose body is still coming.
     request: Option<Visit>,
+    /// The request whose answer was wished for later.
+    waiting: Option<Visit>,
     closing: bool,
 }
 
@@ -123,6 +127,14 @@ impl Program {
             .into_iter()
             .find(|(program, _)| name.starts_with(program))
             .map_or(Self::Echo, |(_, program)| program)
+    }
+
+    /// What a request wishes of its answer, where the program takes wishes.
+    fn wish(self, head: &RequestHead) -> Result<Wish, WishError> {
+        match self {
+            Self::Echo => Wish::of(head),
+            _ => Ok(Wish::default()),
+        }
     }
 
     /// The status of a path without its query.
@@ -165,6 +177,7 @@ impl Backend {
             ports,
             tls: None,
             visitors: BTreeMap::new(),
+            later: BTreeMap::new(),
         }
     }
 
@@ -192,7 +205,13 @@ impl Backend {
                 }
             }
             match visitor.advance() {
-                Ok(Some(visit)) => answer(&self.identity, self.program, visitor, &visit),
+                Ok(Some(visit)) => match self.program.wish(&visit.head) {
+                    Ok(wish) if !wish.delay.is_zero() => {
+                        visitor.waiting = Some(visit);
+                        self.later.insert(os.timer(wish.delay), socket);
+                    }
+                    _ => answer(&self.identity, self.program, visitor, &visit),
+                },
                 Ok(None) if !arrived => break,
                 Ok(None) => {}
                 Err(error) => refuse(visitor, &error),
@@ -202,7 +221,7 @@ impl Backend {
                 break;
             }
         }
-        let waits = visitor.pipe.room() == 0;
+        let waits = visitor.pipe.room() == 0 || visitor.waiting.is_some();
         if visitor.closing || visitor.pipe.peer_closed && !waits {
             visitor.pipe.close(os);
         }
@@ -242,7 +261,7 @@ impl Visitor {
 
     /// A request when it is whole.
     fn advance(&mut self) -> Result<Option<Visit>, HttpError> {
-        if self.closing {
+        if self.closing || self.waiting.is_some() {
             return Ok(None);
         }
         if self.request.is_none() {
@@ -273,12 +292,8 @@ impl Visitor {
 
 fn answer(identity: &Identity, program: Program, visitor: &mut Visitor, visit: &Visit) {
     let Visit { head, received, .. } = visit;
-    let wish = match program {
-        Program::Echo => Wish::of(head),
-        _ => Ok(Wish::default()),
-    };
     let keep = head.keeps_alive();
-    let wish = match wish {
+    let wish = match program.wish(head) {
         Ok(wish) => wish,
         Err(error) => {
             let text = format!("{error}\n").into_bytes();
@@ -387,6 +402,7 @@ impl Process for Backend {
                     peer: os.peer(socket),
                     opened: false,
                     request: None,
+                    waiting: None,
                     closing: false,
                 };
                 self.visitors.insert(socket, visitor);
@@ -411,5 +427,16 @@ impl Process for Backend {
         }
     }
 
-    fn on_timer(&mut self, _: TimerId, _: &mut dyn Os) {}
+    fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {
+        let Some(socket) = self.later.remove(&timer) else {
+            return;
+        };
+        if let Some(visitor) = self.visitors.get_mut(&socket)
+            && let Some(visit) = visitor.waiting.take()
+        {
+            answer(&self.identity, self.program, visitor, &visit);
+            visitor.pipe.flush(os);
+            self.serve(socket, os);
+        }
+    }
 }
