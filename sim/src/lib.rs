@@ -69,7 +69,7 @@ pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
 pub use fault::{Fault, FaultError};
-pub use fixture::{Expect, Fixture, IngressSpec, Nodes, RequestSpec};
+pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Nodes, RequestSpec, What};
 pub use net::{
     CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, Impairment, LinkSpec,
     NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,
