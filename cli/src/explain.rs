@@ -95,7 +95,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         builder = builder.capture_packets();
     }
     let mut sim = builder.start().map_err(Failure::topology)?;
-    let row = Row::of(&spec, &mut sim).map_err(|error| Failure::ask(&error))?;
+    let redirect = sim.settings().redirect;
+    let row = Row::of(&spec, redirect, &mut sim).map_err(|error| Failure::ask(&error))?;
     if let Some(folder) = &folder {
         folder.write(None, &sim.take_captures())?;
     }

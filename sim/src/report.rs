@@ -137,34 +137,40 @@ pub fn run(fixture: &Fixture, options: RunOptions) -> Result<Report, RunError> {
         builder = builder.capture_packets();
     }
     let mut sim = builder.start()?;
+    let redirect = sim.settings().redirect;
     let mut requests = Vec::new();
     for (index, spec) in fixture.requests.iter().enumerate() {
-        let row = Row::of(spec, &mut sim).map_err(|error| RunError::Request { index, error })?;
+        let row = Row::of(spec, redirect, &mut sim)
+            .map_err(|error| RunError::Request { index, error })?;
         requests.push(row);
     }
     let captures = sim.take_captures();
     Ok(Report {
         captures,
-        ..report(fixture, &sim, requests)
+        ..Report::of(fixture, &sim, requests)
     })
 }
 
-fn report(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Report {
-    let checked = || requests.iter().flat_map(|row| &row.expectations);
-    Report {
-        title: fixture.title.clone(),
-        redirect: sim.settings().redirect,
-        seed: sim.settings().seed.0,
-        nodes: nodes(sim),
-        outside: outside(sim),
-        ingresses: ingresses(sim),
-        held: checked().filter(|checked| checked.held).count(),
-        expectations: checked().count(),
-        problems: sim.problems(),
-        not_simulated: sim.objects().not_simulated.clone(),
-        hops: sim.hops().iter().map(ToString::to_string).collect(),
-        captures: Vec::new(),
-        requests,
+impl Report {
+    /// The report of a run on the machines of that cluster.
+    #[must_use]
+    pub fn of(fixture: &Fixture, sim: &Sim, requests: Vec<Row>) -> Self {
+        let checked = || requests.iter().flat_map(|row| &row.expectations);
+        Self {
+            title: fixture.title.clone(),
+            redirect: sim.settings().redirect,
+            seed: sim.settings().seed.0,
+            nodes: nodes(sim),
+            outside: outside(sim),
+            ingresses: ingresses(sim),
+            held: checked().filter(|checked| checked.held).count(),
+            expectations: checked().count(),
+            problems: sim.problems(),
+            not_simulated: sim.objects().not_simulated.clone(),
+            hops: sim.hops().iter().map(ToString::to_string).collect(),
+            captures: Vec::new(),
+            requests,
+        }
     }
 }
 

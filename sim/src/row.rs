@@ -12,7 +12,6 @@ use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::redirect::Redirect;
 use crate::reply::{Reply, Seen, Shown};
-use crate::sim::Sim;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -65,7 +64,7 @@ pub struct Row {
     pub proxies: usize,
     /// TCP connections that it took: the client's, and each proxy's to an endpoint.
     pub connections: usize,
-    /// Virtual milliseconds from asking to the last byte.
+    /// Milliseconds from asking to the last byte; virtual ones in a simulation.
     pub time_ms: f64,
     /// What was expected, and whether it held.
     pub expectations: Vec<Checked>,
@@ -79,17 +78,21 @@ impl Row {
     ///
     /// # Errors
     /// When the request cannot even be sent.
-    pub fn of(spec: &RequestSpec, sim: &mut Sim) -> Result<Self, AskError> {
+    pub fn of(
+        spec: &RequestSpec,
+        redirect: Redirect,
+        cluster: &mut impl Cluster,
+    ) -> Result<Self, AskError> {
         let mut row = Self {
             name: spec.name.clone(),
             client: spec.from.clone(),
             method: spec.method.clone(),
             url: spec.to.clone(),
             host: spec.headers.get("host").cloned(),
-            redirect: sim.settings().redirect,
+            redirect,
             ..Self::default()
         };
-        let outcome = sim.request(&spec.from, spec.ask());
+        let outcome = cluster.request(&spec.from, spec.ask());
         row.expectations = check(&spec.expect, outcome.as_ref().map_err(AsRef::as_ref));
         match outcome {
             Ok(reply) => row.answered(reply),
@@ -99,7 +102,7 @@ impl Row {
         let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
-            row.reason = why_not(&stages(&row.way, sim.objects()));
+            row.reason = why_not(&stages(&row.way, cluster.objects()));
         }
         Ok(row)
     }

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::asker::place;
 use crate::assembly::{Assembly, Options, services};
+use crate::backend::Backend;
 use crate::chosen::{ChosenBy, by_cluster};
 use crate::client::{Answer, Client, Outcome};
 use crate::cluster::Ask;
@@ -35,6 +36,7 @@ use crate::reply::{Reply, Seen, Shown, Who};
 use crate::seed::Seed;
 use crate::served::Served;
 use crate::source::{LoadErrors, Source};
+use crate::target::Target;
 use crate::workload::backends;
 use crate::world::{ProcessId, World};
 
@@ -147,8 +149,7 @@ impl SimBuilder {
             chosen_by: self.chosen_by,
             last: None,
         };
-        sim.start_backends();
-        sim.start_endpoints();
+        sim.start_programs();
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
             sim.start_proxy(&node);
@@ -176,6 +177,30 @@ pub struct Sim {
     source: String,
     chosen_by: ChosenBy,
     last: Option<Last>,
+}
+
+/// Who asks, for what, and where that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// The client's place.
+    pub place: Place,
+    /// The URL taken apart.
+    pub target: Target,
+    /// What the URL's host is for this client.
+    pub name: NameStep,
+}
+
+impl Errand {
+    /// The address and port to connect to; none for a name that has no address.
+    #[must_use]
+    pub fn to(&self) -> Option<SocketAddr> {
+        match &self.name.found {
+            Name::Service { address, .. } | Name::Address { address, .. } => {
+                Some(SocketAddr::new(*address, self.target.port))
+            }
+            Name::Unknown { .. } => None,
+        }
+    }
 }
 
 /// The last request, for the message of a failing test.
@@ -378,31 +403,30 @@ impl Sim {
         self.world.hops()
     }
 
-    fn start_backends(&mut self) {
-        let pods: Vec<_> = self.objects.pods().cloned().collect();
-        for pod in pods {
-            let reference = Object::Pod(Arc::clone(&pod)).reference();
-            let running = pod
+    /// What runs in the pods, and behind the endpoints of an Envoy's dump, each with its place.
+    #[must_use]
+    pub fn programs(&self) -> Vec<(Place, Backend)> {
+        let mut all = Vec::new();
+        for pod in self.objects.pods() {
+            let reference = Object::Pod(Arc::clone(pod)).reference();
+            let phase = pod
                 .status
                 .as_ref()
                 .and_then(|status| status.phase.as_deref());
-            let (Some(stack), Some("Running")) =
-                (self.world.stack(&Place::Pod(reference.path())), running)
-            else {
-                continue;
-            };
-            for backend in backends(&pod, &reference, &self.objects) {
-                self.world.spawn(stack, Box::new(backend));
+            if phase == Some("Running") {
+                let place = Place::Pod(reference.path());
+                let programs = backends(pod, &reference, &self.objects);
+                all.extend(programs.into_iter().map(|it| (place.clone(), it)));
             }
         }
+        if let Some(dump) = &self.objects.config_dump {
+            all.extend(dumped::backends(dump, &self.topology));
+        }
+        all
     }
 
-    /// Starts what answers at the endpoints of an Envoy's dump.
-    fn start_endpoints(&mut self) {
-        let Some(dump) = self.objects.config_dump.clone() else {
-            return;
-        };
-        for (place, backend) in dumped::backends(&dump, &self.topology) {
+    fn start_programs(&mut self) {
+        for (place, backend) in self.programs() {
             if let Some(stack) = self.world.stack(&place) {
                 self.world.spawn(stack, Box::new(backend));
             }
@@ -422,13 +446,6 @@ impl Sim {
         let id = self.world.spawn(stack, Box::new(proxy));
         self.proxies.insert(node.to_owned(), id);
         self.world.apply(node, &delta).is_ok()
-    }
-
-    fn unknown_node(&self, node: &str) -> AskError {
-        AskError::UnknownNode {
-            node: node.to_owned(),
-            nodes: self.planners.keys().cloned().collect(),
-        }
     }
 
     fn replay(&self, from: &str, url: &str) -> String {
@@ -476,28 +493,35 @@ impl Sim {
         }))
     }
 
-    fn reply(
-        &mut self,
-        way: WayId,
+    /// How a request that was answered ended, by the steps up to there; none when the proxy
+    /// answered, which says so itself.
+    #[must_use]
+    pub fn ending(&self, way: &Way, status: u16) -> Option<ReplyStep> {
+        let served = Served::of(Some(way));
+        if served.answered_by_proxy {
+            return None;
+        }
+        let of_dump = || {
+            self.objects.config_dump.as_ref()?;
+            let address = served.endpoint?;
+            Some(ReplyStep::Endpoint { address, status })
+        };
+        let pod = served.pod.clone();
+        pod.map(|pod| ReplyStep::Backend { pod, status })
+            .or_else(of_dump)
+    }
+
+    /// The reply to a request that went this way: the steps say who served it.
+    #[must_use]
+    pub fn reply(
+        &self,
+        way: Way,
         answer: Answer,
         client_saw: Option<SocketAddr>,
         took: Duration,
     ) -> Reply {
-        let steps = Served::of(self.world.way(way));
+        let steps = Served::of(Some(&way));
         let served = !steps.answered_by_proxy;
-        if let (true, Some(pod)) = (served, &steps.pod) {
-            let reply = ReplyStep::Backend {
-                pod: pod.clone(),
-                status: answer.status,
-            };
-            self.world.note(way, Step::Reply(reply));
-        }
-        if let (true, Some(address), Some(_)) = (served, steps.endpoint, &self.objects.config_dump)
-        {
-            let status = answer.status;
-            let reply = ReplyStep::Endpoint { address, status };
-            self.world.note(way, Step::Reply(reply));
-        }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let backend_peer: Option<SocketAddr> = body
             .pointer("/saw/peer")
@@ -536,37 +560,98 @@ impl Sim {
             body,
             bytes: answer.body,
             took,
-            way: self.world.way(way).cloned().unwrap_or_default(),
+            way,
         }
     }
 
-    fn failed(
-        &mut self,
+    /// A request that went this way and got no answer; `replay` shows it again.
+    #[must_use]
+    pub fn failed(
+        &self,
         asked: (&str, &str),
-        way: WayId,
+        way: Way,
         failure: Failure,
+        client_saw: Option<SocketAddr>,
         took: Duration,
+        replay: String,
     ) -> Box<Failed> {
         let (from, url) = asked;
-        self.world
-            .note(way, Step::Reply(ReplyStep::Failed(failure)));
-        let way = self.world.way(way).cloned().unwrap_or_default();
         let served = Served::of(Some(&way));
         Box::new(Failed {
             failure: Cause::Network(failure),
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: served.proxy.or(served.led_by),
-            client_saw: None,
+            client_saw: client_saw.map(|address| self.names.seen(address)),
             way,
             objects: Arc::clone(&self.objects),
             took,
-            replay: self.replay(from, url),
+            replay,
         })
     }
 
+    /// Notes that a request failed.
+    fn ended(
+        &mut self,
+        asked: (&str, &str),
+        way: WayId,
+        failure: Failure,
+        client_saw: Option<SocketAddr>,
+        took: Duration,
+    ) -> Box<Failed> {
+        self.world
+            .note(way, Step::Reply(ReplyStep::Failed(failure)));
+        let (from, url) = asked;
+        let steps = self.world.way(way).cloned().unwrap_or_default();
+        self.failed(
+            asked,
+            steps,
+            failure,
+            client_saw,
+            took,
+            self.replay(from, url),
+        )
+    }
+
+    /// Who asks and where it goes, before anything is sent.
+    ///
+    /// # Errors
+    /// When the question itself is wrong.
+    pub fn errand(&self, from: &str, ask: &Ask) -> Result<Errand, AskError> {
+        let place = place(from, &self.objects, &self.topology)?;
+        let target = ask.target()?;
+        let found = self
+            .names
+            .resolve(&target.host, View::of(&place), ask.family);
+        let name = NameStep {
+            asked: target.host.clone(),
+            found,
+        };
+        Ok(Errand {
+            place,
+            target,
+            name,
+        })
+    }
+
+    /// An address with the name of its holder.
+    #[must_use]
+    pub fn seen(&self, address: SocketAddr) -> Seen {
+        self.names.seen(address)
+    }
+
+    /// The error of a node that is not there.
+    #[must_use]
+    pub fn unknown_node(&self, node: &str) -> AskError {
+        AskError::UnknownNode {
+            node: node.to_owned(),
+            nodes: self.planners.keys().cloned().collect(),
+        }
+    }
+
     /// A request that could not even be sent.
-    fn refused(&self, asked: (&str, &str), error: AskError) -> Box<Failed> {
+    #[must_use]
+    pub fn refused(&self, asked: (&str, &str), error: AskError) -> Box<Failed> {
         let (from, url) = asked;
         Box::new(Failed {
             failure: Cause::Ask(error),
@@ -586,40 +671,33 @@ impl Cluster for Sim {
     fn request(&mut self, from: &str, ask: Ask) -> Result<Reply, Box<Failed>> {
         let url = ask.url.clone();
         let asked = (from, url.as_str());
-        let place = place(from, &self.objects, &self.topology);
-        let place = place.map_err(|error| self.refused(asked, error))?;
-        let target = ask.target().map_err(|error| self.refused(asked, error))?;
+        let errand = self.errand(from, &ask);
+        let errand = errand.map_err(|error| self.refused(asked, error))?;
         let way = self.world.open_way();
         self.last = Some(Last {
             from: from.to_owned(),
             url: url.clone(),
             way,
         });
-        let found = self
-            .names
-            .resolve(&target.host, View::of(&place), ask.family);
-        let to = address(&found).map(|address| SocketAddr::new(address, target.port));
-        self.world.note(
-            way,
-            Step::Name(NameStep {
-                asked: target.host,
-                found,
-            }),
-        );
+        self.world.note(way, Step::Name(errand.name.clone()));
         let started = self.world.now();
-        let (Some(to), Some(client)) = (to, self.client(&place)) else {
-            return Err(self.failed(asked, way, Failure::UnknownName, Duration::ZERO));
+        let (Some(to), Some(client)) = (errand.to(), self.client(&errand.place)) else {
+            return Err(self.ended(asked, way, Failure::UnknownName, None, Duration::ZERO));
         };
         let outcome = self.run(client, ask, to, way);
         let outcome = outcome.map_err(|error| self.refused(asked, error))?;
         let took = self.world.now() - started;
+        let client_saw = outcome.client_saw;
         match outcome.result {
-            Ok(answer) => Ok(self.reply(way, answer, outcome.client_saw, took)),
-            Err(failure) => {
-                let mut failed = self.failed(asked, way, failure, took);
-                failed.client_saw = outcome.client_saw.map(|address| self.names.seen(address));
-                Err(failed)
+            Ok(answer) => {
+                let steps = self.world.way(way).cloned().unwrap_or_default();
+                if let Some(ending) = self.ending(&steps, answer.status) {
+                    self.world.note(way, Step::Reply(ending));
+                }
+                let steps = self.world.way(way).cloned().unwrap_or_default();
+                Ok(self.reply(steps, answer, client_saw, took))
             }
+            Err(failure) => Err(self.ended(asked, way, failure, client_saw, took)),
         }
     }
 
@@ -630,6 +708,10 @@ impl Cluster for Sim {
             .ok_or_else(|| self.unknown_node(node))?;
         self.world.kill(*proxy);
         Ok(())
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
@@ -657,13 +739,6 @@ impl Drop for Sim {
             words.unwrap_or_default(),
             self.replay(&last.from, &last.url)
         );
-    }
-}
-
-fn address(name: &Name) -> Option<IpAddr> {
-    match name {
-        Name::Service { address, .. } | Name::Address { address, .. } => Some(*address),
-        Name::Unknown { .. } => None,
     }
 }
 
