@@ -1,7 +1,7 @@
 //! A cluster as a test sees it: ask something, look at the reply, break something.
 //!
-//! A test body that takes `&mut impl Cluster` runs on the simulator and, later, on network
-//! namespaces with a real kernel and a real Envoy: nothing in it says which.
+//! A test body that takes `&mut impl Cluster` runs on the simulator and on network namespaces with
+//! a real kernel and a real Envoy (the lab): nothing in it says which.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,6 +46,9 @@ pub trait Cluster {
     ///
     /// When there is no such node.
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError>;
+
+    /// The objects, with what was derived: what a way's evidence is in.
+    fn objects(&self) -> &Objects;
 }
 
 /// A request that somebody is to send.

@@ -62,7 +62,7 @@ mod workload;
 mod world;
 
 pub use assembly::Options;
-pub use backend::{Backend, Identity};
+pub use backend::{Backend, Tls, write_page};
 pub use check::{Checked, check};
 pub use chosen::ChosenBy;
 pub use client::{Answer, Client, Outcome};
@@ -75,16 +75,17 @@ pub use net::{
     NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,
     Settings, Share, SimSocket, StackId, Topology, TopologyError, Toward, hook_name,
 };
+pub use nodeway_core::backend::Identity;
 pub use nodeway_core::trace::{Failure, Way};
 pub use process::{
     CallError, ListenSocketId, Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId,
 };
 pub use redirect::{Redirect, UnknownRedirect};
-pub use reply::{Reply, Seen, Who};
-pub use report::{HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
+pub use reply::{Reply, Seen, Shown, Who};
+pub use report::{FaultLine, HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
 pub use row::Row;
 pub use seed::{Random, Seed};
-pub use sim::{Injected, Sim, SimBuilder, UnderWay};
+pub use sim::{Errand, Injected, Sim, SimBuilder, UnderWay};
 pub use source::{LoadError, LoadErrors, Source};
 pub use target::Target;
 pub use time::Time;

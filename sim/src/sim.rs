@@ -5,6 +5,7 @@ mod fault;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nodeway_core::lint::lint;
@@ -13,6 +14,7 @@ use nodeway_core::plan::{NodePlan, PlanDelta, Planner};
 use nodeway_core::problem::Problem;
 
 use crate::assembly::{Options, services};
+use crate::backend::Backend;
 use crate::chosen::ChosenBy;
 use crate::cluster::{AskError, tell};
 use crate::dumped;
@@ -20,13 +22,14 @@ use crate::envoy::NodeProxy;
 use crate::names::Names;
 use crate::net::{CapturedInterface, Hop, Place, Settings, Topology};
 use crate::process::WayId;
+use crate::reply::Seen;
 use crate::workload::backends;
 use crate::world::{ProcessId, World};
 
 pub use builder::SimBuilder;
 use fault::Faults;
 pub use fault::Injected;
-pub use request::UnderWay;
+pub use request::{Errand, UnderWay};
 
 /// A simulated cluster.
 ///
@@ -167,34 +170,31 @@ impl Sim {
         self.world.hops()
     }
 
-    /// Starts what runs in the pods, of one node or of all.
-    fn start_backends(&mut self, node: Option<&str>) {
-        let pods: Vec<_> = self.objects.pods().cloned().collect();
-        for pod in pods {
-            let reference = Object::Pod(Arc::clone(&pod)).reference();
+    /// What runs in the pods, and behind the endpoints of an Envoy's dump, each with its place.
+    #[must_use]
+    pub fn programs(&self) -> Vec<(Place, Backend)> {
+        let mut all = Vec::new();
+        for pod in self.objects.pods() {
+            let reference = Object::Pod(Arc::clone(pod)).reference();
             let status = pod.status.as_ref();
-            let running = status.and_then(|status| status.phase.as_deref());
-            let runs_on = pod.spec.as_ref().and_then(|it| it.node_name.as_deref());
-            let stack = self.world.stack(&Place::Pod(reference.path()));
-            let (Some(stack), Some("Running")) = (stack, running) else {
-                continue;
-            };
-            if node.is_some() && node != runs_on {
-                continue;
-            }
-            for backend in backends(&pod, &reference, &self.objects) {
-                self.world.spawn(stack, Box::new(backend));
+            if status.and_then(|it| it.phase.as_deref()) == Some("Running") {
+                let place = Place::Pod(reference.path());
+                let programs = backends(pod, &reference, &self.objects);
+                all.extend(programs.into_iter().map(|it| (place.clone(), it)));
             }
         }
+        if let Some(dump) = &self.objects.config_dump {
+            all.extend(dumped::backends(dump, &self.topology));
+        }
+        all
     }
 
-    /// Starts what answers at the endpoints of an Envoy's dump.
-    fn start_endpoints(&mut self) {
-        let Some(dump) = self.objects.config_dump.clone() else {
-            return;
-        };
-        for (place, backend) in dumped::backends(&dump, &self.topology) {
-            if let Some(stack) = self.world.stack(&place) {
+    /// Starts what runs in the pods, of one node or of all.
+    fn start_programs(&mut self, node: Option<&str>) {
+        for (place, backend) in self.programs() {
+            let stack = self.world.stack(&place);
+            let stack = stack.filter(|it| node.is_none_or(|node| self.world.is_on(node, *it)));
+            if let Some(stack) = stack {
                 self.world.spawn(stack, Box::new(backend));
             }
         }
@@ -224,7 +224,15 @@ impl Sim {
         true
     }
 
-    fn unknown_node(&self, node: &str) -> AskError {
+    /// An address with the name of its holder.
+    #[must_use]
+    pub fn seen(&self, address: SocketAddr) -> Seen {
+        self.names.seen(address)
+    }
+
+    /// The error of a node that is not there.
+    #[must_use]
+    pub fn unknown_node(&self, node: &str) -> AskError {
         AskError::UnknownNode {
             node: node.to_owned(),
             nodes: self.planners.keys().cloned().collect(),

@@ -239,6 +239,12 @@ impl World {
         Ok(())
     }
 
+    /// Whether a stack is a node's own or one of its pods'.
+    pub(crate) fn is_on(&self, node: &str, stack: StackId) -> bool {
+        let index = self.network.node_index(node);
+        index.is_some_and(|index| self.network.is_on(index, stack))
+    }
+
     fn place(&self, place: &Place) -> Result<StackId, NoSuchPlace> {
         self.stack(place).ok_or_else(|| NoSuchPlace(place.clone()))
     }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::backend::{Backend, Identity, Tls};
+use nodeway_core::backend::Identity;
+
+use crate::backend::{Backend, Tls};
 use crate::http::{Opening, server_flight};
 use crate::net::{NodeSpec, NodewayDatapath, Place, PodSpec, Settings, Topology};
 use crate::process::fake::FakeOs;

@@ -128,8 +128,7 @@ impl SimBuilder {
             chosen_by: self.chosen_by,
             last: None,
         };
-        sim.start_backends(None);
-        sim.start_endpoints();
+        sim.start_programs(None);
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
             sim.start_proxy(&node);

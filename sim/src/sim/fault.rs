@@ -12,7 +12,7 @@ use nodeway_core::trace::{FaultStep, Step};
 use super::Sim;
 use crate::asker::place;
 use crate::assembly::complete;
-use crate::cluster::{AskError, Cluster as _};
+use crate::cluster::Cluster as _;
 use crate::fault::{Fault, FaultError};
 use crate::net::{Place, Toward};
 use crate::process::WayId;
@@ -137,9 +137,20 @@ impl Sim {
         Ok(())
     }
 
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.world.now()
+    }
+
+    /// Lets the cluster run up to that time.
+    pub fn run_until(&mut self, at: Time) {
+        self.advance(at, |_| false);
+    }
+
     /// Lets the cluster run for a while.
     pub fn run_for(&mut self, time: Duration) {
-        self.advance(self.world.now() + time, |_| false);
+        self.run_until(self.now() + time);
     }
 
     /// What faults did so far, each with its time.
@@ -261,7 +272,7 @@ impl Sim {
     fn known_node(&self, node: &str) -> Result<(), FaultError> {
         match self.planners.contains_key(node) {
             true => Ok(()),
-            false => Err(AskError::from(self.unknown_node(node)).into()),
+            false => Err(self.unknown_node(node).into()),
         }
     }
 
@@ -416,7 +427,7 @@ impl Sim {
         }
         let services = crate::assembly::services(&self.objects);
         let _ = self.world.translate_services(Some(node), services);
-        self.start_backends(Some(node));
+        self.start_programs(Some(node));
         self.start_proxy(node);
     }
 }

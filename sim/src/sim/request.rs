@@ -1,11 +1,11 @@
 //! Requests of a simulated cluster: each is sent, is under way, and ends in a reply or a failure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::certificate::Certificate;
-use nodeway_core::object::Kind;
+use nodeway_core::object::{Kind, Objects};
 use nodeway_core::trace::{Failure, HandshakeStep, Name, NameStep, ReplyStep, Step, Way};
 use serde_json::Value;
 
@@ -19,11 +19,36 @@ use crate::net::Place;
 use crate::process::WayId;
 use crate::reply::{Reply, Seen, Shown, Who};
 use crate::served::Served;
+use crate::target::Target;
 use crate::time::Time;
 use crate::world::{ProcessId, World};
 
 /// How long a request may take before the simulation gives up on it: far beyond every time-out in it.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Who asks, for what, and where that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// The client's place.
+    pub place: Place,
+    /// The URL taken apart.
+    pub target: Target,
+    /// What the URL's host is for this client.
+    pub name: NameStep,
+}
+
+impl Errand {
+    /// The address and port to connect to; none for a name that has no address.
+    #[must_use]
+    pub fn to(&self) -> Option<SocketAddr> {
+        match &self.name.found {
+            Name::Service { address, .. } | Name::Address { address, .. } => {
+                Some(SocketAddr::new(*address, self.target.port))
+            }
+            Name::Unknown { .. } => None,
+        }
+    }
+}
 
 /// A request that was sent and whose end was not waited for yet.
 #[derive(Debug)]
@@ -53,30 +78,25 @@ impl Sim {
     pub fn send(&mut self, from: &str, ask: Ask) -> Result<UnderWay, Box<Failed>> {
         let url = ask.url.clone();
         let asked = (from, url.as_str());
-        let place = place(from, &self.objects, &self.topology);
-        let place = place.map_err(|error| self.refused(asked, error))?;
-        let target = ask.target().map_err(|error| self.refused(asked, error))?;
+        let errand = self.errand(from, &ask);
+        let errand = errand.map_err(|error| self.refused(asked, error))?;
         let way = self.world.open_way();
         self.last = Some(Last {
             from: from.to_owned(),
             url: url.clone(),
             way,
         });
-        let client = self.client(&place);
+        let client = self.client(&errand.place);
         let through = match (&ask.connection, client) {
             (Some(name), Some(client)) if self.keeps(client, name) => Some(Through::Kept),
             _ => {
-                let view = View::of(&place);
-                let found = self.names.resolve(&target.host, view, ask.family);
-                let to = address(&found).map(|address| SocketAddr::new(address, target.port));
-                let asked = target.host;
-                let step = Step::Name(NameStep { asked, found });
-                self.world.note(way, step);
+                let to = errand.to();
+                self.world.note(way, Step::Name(errand.name));
                 to.map(Through::New)
             }
         };
         let (Some(through), Some(client)) = (through, client) else {
-            return Err(self.failed(asked, way, Failure::UnknownName, Duration::ZERO));
+            return Err(self.ended(asked, way, Failure::UnknownName, None, Duration::ZERO));
         };
         if let Some(process) = self.world.process_mut::<Client>(client) {
             let asked_of_it = process.ask(ask, through, way);
@@ -122,14 +142,19 @@ impl Sim {
             ended: self.world.now(),
         });
         let took = outcome.ended - started;
-        match outcome.result {
-            Ok(answer) => Ok(self.reply(way, answer, outcome.client_saw, took)),
+        let client_saw = outcome.client_saw;
+        let answer = match outcome.result {
+            Ok(answer) => answer,
             Err(failure) => {
-                let mut failed = self.failed((&from, &url), way, failure, took);
-                failed.client_saw = outcome.client_saw.map(|address| self.names.seen(address));
-                Err(failed)
+                return Err(self.ended((&from, &url), way, failure, client_saw, took));
             }
+        };
+        let ending = self.world.way(way);
+        if let Some(ending) = ending.and_then(|it| self.ending(it, answer.status)) {
+            self.world.note(way, Step::Reply(ending));
         }
+        let steps = self.world.way(way).cloned().unwrap_or_default();
+        Ok(self.reply(steps, answer, client_saw, took))
     }
 
     fn keeps(&self, client: ProcessId, connection: &str) -> bool {
@@ -156,28 +181,35 @@ impl Sim {
         Some(id)
     }
 
-    fn reply(
-        &mut self,
-        way: WayId,
+    /// How a request that was answered ended, by the steps up to there; none when the proxy
+    /// answered, which says so itself.
+    #[must_use]
+    pub fn ending(&self, way: &Way, status: u16) -> Option<ReplyStep> {
+        let served = Served::of(Some(way));
+        if served.answered_by_proxy {
+            return None;
+        }
+        let of_dump = || {
+            self.objects.config_dump.as_ref()?;
+            let address = served.endpoint?;
+            Some(ReplyStep::Endpoint { address, status })
+        };
+        let pod = served.pod.clone();
+        pod.map(|pod| ReplyStep::Backend { pod, status })
+            .or_else(of_dump)
+    }
+
+    /// The reply to a request that went this way: the steps say who served it.
+    #[must_use]
+    pub fn reply(
+        &self,
+        way: Way,
         answer: Answer,
         client_saw: Option<SocketAddr>,
         took: Duration,
     ) -> Reply {
-        let steps = Served::of(self.world.way(way));
+        let steps = Served::of(Some(&way));
         let served = !steps.answered_by_proxy;
-        if let (true, Some(pod)) = (served, &steps.pod) {
-            let reply = ReplyStep::Backend {
-                pod: pod.clone(),
-                status: answer.status,
-            };
-            self.world.note(way, Step::Reply(reply));
-        }
-        if let (true, Some(address), Some(_)) = (served, steps.endpoint, &self.objects.config_dump)
-        {
-            let status = answer.status;
-            let reply = ReplyStep::Endpoint { address, status };
-            self.world.note(way, Step::Reply(reply));
-        }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let backend_peer: Option<SocketAddr> = body
             .pointer("/saw/peer")
@@ -216,37 +248,83 @@ impl Sim {
             body,
             bytes: answer.body,
             took,
-            way: self.world.way(way).cloned().unwrap_or_default(),
+            way,
         }
     }
 
-    fn failed(
-        &mut self,
+    /// A request that went this way and got no answer; `replay` shows it again.
+    #[must_use]
+    pub fn failed(
+        &self,
         asked: (&str, &str),
-        way: WayId,
+        way: Way,
         failure: Failure,
+        client_saw: Option<SocketAddr>,
         took: Duration,
+        replay: String,
     ) -> Box<Failed> {
         let (from, url) = asked;
-        self.world
-            .note(way, Step::Reply(ReplyStep::Failed(failure)));
-        let way = self.world.way(way).cloned().unwrap_or_default();
         let served = Served::of(Some(&way));
         Box::new(Failed {
             failure: Cause::Network(failure),
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: served.proxy.or(served.led_by),
-            client_saw: None,
+            client_saw: client_saw.map(|address| self.names.seen(address)),
             way,
             objects: Arc::clone(&self.objects),
             took,
-            replay: self.replay(from, url),
+            replay,
+        })
+    }
+
+    /// Notes that a request failed.
+    fn ended(
+        &mut self,
+        asked: (&str, &str),
+        way: WayId,
+        failure: Failure,
+        client_saw: Option<SocketAddr>,
+        took: Duration,
+    ) -> Box<Failed> {
+        self.world
+            .note(way, Step::Reply(ReplyStep::Failed(failure)));
+        let (from, url) = asked;
+        let steps = self.world.way(way).cloned().unwrap_or_default();
+        self.failed(
+            asked,
+            steps,
+            failure,
+            client_saw,
+            took,
+            self.replay(from, url),
+        )
+    }
+
+    /// Who asks and where it goes, before anything is sent.
+    ///
+    /// # Errors
+    /// When the question itself is wrong.
+    pub fn errand(&self, from: &str, ask: &Ask) -> Result<Errand, AskError> {
+        let place = place(from, &self.objects, &self.topology)?;
+        let target = ask.target()?;
+        let found = self
+            .names
+            .resolve(&target.host, View::of(&place), ask.family);
+        let name = NameStep {
+            asked: target.host.clone(),
+            found,
+        };
+        Ok(Errand {
+            place,
+            target,
+            name,
         })
     }
 
     /// A request that could not even be sent.
-    fn refused(&self, asked: (&str, &str), error: AskError) -> Box<Failed> {
+    #[must_use]
+    pub fn refused(&self, asked: (&str, &str), error: AskError) -> Box<Failed> {
         let (from, url) = asked;
         Box::new(Failed {
             failure: Cause::Ask(error),
@@ -283,6 +361,10 @@ impl Cluster for Sim {
         Ok(())
     }
 
+    fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
         self.crash_proxy(node)?;
         if self.start_proxy(node) {
@@ -290,13 +372,6 @@ impl Cluster for Sim {
         } else {
             Err(self.unknown_node(node))
         }
-    }
-}
-
-fn address(name: &Name) -> Option<IpAddr> {
-    match name {
-        Name::Service { address, .. } | Name::Address { address, .. } => Some(*address),
-        Name::Unknown { .. } => None,
     }
 }
 

@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use crate::http::RequestHead;
-
 /// The most that may be wished: enough to fill every buffer on the way many times.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
@@ -40,9 +38,9 @@ pub(super) enum WishError {
 }
 
 impl Wish {
-    /// Reads the wishes of a request.
-    pub(super) fn of(head: &RequestHead) -> Result<Self, WishError> {
-        let query = head.target.split_once('?').map_or("", |(_, query)| query);
+    /// Reads the wishes of a request from its target and the value of `x-answer-status`.
+    pub(super) fn of(target: &str, status: Option<&str>) -> Result<Self, WishError> {
+        let query = target.split_once('?').map_or("", |(_, query)| query);
         let parameter = |name: &str| {
             let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             pairs
@@ -50,7 +48,6 @@ impl Wish {
                 .map(|(_, value)| value)
                 .next()
         };
-        let status = head.headers.get("x-answer-status");
         Ok(Self {
             status: status
                 .or_else(|| parameter("status"))
