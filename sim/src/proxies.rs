@@ -48,23 +48,22 @@ pub(crate) fn proxy(world: &mut World, node: &str, place: &Place, generation: u3
 }
 
 impl Sim {
-    /// Why the redirect is none for a client: by `sidecar`, it has no sidecar. It can ask all the
-    /// same, and gets what Services without any redirect give.
-    ///
-    /// # Errors
-    /// When nobody is called so.
-    pub fn not_applicable(&self, from: &str) -> Result<Option<String>, AskError> {
+    /// Why a client has no sidecar, where that is the redirect.
+    pub(crate) fn without_sidecar(&self, from: &str) -> Result<Option<String>, AskError> {
         if self.settings().redirect != Redirect::Sidecar {
             return Ok(None);
         }
         let what = match place(from, self.objects(), self.topology())? {
-            Place::Pod(pod) if self.world().rules_of_pod(&pod, Family::V4).is_some() => {
-                return Ok(None);
-            }
+            Place::Pod(pod) if !self.in_host_network(&pod) => return Ok(None),
             Place::Pod(_) => "a pod in its node's network",
             Place::Node(_) => "a node",
             Place::Outside(_) => "a host outside",
         };
         Ok(Some(format!("{from} is {what}, which has no sidecar")))
+    }
+
+    fn in_host_network(&self, name: &str) -> bool {
+        let mut pods = self.topology().nodes.iter().flat_map(|node| &node.pods);
+        pods.any(|pod| pod.name == name && pod.host_network)
     }
 }

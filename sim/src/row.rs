@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use nodeway_core::object::Objects;
 use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::redirect::Redirect;
 use crate::reply::{Reply, Seen, Shown};
-use crate::sim::Sim;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -27,6 +27,8 @@ pub struct Row {
     pub url: String,
     /// The `host` header, when it is not the URL's host.
     pub host: Option<String>,
+    /// The connection that it shares with others of that name; null for one of its own.
+    pub connection: Option<String>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
     /// Whether the redirect is one for this client. It is not by `sidecar` for a node or a host
@@ -72,7 +74,7 @@ pub struct Row {
     pub connections: usize,
     /// Links that the request crossed on its way to whoever answered: see [`Way::hops`].
     pub hops: usize,
-    /// Virtual milliseconds from asking to the last byte.
+    /// Milliseconds from asking to the last byte; virtual ones in a simulation.
     pub time_ms: f64,
     /// What was expected, and whether it held.
     pub expectations: Vec<Checked>,
@@ -86,27 +88,31 @@ impl Row {
     ///
     /// # Errors
     /// When the request cannot even be sent.
-    pub fn of(spec: &RequestSpec, sim: &mut Sim) -> Result<Self, AskError> {
-        let mut row = Self {
-            name: spec.name.clone(),
-            client: spec.from.clone(),
-            method: spec.method.clone(),
-            url: spec.to.clone(),
-            host: spec.headers.get("host").cloned(),
-            redirect: sim.settings().redirect,
-            applicable: true,
-            ..Self::default()
-        };
-        if let Some(why) = sim.not_applicable(&spec.from)? {
-            row.applicable = false;
-            row.reason = Some(why);
-            return Ok(row);
+    pub fn of(
+        spec: &RequestSpec,
+        redirect: Redirect,
+        cluster: &mut impl Cluster,
+    ) -> Result<Self, AskError> {
+        if let Some(why) = cluster.not_applicable(&spec.from)? {
+            return Ok(Self::not_applicable(spec, redirect, why));
         }
-        let outcome = sim.request(&spec.from, spec.ask());
-        row.expectations = check(
-            &spec.expected(row.redirect),
-            outcome.as_ref().map_err(AsRef::as_ref),
-        );
+        let outcome = cluster.request(&spec.from, spec.ask());
+        Self::new(spec, redirect, outcome, cluster.objects())
+    }
+
+    /// The row of what came of a request.
+    ///
+    /// # Errors
+    /// When the request could not even be sent.
+    pub fn new(
+        spec: &RequestSpec,
+        redirect: Redirect,
+        outcome: Result<Reply, Box<Failed>>,
+        objects: &Objects,
+    ) -> Result<Self, AskError> {
+        let mut row = Self::asked(spec, redirect);
+        let expected = spec.expected(redirect);
+        row.expectations = check(&expected, outcome.as_ref().map_err(AsRef::as_ref));
         match outcome {
             Ok(reply) => row.answered(reply),
             Err(failed) => row.failed(*failed)?,
@@ -116,9 +122,34 @@ impl Row {
         let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
-            row.reason = why_not(&stages(&row.way, sim.objects()));
+            row.reason = why_not(&stages(&row.way, objects));
         }
         Ok(row)
+    }
+
+    /// The row of a request whose client the redirect is none for, and why.
+    #[must_use]
+    pub fn not_applicable(spec: &RequestSpec, redirect: Redirect, why: String) -> Self {
+        Self {
+            applicable: false,
+            reason: Some(why),
+            ..Self::asked(spec, redirect)
+        }
+    }
+
+    /// What is asked, before anything came of it.
+    fn asked(spec: &RequestSpec, redirect: Redirect) -> Self {
+        Self {
+            name: spec.name.clone(),
+            client: spec.from.clone(),
+            method: spec.method.clone(),
+            url: spec.to.clone(),
+            host: spec.headers.get("host").cloned(),
+            connection: spec.connection.clone(),
+            redirect,
+            applicable: true,
+            ..Self::default()
+        }
     }
 
     fn failed(&mut self, failed: Failed) -> Result<(), AskError> {
@@ -168,13 +199,12 @@ fn passed(way: &Way) -> (usize, usize) {
     let of_pods = count(|step| matches!(step, Step::Sidecar(_)));
     let to_endpoints = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
     let passed_on = count(|step| matches!(step, Step::Sidecar(it) if it.taken != Taken::Listened));
-    let asked = way
-        .steps
-        .iter()
-        .any(|(_, step)| !matches!(step, Step::Name(_) | Step::Reply(_)));
+    // A name is resolved for a new connection alone; without a step after it none was begun.
+    let named = count(|step| matches!(step, Step::Name(_)));
+    let begun = count(|step| !matches!(step, Step::Name(_) | Step::Reply(_) | Step::Fault(_)));
     (
         of_nodes + of_pods,
-        usize::from(asked) + to_endpoints + passed_on,
+        named.min(begun) + to_endpoints + passed_on,
     )
 }
 
@@ -197,7 +227,7 @@ fn frontend(way: &Way) -> Option<&FrontendStep> {
     })
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     // To the microsecond: the same number on every machine, and short to read.
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

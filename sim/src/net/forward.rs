@@ -18,7 +18,7 @@ use super::capture::Device;
 use super::hop::{Happening, hook_name};
 use super::kernel::{NodeKernel, SimSocket};
 use super::link::Port;
-use super::network::Network;
+use super::network::{LinkEnd, Network};
 use super::packet::{
     Carried, Packet, count_down, destination, goes_to, port_unreachable, readdress, source,
 };
@@ -565,7 +565,6 @@ impl Network {
             return;
         };
         self.hop_at(at.stack, (&packet, flow), Happening::Forwarded);
-        let now = self.now;
         let pod = self
             .node(index)
             .and_then(|node| node.pods.get(&to))
@@ -573,10 +572,7 @@ impl Network {
         match pod {
             Some(pod) => {
                 self.went(Device::Veth(pod), &packet.bytes);
-                if let Some(links) = self.links_mut(pod) {
-                    let arrival = links.back.send(now, packet.bytes.len());
-                    self.events.send(arrival, Port::Stack(pod), packet);
-                }
+                self.carry(pod, LinkEnd::Back, Port::Stack(pod), packet);
             }
             None => self.leave(at.stack, to, flow, packet),
         }

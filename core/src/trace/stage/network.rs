@@ -9,7 +9,8 @@ use crate::object::{Kind, Object, ObjectRef};
 use crate::plan::{FrontendKind, PlannedEndpoint};
 use crate::service;
 use crate::trace::{
-    FrontendStep, Name, NameStep, RuleStep, SidecarStep, Taken, TranslationStep, VerdictStep,
+    FaultStep, FrontendStep, Name, NameStep, RuleStep, SidecarStep, Taken, TranslationStep,
+    VerdictStep,
 };
 
 impl Words<'_> {
@@ -368,6 +369,18 @@ pub(super) fn proxy(node: &str, pod: Option<&std::sync::Arc<str>>) -> String {
         Some(pod) => format!("Envoy in Pod {pod} on {node}"),
         None => format!("Envoy on {node}"),
     }
+}
+
+/// What was done to the cluster on purpose.
+pub(super) fn fault(step: &FaultStep) -> Stage {
+    match step {
+        FaultStep::Lost { link, why } => {
+            Stage::new("fault", format!("packets were lost on the link of {link}"))
+                .because(why.clone())
+        }
+        FaultStep::Happened { what } => Stage::new("fault", what.clone()),
+    }
+    .evidence(["simulated".to_owned()])
 }
 
 /// A verdict is two stages: which hook saw the packet, and what it said.
