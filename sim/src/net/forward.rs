@@ -244,6 +244,10 @@ impl Network {
             packet.carried = Some(Box::new(Carried {
                 mark: seen.mark,
                 tracked: seen.tracked,
+                told: match &mut self.recorder {
+                    Some(recorder) => recorder.take_told(),
+                    None => Vec::new(),
+                },
             }));
             self.loop_back(stack, packet);
         } else {

@@ -590,7 +590,7 @@ impl Network {
             return;
         }
         if self.recorder.is_some() {
-            self.came(port, &packet.bytes);
+            self.came(port, &packet);
         }
         if packet.asks {
             self.crosses(port, &packet);
