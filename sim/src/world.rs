@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nodeway_core::datapath::{Family, Reason};
-use nodeway_core::netfilter::{Routing, Ruleset};
+use nodeway_core::netfilter::{Routing, Ruleset, RulesetError};
 use nodeway_core::plan::PlanDelta;
 use nodeway_core::trace::Way;
 
@@ -333,6 +333,26 @@ impl World {
         Some(node.routing(&own.addresses))
     }
 
+    /// Puts rules into a pod's own network namespace; none for a pod in its node's.
+    ///
+    /// # Errors
+    /// When the rules cannot be followed; nothing is put then.
+    pub fn guard(&mut self, pod: StackId, v4: Ruleset, v6: Ruleset) -> Result<(), RulesetError> {
+        self.network.guard(pod, v4, v6)
+    }
+
+    /// Gives the `lo` of a namespace another address.
+    pub fn add_address(&mut self, stack: StackId, address: IpAddr) {
+        self.network.add_address(stack, address);
+    }
+
+    /// The rules of a pod's own network namespace, of one family; none where it has none.
+    #[must_use]
+    pub fn rules_of_pod(&self, pod: &str, family: Family) -> Option<&Ruleset> {
+        let stack = self.stack(&Place::Pod(pod.to_owned()))?;
+        Some(self.network.guards.get(&stack)?.rules(family))
+    }
+
     /// How often each hook of a node gave each reason.
     #[must_use]
     pub fn reasons(&self, node: &str) -> Option<&BTreeMap<(&'static str, Reason), u64>> {
@@ -386,11 +406,13 @@ impl World {
         let Some(mut process) = slot.process.take() else {
             return;
         };
+        let uid = process.uid();
         what(
             &mut *process,
             &mut Calls {
                 network: &mut self.network,
                 process: id,
+                uid,
                 stack: slot.stack,
                 random: &mut slot.random,
             },

@@ -58,13 +58,17 @@ impl Node {
     }
 
     /// Takes the frontends of a change; `served` says whether the node's proxy has a connection
-    /// that came by a frontend. Says whether one is left that arms or drains.
+    /// that came by a frontend. Says whether one is left that arms or drains. Where pods have
+    /// their own proxies, those have the frontends, and a node knows of none.
     pub(crate) fn apply(
         &mut self,
         delta: &PlanDelta,
         now: Time,
         served: impl Fn(FrontendKey) -> bool,
     ) -> bool {
+        if self.redirect == Redirect::Sidecar {
+            return false;
+        }
         let fresh = self.is_bare();
         for (key, update) in &delta.frontends {
             match update {
@@ -195,6 +199,7 @@ impl Node {
                 Redirect::Tc => ebpf::install_tc(&mut rules),
                 Redirect::SkLookup => ebpf::install_sk_lookup(&mut rules),
                 Redirect::Iptables => tproxy::install(&mut rules),
+                Redirect::Sidecar => {}
             }
             if self.kube_proxy {
                 kube_proxy::install(&mut rules);
@@ -251,6 +256,7 @@ impl Node {
         match self.redirect {
             Redirect::Tc => ebpf::routing_tc(),
             Redirect::Iptables => tproxy::routing(),
+            Redirect::Sidecar => Routing::default(),
             Redirect::SkLookup => {
                 let routes = self.frontends.keys();
                 let local: BTreeSet<_> = routes
