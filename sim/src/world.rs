@@ -143,13 +143,9 @@ impl World {
     /// When there is no such node.
     pub fn apply(&mut self, node: &str, delta: &PlanDelta) -> Result<(), NoSuchNode> {
         let index = self.network.node_index(node);
-        match index.and_then(|index| self.network.nodes.get_mut(index as usize)) {
-            Some(node) => {
-                node.apply(delta);
-                Ok(())
-            }
-            None => Err(NoSuchNode(node.to_owned())),
-        }
+        let index = index.ok_or_else(|| NoSuchNode(node.to_owned()))?;
+        self.network.apply(index, delta);
+        Ok(())
     }
 
     /// Gives a node, or all, kube-proxy's table in the place of the one it had.

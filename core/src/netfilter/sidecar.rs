@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nodeway_datapath::Family;
 
-use super::tproxy::tcp;
+use super::frontends::tcp;
 use super::{BuiltIn, Match, Rule, Ruleset, Table, Target};
 
 /// The proxy's port for what its pod sends.

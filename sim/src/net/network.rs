@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
 use nodeway_core::netfilter::{Firewall, Ruleset, RulesetError};
+use nodeway_core::plan::{FrontendKey, PlanDelta};
 use nodeway_core::trace::{FaultStep, Step, Way};
 use smoltcp::socket::tcp::State;
 
@@ -29,6 +30,17 @@ use crate::process::{SocketError, SocketId, TimerId, WayId};
 use crate::redirect::Redirect;
 use crate::time::Time;
 use crate::world::ProcessId;
+
+/// How often a node looks whether frontends that arm or drain are done.
+const REVIEW: Duration = Duration::from_secs(1);
+
+/// Whether a stack has a connection that came by a frontend.
+fn serves(tcp: &Tcp, host: StackId, key: FrontendKey) -> bool {
+    let at = SocketAddr::new(key.address, key.port);
+    let stack = tcp.stack(host).into_iter();
+    let mut connections = stack.flat_map(|stack| stack.connections.keys());
+    connections.any(|tuple| tuple.local() == at)
+}
 
 /// The links of a stack.
 pub(crate) struct Links {
@@ -281,9 +293,35 @@ impl Network {
         for id in stacks {
             self.tcp.forget(id);
             self.guards.remove(&id);
+            self.guards.remove(&id);
             if let Some(links) = self.links_mut(id) {
                 links.down = !on;
             }
+        }
+    }
+
+    /// Puts the frontends of a change into a node's table.
+    pub(crate) fn apply(&mut self, index: u32, delta: &PlanDelta) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index as usize) else {
+            return;
+        };
+        let (tcp, host) = (&self.tcp, node.host);
+        let before = node.is_switching();
+        let switching = node.apply(delta, now, |key| serves(tcp, host, key));
+        if switching && !before {
+            self.events.add(now + REVIEW, Event::Review(index));
+        }
+    }
+
+    fn review(&mut self, index: u32) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index as usize) else {
+            return;
+        };
+        let (tcp, host) = (&self.tcp, node.host);
+        if node.review(now, |key| serves(tcp, host, key)) {
+            self.events.add(now + REVIEW, Event::Review(index));
         }
     }
 
@@ -361,6 +399,10 @@ impl Network {
                 None
             }
             Next::Event(Event::Timer(id)) => Some(id),
+            Next::Event(Event::Review(node)) => {
+                self.review(node);
+                None
+            }
         };
         self.flush();
         Some(timer)
