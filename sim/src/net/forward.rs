@@ -274,7 +274,7 @@ impl Network {
     }
 
     /// A packet that comes in by a pod's own device.
-    pub(crate) fn into_pod(&mut self, stack: StackId, packet: Packet) {
+    pub(crate) fn over_eth0(&mut self, stack: StackId, packet: Packet) {
         let flow = self.datapath.parse(&packet.bytes).ok();
         let (Some(at), Some(flow)) = (self.ruled(stack, false), flow) else {
             self.deliver(stack, None, packet, None);

@@ -638,7 +638,7 @@ impl Network {
             self.crosses(port, &packet);
         }
         match port {
-            Port::Stack(stack) => self.into_pod(stack, packet),
+            Port::Stack(stack) => self.over_eth0(stack, packet),
             Port::Loopback(stack) => self.over_lo(stack, packet),
             Port::Veth(pod) => {
                 if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {
