@@ -103,6 +103,8 @@ pub(crate) struct Network {
     next_timer: u64,
     pub(crate) nowhere: Arc<str>,
     pub(crate) uplink: Arc<str>,
+    pub(crate) lo: Arc<str>,
+    pub(crate) eth0: Arc<str>,
 }
 
 /// A mistake in a topology.
@@ -158,6 +160,8 @@ impl Network {
             next_timer: 0,
             nowhere: Arc::from(""),
             uplink: Arc::from("uplink"),
+            lo: Arc::from("lo"),
+            eth0: Arc::from("eth0"),
         };
         for spec in &topology.nodes {
             network.add_node(spec)?;
