@@ -49,6 +49,9 @@ pub struct Fixture {
     pub ingress: IngressSpec,
     /// What breaks meanwhile, each when its time comes.
     pub faults: Vec<FaultSpec>,
+    /// The folder of its manifests, seen from its own; `manifests` unless it says.
+    #[serde(rename = "manifests")]
+    pub manifests_folder: PathBuf,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
     /// The folder it was read from.
@@ -92,6 +95,7 @@ impl Default for Fixture {
             seed: 1,
             ingress: IngressSpec::default(),
             faults: Vec::new(),
+            manifests_folder: PathBuf::from("manifests"),
             requests: Vec::new(),
             folder: PathBuf::new(),
             manifests: Vec::new(),
@@ -293,7 +297,7 @@ pub struct Expect {
     pub route: Option<String>,
     /// The cluster's name, its last part is enough.
     pub cluster: Option<String>,
-    /// Why there is no answer (`connection-refused`).
+    /// Why there is no answer (`connection-refused`); `none` where there is one.
     pub failure: Option<String>,
     /// The peer that the client's socket sees.
     pub client_saw: Option<String>,

@@ -42,6 +42,7 @@ mod client;
 mod cluster;
 mod dumped;
 mod envoy;
+mod fate;
 mod fault;
 mod fixture;
 pub mod http;
@@ -69,6 +70,7 @@ pub use chosen::ChosenBy;
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
+pub use fate::{Fate, Fates, Missing};
 pub use fault::{Fault, FaultError};
 pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Nodes, RequestSpec, What};
 pub use net::{

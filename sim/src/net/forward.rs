@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use nodeway_core::conntrack::{Direction, Tracked};
-use nodeway_core::datapath::{Flow, Hook, Packet as Kind, Reason, Verdict};
+use nodeway_core::datapath::{Flow, FrontendState, Hook, Packet as Kind, Reason, Verdict};
 use nodeway_core::netfilter::{self, BuiltIn, tproxy};
 use nodeway_core::plan::FrontendKey;
 use nodeway_core::trace::{FrontendStep, Step, TranslationStep, VerdictStep};
@@ -132,10 +132,12 @@ impl Network {
             address: to.ip(),
             port: to.port(),
         };
+        let installed = node.frontends.get(&address);
         let step = FrontendStep {
             node: Arc::clone(&node.name),
             address,
-            frontend: node.frontends.get(&address).map(|it| it.planned.clone()),
+            frontend: installed.map(|it| it.planned.clone()),
+            state: installed.map_or(FrontendState::Active, |it| it.frontend.state),
         };
         self.note_once(way, Step::Frontend(step));
     }

@@ -122,6 +122,7 @@ impl SimBuilder {
             proxies: BTreeMap::new(),
             generation: 0,
             clients: BTreeMap::new(),
+            opened: BTreeMap::new(),
             options,
             faults: Faults::default(),
             source: self.source,
