@@ -97,9 +97,7 @@ fn one_seed_gives_one_run_byte_for_byte(
 
 #[rstest]
 fn another_seed_gives_another_timing(
-    #[files("../fixtures/*/fixture.yaml")]
-    #[files("../fixtures/faults/*/fixture.yaml")]
-    fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
     #[values(
         Redirect::Tc,
         Redirect::SkLookup,
@@ -132,9 +130,7 @@ fn the_redirects_agree_on_everything_but_time(
 
 #[rstest]
 fn a_pods_own_proxy_gives_the_answer_that_its_nodes_would(
-    #[files("../fixtures/*/fixture.yaml")]
-    #[files("../fixtures/faults/*/fixture.yaml")]
-    fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
 ) {
     let [tc, sidecar] =
         [Redirect::Tc, Redirect::Sidecar].map(|redirect| play(&fixture, redirect, Some(7)));
