@@ -378,8 +378,8 @@ impl Reader {
                 .find(|(it, _)| *it == name)
                 .map(|(_, bit)| *bit),
         };
-        let flags = text.split(',').map(flag);
-        let all: Option<u8> = flags.fold(Some(0), |all, one| Some(all? | one?));
+        let mut flags = text.split(',').map(flag);
+        let all: Option<u8> = flags.try_fold(0, |all, one| Some(all | one?));
         all.ok_or_else(|| What::Malformed(format!("`{text}` is no value of `{option}`")))
     }
 
