@@ -134,9 +134,8 @@ pub enum EnvoyError {
     },
     /// Some sockets do not listen in time.
     #[error(
-        "Envoy for {node} does not listen on {} within {within:?}; the folder {folder} has its bootstrap and log. It said:\n{words}",
-        list(missing),
-        folder = folder.display()
+        "Envoy for {node} does not listen on {} within {within:?}. It said:\n{words}",
+        list(missing)
     )]
     NotListening {
         /// The node.
@@ -145,8 +144,6 @@ pub enum EnvoyError {
         missing: BTreeSet<SocketAddr>,
         /// How long was waited.
         within: Duration,
-        /// Its folder.
-        folder: PathBuf,
         /// The last lines of its log.
         words: String,
     },
@@ -207,15 +204,14 @@ impl Envoy {
     ///
     /// # Errors
     /// When the folder is there already, the program does not start, or Envoy refuses the plan;
-    /// nothing is left running then. A folder is kept when it tells why.
+    /// nothing is left then.
     pub fn start(
         netns: &NetNs,
         plan: &NodePlan,
         options: &EnvoyOptions,
     ) -> Result<Self, EnvoyError> {
         let runs_as = user::choose(options.uid, &options.program);
-        if let (Placement::Sidecar, RunsAs::Ourselves { uid, why }) =
-            (options.placement, &runs_as)
+        if let (Placement::Sidecar, RunsAs::Ourselves { uid, why }) = (options.placement, &runs_as)
             && *uid != options.uid
         {
             return Err(EnvoyError::User {
@@ -250,9 +246,7 @@ impl Envoy {
     pub fn adopt(folder: &Path, node: impl Into<String>) -> Result<Self, EnvoyError> {
         let gone = || EnvoyError::Gone(folder.to_owned());
         let text = fs::read_to_string(folder.join(PID)).map_err(|_| gone())?;
-        let pid = Pid::from_text(&text)
-            .filter(Pid::lives)
-            .ok_or_else(gone)?;
+        let pid = Pid::from_text(&text).filter(Pid::lives).ok_or_else(gone)?;
         Ok(Self {
             node: node.into(),
             folder: folder.to_owned(),
@@ -380,11 +374,7 @@ impl Envoy {
         remove(&self.folder)
     }
 
-    fn wait(
-        &self,
-        sockets: &BTreeSet<SocketAddr>,
-        within: Duration,
-    ) -> Result<(), EnvoyError> {
+    fn wait(&self, sockets: &BTreeSet<SocketAddr>, within: Duration) -> Result<(), EnvoyError> {
         let deadline = Deadline::within(within);
         loop {
             if !self.pid.lives() {
@@ -402,7 +392,6 @@ impl Envoy {
                     node: self.node.clone(),
                     missing,
                     within,
-                    folder: self.folder.clone(),
                     words: self.words(),
                 });
             }

@@ -12,7 +12,9 @@ fn plans(fixture: &Path) -> Vec<(String, NodePlan)> {
     let fixture = Fixture::load(fixture.parent().unwrap()).unwrap();
     let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
     let plans = sim.plans();
-    plans.map(|(node, plan)| (node.to_owned(), plan.clone())).collect()
+    plans
+        .map(|(node, plan)| (node.to_owned(), plan.clone()))
+        .collect()
 }
 
 #[rstest]

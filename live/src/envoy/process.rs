@@ -145,7 +145,9 @@ fn head(reader: &mut impl io::BufRead) -> io::Result<(u16, bool)> {
         if reader.read_line(&mut line)? <= 2 {
             return Ok((status, chunked));
         }
-        chunked |= line.trim().eq_ignore_ascii_case("transfer-encoding: chunked");
+        chunked |= line
+            .trim()
+            .eq_ignore_ascii_case("transfer-encoding: chunked");
     }
 }
 

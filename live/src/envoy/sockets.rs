@@ -25,7 +25,9 @@ pub(super) fn not_listening(pid: u32, wanted: &BTreeSet<SocketAddr>) -> BTreeSet
 
 /// The sockets that a process has open.
 fn inodes(pid: u32) -> BTreeSet<String> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let files = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
     let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
     let inode = |link: std::path::PathBuf| {
         let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;

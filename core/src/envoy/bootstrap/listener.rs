@@ -59,12 +59,7 @@ pub(super) fn see_destination(listener: &mut Map<String, Value>) {
 }
 
 /// Gives the last filters of a chain their routes and their log.
-fn complete(
-    chain: &mut Value,
-    at: (&str, Option<usize>),
-    plan: &NodePlan,
-    settings: &Settings,
-) {
+fn complete(chain: &mut Value, at: (&str, Option<usize>), plan: &NodePlan, settings: &Settings) {
     for filter in items(chain, "filters") {
         let Some(config) = filter.get_mut("typedConfig").and_then(Value::as_object_mut) else {
             continue;
@@ -79,7 +74,9 @@ fn complete(
             if let Some(path) = &settings.access_log {
                 push(config, "accessLog", access_log::request(at, path));
             }
-        } else if kind.ends_with(".TcpProxy") && let Some(path) = &settings.access_log {
+        } else if kind.ends_with(".TcpProxy")
+            && let Some(path) = &settings.access_log
+        {
             push(config, "accessLog", access_log::connection(at, path));
         }
     }
@@ -140,7 +137,9 @@ pub(super) fn sockets(listener: &Value) -> Vec<SocketAddr> {
     if off("bindToPort") {
         return Vec::new();
     }
-    let additional = listener.get("additionalAddresses").and_then(Value::as_array);
+    let additional = listener
+        .get("additionalAddresses")
+        .and_then(Value::as_array);
     let additional = additional.into_iter().flatten();
     let additional = additional.filter_map(|it| it.get("address"));
     let all = listener.get("address").into_iter().chain(additional);
