@@ -6,4 +6,6 @@
 
 mod clock;
 pub mod envoy;
+pub mod netfilter;
 pub mod netns;
+pub mod routes;
