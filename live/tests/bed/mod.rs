@@ -27,7 +27,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    fn new(name: String) -> Self {
+    /// A machine that is connected to nothing.
+    pub fn new(what: &str) -> Self {
+        Self::named(format!("nwtest-{what}-{}", std::process::id()))
+    }
+
+    fn named(name: String) -> Self {
         let netns = NetNs::create(&name).unwrap_or_else(|error| panic!("{error}"));
         let machine = Self { name, netns };
         // No addresses that come by themselves, some time later.
@@ -154,8 +159,8 @@ impl Bed {
     pub fn new(what: &str) -> Self {
         let own = std::process::id();
         let bed = Self {
-            pod: Machine::new(format!("nwtest-{what}-pod-{own}")),
-            node: Machine::new(format!("nwtest-{what}-node-{own}")),
+            pod: Machine::named(format!("nwtest-{what}-pod-{own}")),
+            node: Machine::named(format!("nwtest-{what}-node-{own}")),
         };
         let pod = &bed.pod.name;
         bed.node.run(&format!(
