@@ -1,6 +1,13 @@
 //! A real Envoy from a plan, in a namespace of its own. Needs root, and Envoy in `$ENVOY` or on
 //! `PATH`: `ci/setup` gets it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the set-up of tests"
+)]
+
 mod bed;
 
 use std::io::{Read as _, Write as _};
