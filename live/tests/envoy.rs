@@ -335,5 +335,5 @@ fn a_pods_own_envoy_takes_its_frontends_and_passes_all_else() {
     assert_eq!(bed.pod.ask("127.0.0.1", 15_001).unwrap_or_default(), "");
     let passed: Vec<AccessEntry> = envoy.entries().unwrap();
     let of = |listener: &str| passed.iter().filter(|it| it.listener == listener).count();
-    assert_eq!((of("nodeway-outbound"), of("nodeway-inbound")), (2, 1));
+    assert_eq!((of("virtualOutbound"), of("virtualInbound")), (2, 1));
 }

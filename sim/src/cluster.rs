@@ -1,7 +1,7 @@
 //! A cluster as a test sees it: ask something, look at the reply, break something.
 //!
-//! A test body that takes `&mut impl Cluster` runs on the simulator and, later, on network
-//! namespaces with a real kernel and a real Envoy: nothing in it says which.
+//! A test body that takes `&mut impl Cluster` runs on the simulator and on network namespaces with
+//! a real kernel and a real Envoy (the lab): nothing in it says which.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,19 +33,33 @@ pub trait Cluster {
         self.request(from, Ask::get(url))
     }
 
-    /// Kills the Envoy of a node: its connections are reset, its ports are closed.
+    /// Kills the Envoy of a node: its connections are reset, its ports are closed. Where pods have
+    /// their own, those of all pods on that node, or that of one pod (`default/client`).
     ///
     /// # Errors
     ///
     /// When there is no such node.
-    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError>;
+    fn crash_proxy(&mut self, of: &str) -> Result<(), AskError>;
 
-    /// Starts the Envoy of a node again, with the node's plan.
+    /// Starts again, with the node's plan, what [`Cluster::crash_proxy`] kills.
     ///
     /// # Errors
     ///
     /// When there is no such node.
-    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError>;
+    fn restart_proxy(&mut self, of: &str) -> Result<(), AskError>;
+
+    /// Why the redirect is none for a client: by `sidecar`, it has no sidecar. It can ask all the
+    /// same, and gets what Services without any redirect give.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is called so.
+    fn not_applicable(&self, _from: &str) -> Result<Option<String>, AskError> {
+        Ok(None)
+    }
+
+    /// The objects, with what was derived: what a way's evidence is in.
+    fn objects(&self) -> &Objects;
 }
 
 /// A request that somebody is to send.
@@ -61,6 +75,9 @@ pub struct Ask {
     pub body: Vec<u8>,
     /// Which of a name's addresses is taken.
     pub family: Family,
+    /// The connection that it goes over: the first request of a name opens it, those that follow go
+    /// over the same one, whatever has become of it. None is one of its own, closed after it.
+    pub connection: Option<String>,
 }
 
 /// An address family, for names that have addresses of both.
@@ -86,6 +103,7 @@ impl Ask {
             headers: Vec::new(),
             body: Vec::new(),
             family: Family::Any,
+            connection: None,
         }
     }
 
@@ -108,6 +126,13 @@ impl Ask {
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// Over the connection of that name, which is kept for the next.
+    #[must_use]
+    pub fn over(mut self, connection: impl Into<String>) -> Self {
+        self.connection = Some(connection.into());
         self
     }
 
@@ -146,6 +171,11 @@ pub enum AskError {
         /// What was given.
         what: String,
     },
+    /// The connection has a request under way.
+    #[error(
+        "the connection `{0}` has a request under way; wait for it, or take another connection"
+    )]
+    Busy(String),
     /// No node of that name.
     #[error("there is no node `{node}`; {}", instead(.nodes, "the cluster has none"))]
     UnknownNode {
@@ -199,6 +229,8 @@ pub struct Failed {
     pub url: String,
     /// The node whose hook or proxy the request met, if it met one.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the pod whose own proxy that is; none for a node's.
+    pub proxy_pod: Option<String>,
     /// The peer that the client's socket saw, if it was connected.
     pub client_saw: Option<crate::reply::Seen>,
     /// How it went up to there.

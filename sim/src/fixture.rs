@@ -1,9 +1,11 @@
 //! A fixture: a folder with `manifests/`, what one would `kubectl apply`, and a `fixture.yaml`, who
 //! asks for what and what must come of it. It names things, never addresses.
 
+mod fault_spec;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Ask, Family};
 use crate::redirect::Redirect;
 use crate::source::{self, LoadErrors};
+use crate::time::Time;
+
+use fault_spec::Moment;
+pub use fault_spec::{FaultSpec, What};
 
 /// `fixture.yaml`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -41,6 +47,8 @@ pub struct Fixture {
     pub seed: u64,
     /// How the operator is set up.
     pub ingress: IngressSpec,
+    /// What breaks meanwhile, each when its time comes.
+    pub faults: Vec<FaultSpec>,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
     /// The folder it was read from.
@@ -83,6 +91,7 @@ impl Default for Fixture {
             redirect: Redirect::default(),
             seed: 1,
             ingress: IngressSpec::default(),
+            faults: Vec::new(),
             requests: Vec::new(),
             folder: PathBuf::new(),
             manifests: Vec::new(),
@@ -211,9 +220,24 @@ pub struct RequestSpec {
     /// Which of a name's addresses is taken: `ipv4` or `ipv6`; the first unless it says.
     #[serde(default)]
     pub family: Family,
+    /// When it is sent, in virtual time, whether those before it are over or not; after they are
+    /// over unless it says.
+    #[serde(default, deserialize_with = "moment")]
+    pub at: Option<Time>,
+    /// The connection that it goes over: requests of one name and client share one.
+    #[serde(default)]
+    pub connection: Option<String>,
     /// What must come of it.
     #[serde(default)]
     pub expect: Expect,
+    /// What must come of it instead by some redirect: each field takes the place of the one above.
+    #[serde(default)]
+    pub differs: BTreeMap<Redirect, Expect>,
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let moment = Option::<Moment>::deserialize(deserializer)?;
+    Ok(moment.map(|moment| Time::ZERO + moment.0))
 }
 
 fn get() -> String {
@@ -221,6 +245,15 @@ fn get() -> String {
 }
 
 impl RequestSpec {
+    /// What must come of it by a redirect.
+    #[must_use]
+    pub fn expected(&self, redirect: Redirect) -> Expect {
+        match self.differs.get(&redirect) {
+            Some(differs) => differs.clone().or(&self.expect),
+            None => self.expect.clone(),
+        }
+    }
+
     /// The request to send.
     #[must_use]
     pub fn ask(&self) -> Ask {
@@ -231,6 +264,7 @@ impl RequestSpec {
         for (name, value) in &self.headers {
             ask = ask.header(name, value);
         }
+        ask.connection.clone_from(&self.connection);
         ask
     }
 }
@@ -275,4 +309,33 @@ pub struct Expect {
     pub covers: Option<bool>,
     /// Header fields of the response.
     pub headers: std::collections::BTreeMap<String, String>,
+}
+
+impl Expect {
+    /// What is expected here, and of the rest what `other` expects.
+    fn or(self, other: &Self) -> Self {
+        let other = other.clone();
+        let mut headers = other.headers;
+        headers.extend(self.headers);
+        Self {
+            status: self.status.or(other.status),
+            service: self.service.or(other.service),
+            pod: self.pod.or(other.pod),
+            version: self.version.or(other.version),
+            node: self.node.or(other.node),
+            proxy_node: self.proxy_node.or(other.proxy_node),
+            redirected: self.redirected.or(other.redirected),
+            listener: self.listener.or(other.listener),
+            route: self.route.or(other.route),
+            cluster: self.cluster.or(other.cluster),
+            failure: self.failure.or(other.failure),
+            client_saw: self.client_saw.or(other.client_saw),
+            proxy_saw: self.proxy_saw.or(other.proxy_saw),
+            backend_saw: self.backend_saw.or(other.backend_saw),
+            certificate: self.certificate.or(other.certificate),
+            terminated_by: self.terminated_by.or(other.terminated_by),
+            covers: self.covers.or(other.covers),
+            headers,
+        }
+    }
 }

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use nodeway_core::trace::{FrontendStep, Stage, Step, Way, stages};
+use nodeway_core::object::Objects;
+use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
 use crate::check::{Checked, check};
@@ -12,7 +13,6 @@ use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::redirect::Redirect;
 use crate::reply::{Reply, Seen, Shown};
-use crate::sim::Sim;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -27,14 +27,21 @@ pub struct Row {
     pub url: String,
     /// The `host` header, when it is not the URL's host.
     pub host: Option<String>,
+    /// The connection that it shares with others of that name; null for one of its own.
+    pub connection: Option<String>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
+    /// Whether the redirect is one for this client. It is not by `sidecar` for a node or a host
+    /// outside, which have no sidecar: then nothing was asked, and nothing is expected.
+    pub applicable: bool,
     /// Whether this request went through a listener.
     pub redirected: bool,
-    /// Why not; null if it did.
+    /// Why not, or why the redirect is none for this client; null if it did.
     pub reason: Option<String>,
-    /// The node whose Envoy served it.
+    /// The node whose Envoy served it, or on which the Envoy of a pod did.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the client's pod, where its own Envoy served it; null for a node's Envoy.
+    pub proxy_pod: Option<String>,
     /// The listener's qualified name.
     pub listener: Option<String>,
     /// What the route matches.
@@ -63,9 +70,11 @@ pub struct Row {
     pub tls: Option<Shown>,
     /// Proxies that the request passed.
     pub proxies: usize,
-    /// TCP connections that it took: the client's, and each proxy's to an endpoint.
+    /// TCP connections that it took: the client's, and each proxy's to whom it passed the request on.
     pub connections: usize,
-    /// Virtual milliseconds from asking to the last byte.
+    /// Links that the request crossed on its way to whoever answered: see [`Way::hops`].
+    pub hops: usize,
+    /// Milliseconds from asking to the last byte; virtual ones in a simulation.
     pub time_ms: f64,
     /// What was expected, and whether it held.
     pub expectations: Vec<Checked>,
@@ -79,29 +88,68 @@ impl Row {
     ///
     /// # Errors
     /// When the request cannot even be sent.
-    pub fn of(spec: &RequestSpec, sim: &mut Sim) -> Result<Self, AskError> {
-        let mut row = Self {
-            name: spec.name.clone(),
-            client: spec.from.clone(),
-            method: spec.method.clone(),
-            url: spec.to.clone(),
-            host: spec.headers.get("host").cloned(),
-            redirect: sim.settings().redirect,
-            ..Self::default()
-        };
-        let outcome = sim.request(&spec.from, spec.ask());
-        row.expectations = check(&spec.expect, outcome.as_ref().map_err(AsRef::as_ref));
+    pub fn of(
+        spec: &RequestSpec,
+        redirect: Redirect,
+        cluster: &mut impl Cluster,
+    ) -> Result<Self, AskError> {
+        if let Some(why) = cluster.not_applicable(&spec.from)? {
+            return Ok(Self::not_applicable(spec, redirect, why));
+        }
+        let outcome = cluster.request(&spec.from, spec.ask());
+        Self::new(spec, redirect, outcome, cluster.objects())
+    }
+
+    /// The row of what came of a request.
+    ///
+    /// # Errors
+    /// When the request could not even be sent.
+    pub fn new(
+        spec: &RequestSpec,
+        redirect: Redirect,
+        outcome: Result<Reply, Box<Failed>>,
+        objects: &Objects,
+    ) -> Result<Self, AskError> {
+        let mut row = Self::asked(spec, redirect);
+        let expected = spec.expected(redirect);
+        row.expectations = check(&expected, outcome.as_ref().map_err(AsRef::as_ref));
         match outcome {
             Ok(reply) => row.answered(reply),
             Err(failed) => row.failed(*failed)?,
         }
         (row.proxies, row.connections) = passed(&row.way);
+        row.hops = row.way.hops;
         let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
-            row.reason = why_not(&stages(&row.way, sim.objects()));
+            row.reason = why_not(&stages(&row.way, objects));
         }
         Ok(row)
+    }
+
+    /// The row of a request whose client the redirect is none for, and why.
+    #[must_use]
+    pub fn not_applicable(spec: &RequestSpec, redirect: Redirect, why: String) -> Self {
+        Self {
+            applicable: false,
+            reason: Some(why),
+            ..Self::asked(spec, redirect)
+        }
+    }
+
+    /// What is asked, before anything came of it.
+    fn asked(spec: &RequestSpec, redirect: Redirect) -> Self {
+        Self {
+            name: spec.name.clone(),
+            client: spec.from.clone(),
+            method: spec.method.clone(),
+            url: spec.to.clone(),
+            host: spec.headers.get("host").cloned(),
+            connection: spec.connection.clone(),
+            redirect,
+            applicable: true,
+            ..Self::default()
+        }
     }
 
     fn failed(&mut self, failed: Failed) -> Result<(), AskError> {
@@ -111,6 +159,7 @@ impl Row {
         };
         self.failure = Some(failure.name());
         self.proxy_node = failed.proxy_node;
+        self.proxy_pod = failed.proxy_pod;
         self.client_saw = failed.client_saw;
         self.time_ms = milliseconds(failed.took);
         self.way = failed.way;
@@ -119,6 +168,7 @@ impl Row {
 
     fn answered(&mut self, reply: Reply) {
         self.proxy_node = reply.proxy_node;
+        self.proxy_pod = reply.proxy_pod;
         self.listener = reply.listener.map(|name| name.to_string());
         self.route = reply.route;
         self.cluster = reply.cluster.map(|name| name.to_string());
@@ -145,13 +195,17 @@ impl Row {
 /// How many proxies a way passed, and how many connections it took.
 fn passed(way: &Way) -> (usize, usize) {
     let count = |of: fn(&Step) -> bool| way.steps.iter().filter(|(_, step)| of(step)).count();
-    let proxies = count(|step| matches!(step, Step::Listener(_)));
-    let upstream = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
-    let asked = way
-        .steps
-        .iter()
-        .any(|(_, step)| !matches!(step, Step::Name(_) | Step::Reply(_)));
-    (proxies, usize::from(asked) + upstream)
+    let of_nodes = count(|step| matches!(step, Step::Listener(it) if it.pod.is_none()));
+    let of_pods = count(|step| matches!(step, Step::Sidecar(_)));
+    let to_endpoints = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
+    let passed_on = count(|step| matches!(step, Step::Sidecar(it) if it.taken != Taken::Listened));
+    // A name is resolved for a new connection alone; without a step after it none was begun.
+    let named = count(|step| matches!(step, Step::Name(_)));
+    let begun = count(|step| !matches!(step, Step::Name(_) | Step::Reply(_) | Step::Fault(_)));
+    (
+        of_nodes + of_pods,
+        named.min(begun) + to_endpoints + passed_on,
+    )
 }
 
 /// Why nothing was redirected: the name was none, or the address is no frontend.
@@ -173,7 +227,7 @@ fn frontend(way: &Way) -> Option<&FrontendStep> {
     })
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     // To the microsecond: the same number on every machine, and short to read.
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
