@@ -5,7 +5,7 @@
 
 mod bed;
 
-use bed::{Bed, Listener, POD, echo};
+use bed::{Bed, Listener, POD, behind, echo, echo_much};
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::Marking;
@@ -468,4 +468,15 @@ fn without_a_listener_a_frontend_answers_nobody_and_kube_proxy_does_not_step_in(
     nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();
     let error = bed.pod.ask(VIP[0], 80).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+}
+
+#[rstest]
+fn a_small_mtu_on_the_way_is_told_to_the_socket_behind_a_frontend(#[values(0, 1)] family: usize) {
+    let name = format!("mtu{family}");
+    let bed = Bed::new(&name);
+    let far = behind(&bed, &name);
+    let _listener = Listener::transparent(&bed.node, LISTENER);
+    nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();
+    let stream = far.stay(VIP[family], 80).unwrap();
+    echo_much(stream).unwrap();
 }

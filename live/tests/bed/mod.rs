@@ -175,6 +175,15 @@ impl Machine {
     }
 }
 
+/// Says much on a connection that stays, and hears all of it again.
+pub fn echo_much(mut stream: TcpStream) -> std::io::Result<()> {
+    const MUCH: usize = 300_000;
+    let mut mouth = stream.try_clone()?;
+    std::thread::spawn(move || mouth.write_all(&[7; MUCH]));
+    let mut heard = vec![0; MUCH];
+    stream.read_exact(&mut heard)
+}
+
 /// Says something on a connection that stays, and hears it again.
 pub fn echo(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"stay\n")?;
@@ -210,6 +219,9 @@ impl Bed {
         for (machine, device, own) in [(&bed.node, "to-pod", NODE), (&bed.pod, "eth0", POD)] {
             machine.run(&format!("ip addr add {}/24 dev {device}", own[0]));
             machine.run(&format!("ip addr add {}/64 dev {device} nodad", own[1]));
+            // Neighbours are asked for, and answer, from addresses of the link.
+            let last = own[1].rsplit(':').next().unwrap();
+            machine.run(&format!("ip addr add fe80::{last}/64 dev {device} nodad"));
             machine.run(&format!("ip link set {device} up"));
         }
         for (machine, own) in [(&bed.node, NODE), (&bed.pod, POD)] {
@@ -223,6 +235,32 @@ impl Bed {
     }
 }
 
+/// A host behind the pod, which routes for it over a link with a smaller MTU than its own.
+pub fn behind(bed: &Bed, what: &str) -> Machine {
+    let far = Machine::new(&format!("{what}-far"));
+    let name = &far.name;
+    bed.pod.set("net.ipv4.ip_forward", 1);
+    bed.pod.set("net.ipv6.conf.all.forwarding", 1);
+    bed.pod.run(&format!(
+        "ip link add to-far type veth peer name eth0 netns {name}"
+    ));
+    for (machine, device, last) in [(&bed.pod, "to-far", 1), (&far, "eth0", 2)] {
+        machine.run(&format!("ip addr add 10.0.9.{last}/24 dev {device}"));
+        machine.run(&format!("ip addr add fd00:9::{last}/64 dev {device} nodad"));
+        machine.run(&format!("ip addr add fe80::{last}/64 dev {device} nodad"));
+        machine.run(&format!("ip link set {device} up"));
+    }
+    bed.pod.run("ip link set to-far mtu 1280");
+    far.wait_for("local fd00:9::2 dev");
+    far.run("ip route add default via 10.0.9.1");
+    far.run("ip -6 route add default via fd00:9::1");
+    bed.node
+        .run(&format!("ip route add 10.0.9.0/24 via {}", POD[0]));
+    bed.node
+        .run(&format!("ip -6 route add fd00:9::/64 via {}", POD[1]));
+    far
+}
+
 /// A program that listens and says to each connection that says nothing `OWN-ADDRESS OWN-PORT PEER`;
 /// to others it says what they do.
 pub struct Listener(Child);
@@ -231,13 +269,13 @@ const PROGRAM: &str = r#"
 import socket, sys, threading
 port, transparent = int(sys.argv[1]), sys.argv[2] == "transparent"
 def answer(c, peer):
-    said = c.recv(64)
+    said = c.recv(65536)
     if not said:
         own = c.getsockname()
         c.sendall(f"{own[0]} {own[1]} {peer[0]}".encode())
     while said:
         c.sendall(said)
-        said = c.recv(64)
+        said = c.recv(65536)
     c.close()
 def serve(s):
     while True:
