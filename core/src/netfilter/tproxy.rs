@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nodeway_datapath::{Family, Frontend};
 
 use super::frontends::{self, active, from_set, in_set, known, tcp};
-use super::{BuiltIn, Match, PolicyRule, Routing, Rule, Ruleset, Table, Target};
+use super::{BuiltIn, Marking, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
 
 /// The bits of a mark that say that a packet is for the node's proxy, and their value there.
@@ -24,8 +24,8 @@ pub const PROXY_MASK: u32 = 0x0f00;
 pub const TO_PROXY: u32 = 0x0200;
 
 /// Cilium's own table and preference of the rule that delivers what is marked.
-const ROUTING_TABLE: u32 = 2004;
-const PREFERENCE: u32 = 9;
+pub(super) const ROUTING_TABLE: u32 = 2004;
+pub(super) const PREFERENCE: u32 = 9;
 
 /// More listeners than these are found by a tree of chains.
 const FLAT: usize = 16;
@@ -46,15 +46,7 @@ pub const fn mark(port: u16) -> u32 {
 /// What delivers marked packets to this node.
 #[must_use]
 pub fn routing() -> Routing {
-    Routing {
-        rules: vec![PolicyRule {
-            mark: TO_PROXY,
-            mask: PROXY_MASK,
-            table: ROUTING_TABLE,
-            preference: PREFERENCE,
-        }],
-        local: Vec::new(),
-    }
+    Marking::default().routing()
 }
 
 /// Adds the chains, without a frontend yet.
