@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod tests;
+mod text;
 mod wish;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::http::{
     Decoder, Encoder, Headers, HttpError, Opening, Pipe, RequestHead, ResponseHead, server_flight,
 };
 use crate::process::{Os, Process, SocketEvent, SocketId, TimerId};
+use text::Text;
 use wish::Wish;
 
 /// How much of a body goes into one chunk.
@@ -88,7 +90,18 @@ struct Visitor {
     opened: bool,
     /// The request whose body is still coming.
     request: Option<Visit>,
+    /// The answer whose text is not all written yet.
+    answer: Option<Writing>,
     closing: bool,
+}
+
+/// A text on its way into a pipe.
+#[derive(Debug)]
+struct Writing {
+    text: Text,
+    encoder: Encoder,
+    /// How much of it is written.
+    written: usize,
 }
 
 #[derive(Debug)]
@@ -180,7 +193,7 @@ impl Backend {
             return;
         };
         // Who does not read its answers gets no more of them: they would only pile up here.
-        while visitor.pipe.room() > 0 {
+        while visitor.write(os) {
             let before = visitor.pipe.input.len();
             visitor.pipe.read(os);
             let arrived = visitor.pipe.input.len() > before;
@@ -197,13 +210,12 @@ impl Backend {
                 Ok(None) => {}
                 Err(error) => refuse(visitor, &error),
             }
-            visitor.pipe.flush(os);
             if visitor.closing {
                 break;
             }
         }
-        let waits = visitor.pipe.room() == 0;
-        if visitor.closing || visitor.pipe.peer_closed && !waits {
+        let waits = !visitor.write(os);
+        if visitor.answer.is_none() && (visitor.closing || visitor.pipe.peer_closed && !waits) {
             visitor.pipe.close(os);
         }
     }
@@ -238,6 +250,29 @@ impl Visitor {
             os.note(way, Step::Handshake(tls.step(identity, hello.server_name)));
         }
         Ok(true)
+    }
+
+    /// Writes on as far as there is room; whether all is written, and there is room for more.
+    fn write(&mut self, os: &mut dyn Os) -> bool {
+        while let Some(writing) = &mut self.answer {
+            while self.pipe.room() > 0 {
+                let piece = writing.text.piece(writing.written, CHUNK);
+                if piece.is_empty() {
+                    writing.encoder.finish(&mut self.pipe.output);
+                    self.answer = None;
+                    break;
+                }
+                writing.written += piece.len();
+                writing.encoder.write(&piece, &mut self.pipe.output);
+            }
+            let before = self.pipe.room();
+            self.pipe.flush(os);
+            if self.pipe.room() == before {
+                break;
+            }
+        }
+        self.pipe.flush(os);
+        self.answer.is_none() && self.pipe.room() > 0
     }
 
     /// A request when it is whole.
@@ -282,8 +317,8 @@ fn answer(identity: &Identity, program: Program, visitor: &mut Visitor, visit: &
         Ok(wish) => wish,
         Err(error) => {
             let text = format!("{error}\n").into_bytes();
-            let page = Page::new(400, "text/plain", text);
-            return respond(visitor, &page, &head.method, keep);
+            let page = Page::new(400, "text/plain", text.into());
+            return respond(visitor, page, &head.method, keep);
         }
     };
     let path = head.target.split('?').next().unwrap_or_default();
@@ -301,34 +336,39 @@ fn answer(identity: &Identity, program: Program, visitor: &mut Visitor, visit: &
             "body_bytes": received,
         },
     });
-    if let (Some(bytes), Some(fields)) = (wish.bytes, body.as_object_mut()) {
-        fields.insert("padding".to_owned(), ".".repeat(bytes).into());
+    if let (Some(_), Some(fields)) = (wish.bytes, body.as_object_mut()) {
+        fields.insert("padding".to_owned(), "".into());
     }
     let mut text = body.to_string().into_bytes();
     text.push(b'\n');
+    let text = match wish.bytes {
+        Some(bytes) => Text::padded(text, b"\"padding\":\"", bytes),
+        None => text.into(),
+    };
     let status = wish.status.unwrap_or_else(|| program.status(path));
     let mut page = Page::new(status, "application/json", text);
     if wish.bytes.is_some() {
         page.encoder = Encoder::Chunked;
     }
-    respond(visitor, &page, &head.method, keep);
+    respond(visitor, page, &head.method, keep);
 }
 
 fn refuse(visitor: &mut Visitor, error: &HttpError) {
-    let page = Page::new(400, "text/plain", format!("{error}\n").into_bytes());
-    respond(visitor, &page, "GET", false);
+    let text = format!("{error}\n").into_bytes();
+    let page = Page::new(400, "text/plain", text.into());
+    respond(visitor, page, "GET", false);
 }
 
 /// What an answer has to say.
 struct Page {
     status: u16,
     kind: &'static str,
-    body: Vec<u8>,
+    body: Text,
     encoder: Encoder,
 }
 
 impl Page {
-    fn new(status: u16, kind: &'static str, body: Vec<u8>) -> Self {
+    fn new(status: u16, kind: &'static str, body: Text) -> Self {
         Self {
             status,
             kind,
@@ -338,7 +378,7 @@ impl Page {
     }
 }
 
-fn respond(visitor: &mut Visitor, page: &Page, method: &str, keep: bool) {
+fn respond(visitor: &mut Visitor, page: Page, method: &str, keep: bool) {
     let mut head = ResponseHead::new(page.status);
     head.headers = Headers::default();
     // These two have no body, whatever the head says (RFC 9110, sections 15.3.5 and 15.4.5).
@@ -356,13 +396,13 @@ fn respond(visitor: &mut Visitor, page: &Page, method: &str, keep: bool) {
     if !keep {
         head.headers.add("connection", "close");
     }
-    let out = &mut visitor.pipe.output;
-    head.write(out);
+    head.write(&mut visitor.pipe.output);
     if method != "HEAD" && !bodiless {
-        for piece in page.body.chunks(CHUNK) {
-            page.encoder.write(piece, out);
-        }
-        page.encoder.finish(out);
+        visitor.answer = Some(Writing {
+            text: page.body,
+            encoder: page.encoder,
+            written: 0,
+        });
     }
     visitor.closing = !keep;
 }
@@ -387,6 +427,7 @@ impl Process for Backend {
                     peer: os.peer(socket),
                     opened: false,
                     request: None,
+                    answer: None,
                     closing: false,
                 };
                 self.visitors.insert(socket, visitor);

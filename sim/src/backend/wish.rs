@@ -5,8 +5,8 @@
 
 use crate::http::RequestHead;
 
-/// The most that may be wished: enough to fill every buffer on the way many times.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// The most that may be wished: enough to measure how fast bytes get through.
+const MAX_BYTES: usize = 1 << 30;
 
 /// What the answer shall be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

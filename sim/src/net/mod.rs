@@ -10,6 +10,7 @@ mod capture;
 mod checksum;
 mod connection;
 mod event;
+mod external;
 mod firewall;
 mod forward;
 mod hop;

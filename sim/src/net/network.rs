@@ -14,6 +14,7 @@ use smoltcp::socket::tcp::State;
 
 use super::capture::{Device, Recorder};
 use super::event::{Event, Events, Next};
+use super::external::External;
 use super::hop::{Happening, Hop};
 use super::kernel::{Datapath, SimSocket};
 use super::link::{Link, Port};
@@ -48,15 +49,18 @@ pub(crate) struct Network {
     pub(crate) nodes: Vec<Node>,
     /// Where the fabric between nodes and hosts outside takes an address.
     pub(crate) fabric: BTreeMap<IpAddr, Port>,
+    /// The host outside that is no simulated one, if there is one.
+    pub(crate) external: Option<External>,
     pub(crate) datapath: Box<dyn Datapath>,
     pub(crate) places: BTreeMap<Place, StackId>,
-    pub(crate) ways: Vec<Way>,
+    pub(crate) ways: BTreeMap<WayId, Way>,
     pub(crate) hops: Vec<Hop>,
     /// Only where captures are asked for.
     pub(crate) recorder: Option<Box<Recorder>>,
     pub(crate) delivered: u64,
     pub(crate) timers: BTreeMap<TimerId, ProcessId>,
     next_timer: u64,
+    next_way: u64,
     pub(crate) nowhere: Arc<str>,
     pub(crate) uplink: Arc<str>,
 }
@@ -102,9 +106,11 @@ impl Network {
             links: Vec::new(),
             nodes: Vec::new(),
             fabric: BTreeMap::new(),
+            external: None,
             datapath,
             places: BTreeMap::new(),
-            ways: Vec::new(),
+            ways: BTreeMap::new(),
+            next_way: 0,
             hops: Vec::new(),
             delivered: 0,
             timers: BTreeMap::new(),
@@ -289,20 +295,25 @@ impl Network {
         id
     }
 
+    pub(crate) fn open_way(&mut self) -> WayId {
+        let id = WayId(self.next_way);
+        self.next_way += 1;
+        self.ways.insert(id, Way::default());
+        id
+    }
+
     /// Adds a step to a way.
     pub(crate) fn note(&mut self, way: WayId, step: Step) {
         let at = self.now.since_start();
-        let index = usize::try_from(way.0).unwrap_or(usize::MAX);
-        if let Some(way) = self.ways.get_mut(index) {
+        if let Some(way) = self.ways.get_mut(&way) {
             way.steps.push((at, step));
         }
     }
 
     /// Adds a step to a way unless it is there: a SYN that is sent again tells nothing new.
     pub(crate) fn note_once(&mut self, way: WayId, step: Step) {
-        let index = usize::try_from(way.0).unwrap_or(usize::MAX);
         let known = |way: &Way| way.steps.iter().any(|(_, other)| *other == step);
-        if !self.ways.get(index).is_some_and(known) {
+        if !self.ways.get(&way).is_some_and(known) {
             self.note(way, step);
         }
     }
@@ -393,6 +404,7 @@ impl Network {
             // An address that is announced here and that nobody here takes would come back.
             !matches!((role, port), (Some(Role::Host { node }), Port::Uplink(other)) if node == *other)
         });
+        let port = self.by_gateway(from, port);
         let now = self.now;
         if port.is_some() {
             self.went(Device::Own(from), &packet.bytes);
@@ -415,6 +427,7 @@ impl Network {
             self.came(port, &packet.bytes);
         }
         match port {
+            Port::Stack(stack) if self.is_external(stack) => self.hand_out(packet),
             Port::Stack(stack) => self.deliver(stack, None, packet, None),
             Port::Loopback(stack) => match self.tcp.stack(stack).map(|stack| stack.role) {
                 Some(Role::Host { node }) => self.over_lo(node, packet),

@@ -16,9 +16,6 @@ use smoltcp::wire::{
 
 use crate::process::WayId;
 
-/// What fits on every simulated link.
-pub(crate) const MTU: usize = 1500;
-
 /// A packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packet {
@@ -67,6 +64,15 @@ pub(crate) fn source(flow: &Flow) -> SocketAddr {
 /// A flow's destination.
 pub(crate) fn destination(flow: &Flow) -> SocketAddr {
     SocketAddr::new(narrow(flow.family, &flow.dst), flow.dport)
+}
+
+/// Who has sent an IP packet.
+pub(crate) fn comes_from(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.first()? >> 4 {
+        4 => Some(Ipv4Packet::new_checked(bytes).ok()?.src_addr().into()),
+        6 => Some(Ipv6Packet::new_checked(bytes).ok()?.src_addr().into()),
+        _ => None,
+    }
 }
 
 /// Where any IP packet goes, also one that no flow can be read from.
