@@ -57,6 +57,7 @@ mod sim;
 mod source;
 mod target;
 mod time;
+mod visit;
 mod workload;
 mod world;
 
@@ -82,8 +83,9 @@ pub use reply::{Reply, Seen, Who};
 pub use report::{HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
 pub use row::Row;
 pub use seed::{Random, Seed};
-pub use sim::{Sim, SimBuilder};
+pub use sim::{Reachable, ServedBy, Sim, SimBuilder};
 pub use source::{LoadError, LoadErrors, Source};
 pub use target::Target;
 pub use time::Time;
+pub use visit::{Asked, Visit, VisitOutcome};
 pub use world::{NoSuchNode, ProcessId, World};

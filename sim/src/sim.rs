@@ -1,5 +1,7 @@
 //! A simulated cluster: objects, plans, machines and the programs on them, on one virtual clock.
 
+mod external;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -35,8 +37,11 @@ use crate::reply::{Reply, Seen, Shown, Who};
 use crate::seed::Seed;
 use crate::served::Served;
 use crate::source::{LoadErrors, Source};
+use crate::visit::Visits;
 use crate::workload::backends;
 use crate::world::{ProcessId, World};
+
+pub use external::{Reachable, ServedBy};
 
 /// How long a request may take before the simulation gives up on it: far beyond every time-out in it.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -49,6 +54,7 @@ pub struct SimBuilder {
     datapath: Box<dyn Datapath>,
     source: String,
     chosen_by: ChosenBy,
+    external: bool,
 }
 
 impl SimBuilder {
@@ -145,8 +151,13 @@ impl SimBuilder {
             clients: BTreeMap::new(),
             source: self.source,
             chosen_by: self.chosen_by,
+            external: false,
+            visits: Visits::default(),
             last: None,
         };
+        if self.external {
+            sim.make_external();
+        }
         sim.start_backends();
         sim.start_endpoints();
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
@@ -175,6 +186,9 @@ pub struct Sim {
     clients: BTreeMap<Place, ProcessId>,
     source: String,
     chosen_by: ChosenBy,
+    /// Whether the first host outside is not simulated.
+    external: bool,
+    visits: Visits,
     last: Option<Last>,
 }
 
@@ -275,6 +289,7 @@ impl Sim {
             datapath: Box::new(NodewayDatapath),
             source: "SOURCE".to_owned(),
             chosen_by: ChosenBy::Default,
+            external: false,
         }
     }
 

@@ -38,3 +38,4 @@ pub use topology::{HostSpec, LinkSpec, NodeSpec, Place, PodSpec, Settings, Topol
 
 pub(crate) use network::Network;
 pub(crate) use os::Calls;
+pub(crate) use packet::{destination, payload, source};

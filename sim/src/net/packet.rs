@@ -100,6 +100,28 @@ pub(crate) fn count_down(bytes: &mut [u8]) -> bool {
     }
 }
 
+/// The sequence number of a TCP segment and its payload; none where the TCP header does not stand
+/// right behind the IP header.
+pub(crate) fn payload(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let segment = match bytes.first()? >> 4 {
+        4 => {
+            let packet = Ipv4Packet::new_checked(bytes).ok()?;
+            let until = usize::from(packet.total_len());
+            let is_tcp = packet.next_header() == IpProtocol::Tcp;
+            bytes.get(usize::from(packet.header_len())..until).filter(|_| is_tcp)?
+        }
+        6 => {
+            let packet = Ipv6Packet::new_checked(bytes).ok()?;
+            let is_tcp = packet.next_header() == IpProtocol::Tcp;
+            bytes.get(packet.header_len()..packet.total_len()).filter(|_| is_tcp)?
+        }
+        _ => return None,
+    };
+    let header = TcpPacket::new_checked(segment).ok()?;
+    let number = u32::from_ne_bytes(header.seq_number().0.to_ne_bytes());
+    Some((number, segment.get(usize::from(header.header_len())..)?))
+}
+
 /// Whether a TCP segment has a payload; of one with IPv6 extension headers, whether it may.
 pub(crate) fn has_data(bytes: &[u8]) -> bool {
     let at = match bytes.first() {
