@@ -5,3 +5,4 @@
 //! machine's own in production, one of many in the lab.
 
 pub mod netns;
+pub mod tun;

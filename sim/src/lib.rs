@@ -83,7 +83,7 @@ pub use reply::{Reply, Seen, Who};
 pub use report::{HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
 pub use row::Row;
 pub use seed::{Random, Seed};
-pub use sim::{Reachable, ServedBy, Sim, SimBuilder};
+pub use sim::{AnsweredBy, Reachable, ServedBy, Sim, SimBuilder};
 pub use source::{LoadError, LoadErrors, Source};
 pub use target::Target;
 pub use time::Time;

@@ -41,7 +41,7 @@ use crate::visit::Visits;
 use crate::workload::backends;
 use crate::world::{ProcessId, World};
 
-pub use external::{Reachable, ServedBy};
+pub use external::{AnsweredBy, Reachable, ServedBy};
 
 /// How long a request may take before the simulation gives up on it: far beyond every time-out in it.
 const PATIENCE: Duration = Duration::from_secs(600);

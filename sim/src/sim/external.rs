@@ -4,19 +4,21 @@
 //! present, [`Sim::take_out`] what has arrived there. The clock is still virtual; the one who calls
 //! says what time it is.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nodeway_core::object::Object;
+use nodeway_core::object::Kind;
 use nodeway_core::plan::{FrontendKey, FrontendKind};
 use nodeway_core::service;
 use nodeway_core::trace::{NameStep, Step};
 
 use super::{Sim, SimBuilder, address};
 use crate::asker::place;
+use crate::assembly::services;
 use crate::cluster::{Ask, Family};
 use crate::names::View;
-use crate::net::{HostSpec, LinkSpec, Place};
+use crate::net::{HostSpec, LinkSpec, Place, ServiceTable};
 use crate::process::WayId;
 use crate::served::Served;
 use crate::time::Time;
@@ -29,12 +31,23 @@ pub struct Reachable {
     pub object: String,
     /// Which of a Service's addresses; none for a pod's.
     pub kind: Option<FrontendKind>,
-    /// Where.
-    pub address: IpAddr,
-    /// The TCP ports at which somebody answers there, in order.
+    /// The TCP ports, in order.
     pub ports: Vec<u16>,
-    /// Whether packets to it are led to an Envoy.
-    pub redirected: bool,
+    /// Who answers there.
+    pub by: AnsweredBy,
+    /// Its addresses, in order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Who answers at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnsweredBy {
+    /// The Envoy of a node: the address is a frontend of a plan.
+    Envoy,
+    /// So many pods: the one itself, or a Service's endpoints by kube-proxy's rules.
+    Pods(usize),
+    /// Nobody: the connection is refused.
+    Nobody,
 }
 
 /// Who served a request of the external host.
@@ -105,60 +118,64 @@ impl Sim {
         all
     }
 
+    /// A line for each Service, kind of address, and who answers at which ports.
     fn reachable_services(&self) -> Vec<Reachable> {
         let nodes: Vec<_> = self.objects.nodes().collect();
-        let mut all: Vec<Reachable> = Vec::new();
+        let table = services(&self.objects);
+        // By Service, kind and address: ports by who answers there.
+        let mut ports = BTreeMap::<_, BTreeMap<AnsweredBy, BTreeSet<u16>>>::new();
         for one in self.objects.services() {
             let object = service::reference(one).to_string();
             for (key, kind, _) in service::frontends(one, nodes.iter().map(|node| node.as_ref())) {
-                let redirected = self.redirects(key);
-                let same = all.iter_mut().find(|it| {
-                    it.object == object
-                        && it.kind == Some(kind)
-                        && it.address == key.address
-                        && it.redirected == redirected
-                });
-                match same {
-                    Some(same) => same.ports.push(key.port),
-                    None => all.push(Reachable {
-                        object: object.clone(),
-                        kind: Some(kind),
-                        address: key.address,
-                        ports: vec![key.port],
-                        redirected,
-                    }),
-                }
+                let there = ports.entry((object.clone(), kind, key.address)).or_default();
+                let by = self.answered_by(key, &table);
+                there.entry(by).or_default().insert(key.port);
             }
         }
-        all
+        let mut all = BTreeMap::<_, Vec<IpAddr>>::new();
+        for ((object, kind, address), there) in ports {
+            for (by, ports) in there {
+                let same = all.entry((object.clone(), kind, by, ports)).or_default();
+                same.push(address);
+            }
+        }
+        let lines = all.into_iter();
+        lines
+            .map(|((object, kind, by, ports), addresses)| Reachable {
+                object,
+                kind: Some(kind),
+                ports: ports.into_iter().collect(),
+                by,
+                addresses,
+            })
+            .collect()
     }
 
-    /// Whether some node leads that address to its Envoy.
-    fn redirects(&self, key: FrontendKey) -> bool {
-        self.plans()
-            .any(|(_, plan)| plan.frontends.contains_key(&key))
+    fn answered_by(&self, key: FrontendKey, table: &ServiceTable) -> AnsweredBy {
+        let mut plans = self.plans();
+        if plans.any(|(_, plan)| plan.frontends.contains_key(&key)) {
+            return AnsweredBy::Envoy;
+        }
+        let entry = table.entries.get(&(key.address, key.port));
+        let stands = self.world.settings().kube_proxy;
+        match entry.map_or(0, |entry| entry.endpoints.len()) {
+            endpoints if stands && endpoints > 0 => AnsweredBy::Pods(endpoints),
+            _ => AnsweredBy::Nobody,
+        }
     }
 
+    /// The pods in which somebody listens. One in its node's network has no address of its own.
     fn reachable_pods(&self) -> impl Iterator<Item = Reachable> + '_ {
-        self.objects.pods().flat_map(|pod| {
-            let reference = Object::Pod(pod.clone()).reference();
-            let spec = pod.spec.as_ref();
-            let own = spec.and_then(|spec| spec.host_network) != Some(true);
-            let stack = self.world.stack(&Place::Pod(reference.path()));
-            let ports = stack.map(|stack| self.world.listening(stack));
-            let ports = ports.filter(|ports| own && !ports.is_empty());
-            let object = reference.to_string();
-            ports.into_iter().flat_map(move |ports| {
-                service::pod_addresses(pod).map({
-                    let object = object.clone();
-                    move |address| Reachable {
-                        object: object.clone(),
-                        kind: None,
-                        address,
-                        ports: ports.clone(),
-                        redirected: false,
-                    }
-                })
+        let pods = self.topology.nodes.iter().flat_map(|node| &node.pods);
+        pods.filter(|pod| !pod.host_network).filter_map(|pod| {
+            let stack = self.world.stack(&Place::Pod(pod.name.clone()))?;
+            let ports = self.world.listening(stack);
+            (!ports.is_empty()).then(|| Reachable {
+                object: format!("{} {}", Kind::Pod, pod.name),
+                kind: None,
+                ports,
+                by: AnsweredBy::Pods(1),
+                addresses: pod.addresses.clone(),
             })
         })
     }
