@@ -149,6 +149,7 @@ fn screen(report: &Report, fixture: &str) {
     say!();
     say!("{}", rows(&report.requests));
     reasons(&report.requests);
+    faults(report);
     say!();
     if let Some(row) = report.requests.first() {
         way(row);
@@ -265,6 +266,13 @@ fn rows(requests: &[Row]) -> Table {
         ]);
     }
     table
+}
+
+/// What was broken on purpose, and mended.
+fn faults(report: &Report) {
+    for fault in &report.faults {
+        say!("{:>12.3} ms  {}", fault.time_ms, fault.what);
+    }
 }
 
 /// Why a request was not redirected, once a reason.

@@ -15,6 +15,7 @@
 //! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
+pub mod backend;
 pub mod certificate;
 pub mod cilium_config;
 pub mod config_dump;

@@ -13,6 +13,7 @@ mod link;
 mod present;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -84,6 +85,15 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// What is told while a cluster runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A request came, and what came of it.
+    Visit(&'a Visit),
+    /// Something of the cluster broke, or was mended.
+    Fault(&'a str),
+}
+
 /// What went through a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -107,6 +117,8 @@ pub struct Tun {
     /// Whether this machine has IPv6.
     ipv6: bool,
     traffic: Traffic,
+    /// How many faults were told.
+    told: usize,
     buffer: Vec<u8>,
 }
 
@@ -149,6 +161,7 @@ impl Tun {
             ending,
             ipv6,
             traffic: Traffic::default(),
+            told: 0,
             buffer: vec![0; LONGEST],
         })
     }
@@ -171,37 +184,54 @@ impl Tun {
         self.ipv6
     }
 
-    /// Lets real time go by in the cluster until a signal comes, or for that long, and tells of each
-    /// request.
+    /// Lets real time go by in the cluster until a signal comes, for that long, or until whoever is
+    /// told has enough.
     ///
     /// # Errors
     /// When the device stops to work.
     pub fn run(
         &mut self,
         duration: Option<Duration>,
-        tell: &mut dyn FnMut(&Sim, &Visit),
+        tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Ended, TunError> {
         let until = duration.map(|duration| self.present.now() + duration);
         loop {
             let now = self.present.now();
-            self.sim.run_to(now);
+            self.sim.run_until(now);
             let more = self.read().map_err(|source| self.broken(source))?;
             // By the clock, so that a request takes the time that it took.
-            self.sim.run_to(self.present.now());
+            self.sim.run_until(self.present.now());
             self.write().map_err(|source| self.broken(source))?;
-            for visit in self.sim.take_visits() {
-                tell(&self.sim, &visit);
+            if self.tell(tell).is_break() {
+                return Ok(Ended::Enough);
             }
             if until.is_some_and(|until| until <= now) {
                 return Ok(Ended::InTime);
             }
-            let wait = if more { Duration::ZERO } else { self.idle(until) };
+            let wait = if more {
+                Duration::ZERO
+            } else {
+                self.idle(until)
+            };
             if self.wait(wait)? {
                 if let Some(signal) = self.ending.signal().map_err(TunError::Signals)? {
                     return Ok(Ended::Signal(signal));
                 }
             }
         }
+    }
+
+    /// Tells what is new.
+    fn tell(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let happened = self.sim.happened();
+        for (_, what) in happened.get(self.told..).unwrap_or_default() {
+            tell(Event::Fault(what))?;
+        }
+        self.told = happened.len();
+        for visit in self.sim.take_visits() {
+            tell(Event::Visit(&visit))?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// What went through the device so far.
@@ -299,7 +329,17 @@ mod tests {
         for good in ["nw0", "a", "exactly15chars_", "nw0.1"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", "sixteen_chars_xx", "a b", "a/b", "a:b", ".", "..", "nw%d", "gerät"] {
+        for bad in [
+            "",
+            "sixteen_chars_xx",
+            "a b",
+            "a/b",
+            "a:b",
+            ".",
+            "..",
+            "nw%d",
+            "gerät",
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }

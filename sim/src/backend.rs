@@ -1,19 +1,14 @@
-//! A backend: answers who it is and what it saw, so that a test can tell who answered.
-//!
-//! It knows the paths of Bookinfo's programs by their images: `/ratings` is a page of ratings and
-//! not of productpage. Any other image is an echo that takes every path.
+//! A backend: a program that answers who it is and what it saw ([`Identity::answer`]), over HTTP
+//! and, where it has a certificate, over TLS.
 
 #[cfg(test)]
 mod tests;
-mod text;
-mod wish;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde_json::json;
-
+use nodeway_core::backend::{Identity, Page, Seen, Text};
 use nodeway_core::certificate::Certificate;
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::trace::{HandshakeStep, Step};
@@ -22,35 +17,19 @@ use crate::http::{
     Decoder, Encoder, Headers, HttpError, Opening, Pipe, RequestHead, ResponseHead, server_flight,
 };
 use crate::process::{Os, Process, SocketEvent, SocketId, TimerId};
-use text::Text;
-use wish::Wish;
 
 /// How much of a body goes into one chunk.
 const CHUNK: usize = 16 * 1024;
-
-/// Who a backend is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The Service that leads to it; its bare name.
-    pub service: String,
-    /// `namespace/name` of its pod.
-    pub pod: String,
-    /// Its node.
-    pub node: String,
-    /// Its pod's `version` label.
-    pub version: String,
-    /// Its container's image.
-    pub image: String,
-}
 
 /// A program that answers.
 #[derive(Debug)]
 pub struct Backend {
     identity: Identity,
-    program: Program,
     ports: Vec<u16>,
     tls: Option<Tls>,
     visitors: BTreeMap<SocketId, Visitor>,
+    /// Answers that were wished for later.
+    later: BTreeMap<TimerId, SocketId>,
 }
 
 /// The certificate of a program that answers TLS.
@@ -90,18 +69,11 @@ struct Visitor {
     opened: bool,
     /// The request whose body is still coming.
     request: Option<Visit>,
-    /// The answer whose text is not all written yet.
-    answer: Option<Writing>,
+    /// The answer that is to go out later.
+    waiting: Option<Answer>,
+    /// The answer that is not all written yet.
+    writing: Option<Writing>,
     closing: bool,
-}
-
-/// A text on its way into a pipe.
-#[derive(Debug)]
-struct Writing {
-    text: Text,
-    encoder: Encoder,
-    /// How much of it is written.
-    written: usize,
 }
 
 #[derive(Debug)]
@@ -111,73 +83,16 @@ struct Visit {
     received: usize,
 }
 
-/// What runs in the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Program {
-    Productpage,
-    Details,
-    Reviews,
-    Ratings,
-    Echo,
-}
-
-impl Program {
-    fn of(image: &str) -> Self {
-        let Some((_, name)) = image.split_once("examples-bookinfo-") else {
-            return Self::Echo;
-        };
-        let known = [
-            ("productpage", Self::Productpage),
-            ("details", Self::Details),
-            ("reviews", Self::Reviews),
-            ("ratings", Self::Ratings),
-        ];
-        known
-            .into_iter()
-            .find(|(program, _)| name.starts_with(program))
-            .map_or(Self::Echo, |(_, program)| program)
-    }
-
-    /// The status of a path without its query.
-    fn status(self, path: &str) -> u16 {
-        let found = match self {
-            Self::Echo => true,
-            Self::Productpage => {
-                matches!(
-                    path,
-                    "/" | "/productpage" | "/health" | "/login" | "/logout"
-                ) || path.starts_with("/static/")
-                    || path == "/api/v1/products"
-                    || path.starts_with("/api/v1/products/")
-            }
-            Self::Details => return numbered(path, "/details/", 400),
-            Self::Ratings => return numbered(path, "/ratings/", 400),
-            Self::Reviews => return numbered(path, "/reviews/", 404),
-        };
-        if found { 200 } else { 404 }
-    }
-}
-
-/// One thing by its number, or whether the program is well. What is no number is `otherwise`.
-fn numbered(path: &str, prefix: &str, otherwise: u16) -> u16 {
-    match path.strip_prefix(prefix) {
-        Some(id) if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) => 200,
-        Some(id) if !id.is_empty() && !id.contains('/') => otherwise,
-        _ if path == "/health" => 200,
-        _ => 404,
-    }
-}
-
 impl Backend {
     /// A program of that identity on those ports.
     #[must_use]
     pub fn new(identity: Identity, ports: Vec<u16>) -> Self {
         Self {
-            program: Program::of(&identity.image),
             identity,
             ports,
             tls: None,
             visitors: BTreeMap::new(),
+            later: BTreeMap::new(),
         }
     }
 
@@ -205,7 +120,15 @@ impl Backend {
                 }
             }
             match visitor.advance() {
-                Ok(Some(visit)) => answer(&self.identity, self.program, visitor, &visit),
+                Ok(Some(visit)) => {
+                    let answer = answer(&self.identity, visitor.peer, visit);
+                    if answer.page.delay.is_zero() {
+                        answer.go(visitor);
+                    } else {
+                        self.later.insert(os.timer(answer.page.delay), socket);
+                        visitor.waiting = Some(answer);
+                    }
+                }
                 Ok(None) if !arrived => break,
                 Ok(None) => {}
                 Err(error) => refuse(visitor, &error),
@@ -214,8 +137,11 @@ impl Backend {
                 break;
             }
         }
-        let waits = !visitor.write(os);
-        if visitor.answer.is_none() && (visitor.closing || visitor.pipe.peer_closed && !waits) {
+        let waits = !visitor.write(os) || visitor.waiting.is_some();
+        if visitor.writing.is_some() {
+            return;
+        }
+        if visitor.closing || visitor.pipe.peer_closed && !waits {
             visitor.pipe.close(os);
         }
     }
@@ -254,16 +180,9 @@ impl Visitor {
 
     /// Writes on as far as there is room; whether all is written, and there is room for more.
     fn write(&mut self, os: &mut dyn Os) -> bool {
-        while let Some(writing) = &mut self.answer {
-            while self.pipe.room() > 0 {
-                let piece = writing.text.piece(writing.written, CHUNK);
-                if piece.is_empty() {
-                    writing.encoder.finish(&mut self.pipe.output);
-                    self.answer = None;
-                    break;
-                }
-                writing.written += piece.len();
-                writing.encoder.write(&piece, &mut self.pipe.output);
+        while let Some(writing) = &mut self.writing {
+            if writing.write(self.pipe.room(), &mut self.pipe.output) {
+                self.writing = None;
             }
             let before = self.pipe.room();
             self.pipe.flush(os);
@@ -272,12 +191,12 @@ impl Visitor {
             }
         }
         self.pipe.flush(os);
-        self.answer.is_none() && self.pipe.room() > 0
+        self.writing.is_none() && self.pipe.room() > 0
     }
 
     /// A request when it is whole.
     fn advance(&mut self) -> Result<Option<Visit>, HttpError> {
-        if self.closing {
+        if self.closing || self.waiting.is_some() {
             return Ok(None);
         }
         if self.request.is_none() {
@@ -306,105 +225,111 @@ impl Visitor {
     }
 }
 
-fn answer(identity: &Identity, program: Program, visitor: &mut Visitor, visit: &Visit) {
+/// An answer, ready to go.
+#[derive(Debug)]
+struct Answer {
+    page: Page,
+    method: String,
+    keep: bool,
+}
+
+impl Answer {
+    fn go(self, visitor: &mut Visitor) {
+        respond(visitor, self.page, &self.method, self.keep);
+    }
+}
+
+fn answer(identity: &Identity, peer: Option<SocketAddr>, visit: Visit) -> Answer {
     let Visit { head, received, .. } = visit;
-    let wish = match program {
-        Program::Echo => Wish::of(head),
-        _ => Ok(Wish::default()),
-    };
-    let keep = head.keeps_alive();
-    let wish = match wish {
-        Ok(wish) => wish,
-        Err(error) => {
-            let text = format!("{error}\n").into_bytes();
-            let page = Page::new(400, "text/plain", text.into());
-            return respond(visitor, page, &head.method, keep);
-        }
-    };
-    let path = head.target.split('?').next().unwrap_or_default();
-    let mut body = json!({
-        "service": identity.service,
-        "pod": identity.pod,
-        "node": identity.node,
-        "version": identity.version,
-        "saw": {
-            "peer": visitor.peer.map(|peer| peer.to_string()),
-            "method": head.method,
-            "path": head.target,
-            "host": head.headers.get("host"),
-            "headers": head.headers,
-            "body_bytes": received,
-        },
+    let page = identity.answer(&Seen {
+        peer,
+        method: &head.method,
+        target: &head.target,
+        headers: &head.headers.0,
+        body_bytes: received,
     });
-    if let (Some(_), Some(fields)) = (wish.bytes, body.as_object_mut()) {
-        fields.insert("padding".to_owned(), "".into());
+    Answer {
+        page,
+        keep: head.keeps_alive(),
+        method: head.method,
     }
-    let mut text = body.to_string().into_bytes();
-    text.push(b'\n');
-    let text = match wish.bytes {
-        Some(bytes) => Text::padded(text, b"\"padding\":\"", bytes),
-        None => text.into(),
-    };
-    let status = wish.status.unwrap_or_else(|| program.status(path));
-    let mut page = Page::new(status, "application/json", text);
-    if wish.bytes.is_some() {
-        page.encoder = Encoder::Chunked;
-    }
-    respond(visitor, page, &head.method, keep);
 }
 
 fn refuse(visitor: &mut Visitor, error: &HttpError) {
-    let text = format!("{error}\n").into_bytes();
-    let page = Page::new(400, "text/plain", text.into());
-    respond(visitor, page, "GET", false);
-}
-
-/// What an answer has to say.
-struct Page {
-    status: u16,
-    kind: &'static str,
-    body: Text,
-    encoder: Encoder,
-}
-
-impl Page {
-    fn new(status: u16, kind: &'static str, body: Text) -> Self {
-        Self {
-            status,
-            kind,
-            body,
-            encoder: Encoder::Plain,
-        }
-    }
+    respond(visitor, Page::refusal(error), "GET", false);
 }
 
 fn respond(visitor: &mut Visitor, page: Page, method: &str, keep: bool) {
-    let mut head = ResponseHead::new(page.status);
-    head.headers = Headers::default();
-    // These two have no body, whatever the head says (RFC 9110, sections 15.3.5 and 15.4.5).
-    let bodiless = matches!(page.status, 204 | 304);
-    if !bodiless {
-        head.headers.add("content-type", page.kind);
-        match page.encoder {
-            Encoder::Plain => head
-                .headers
-                .add("content-length", page.body.len().to_string()),
-            Encoder::Chunked => head.headers.add("transfer-encoding", "chunked"),
+    visitor.writing = Some(Writing::begin(page, method, keep, &mut visitor.pipe.output));
+    visitor.closing = !keep;
+}
+
+/// An answer whose head is written, and whose body follows as there is room.
+#[derive(Clone, Debug)]
+pub struct Writing {
+    body: Text,
+    /// None where there is no body.
+    encoder: Option<Encoder>,
+    /// How much of the body is written.
+    written: usize,
+}
+
+impl Writing {
+    /// Appends the head of an answer to a request of that method.
+    #[must_use]
+    pub fn begin(page: Page, method: &str, keep: bool, out: &mut Vec<u8>) -> Self {
+        let mut head = ResponseHead::new(page.status);
+        head.headers = Headers::default();
+        let encoder = if page.chunked {
+            Encoder::Chunked
+        } else {
+            Encoder::Plain
+        };
+        // These two have no body, whatever the head says (RFC 9110, sections 15.3.5 and 15.4.5).
+        let bodiless = matches!(page.status, 204 | 304);
+        if !bodiless {
+            head.headers.add("content-type", page.kind);
+            match encoder {
+                Encoder::Plain => head
+                    .headers
+                    .add("content-length", page.body.len().to_string()),
+                Encoder::Chunked => head.headers.add("transfer-encoding", "chunked"),
+            }
+        }
+        head.headers.add("server", "nodeway-backend");
+        if !keep {
+            head.headers.add("connection", "close");
+        }
+        head.write(out);
+        Self {
+            body: page.body,
+            encoder: (method != "HEAD" && !bodiless).then_some(encoder),
+            written: 0,
         }
     }
-    head.headers.add("server", "nodeway-backend");
-    if !keep {
-        head.headers.add("connection", "close");
+
+    /// Appends what follows until about `room` bytes are appended; whether that is all.
+    pub fn write(&mut self, room: usize, out: &mut Vec<u8>) -> bool {
+        let Some(encoder) = self.encoder else {
+            return true;
+        };
+        let full = out.len().saturating_add(room);
+        while out.len() < full {
+            let piece = self.body.piece(self.written, CHUNK);
+            if piece.is_empty() {
+                encoder.finish(out);
+                return true;
+            }
+            self.written += piece.len();
+            encoder.write(&piece, out);
+        }
+        false
     }
-    head.write(&mut visitor.pipe.output);
-    if method != "HEAD" && !bodiless {
-        visitor.answer = Some(Writing {
-            text: page.body,
-            encoder: page.encoder,
-            written: 0,
-        });
-    }
-    visitor.closing = !keep;
+}
+
+/// Appends the bytes of an answer to a request of that method.
+pub fn write_page(page: &Page, method: &str, keep: bool, out: &mut Vec<u8>) {
+    let _ = Writing::begin(page.clone(), method, keep, out).write(usize::MAX, out);
 }
 
 impl Process for Backend {
@@ -427,7 +352,8 @@ impl Process for Backend {
                     peer: os.peer(socket),
                     opened: false,
                     request: None,
-                    answer: None,
+                    waiting: None,
+                    writing: None,
                     closing: false,
                 };
                 self.visitors.insert(socket, visitor);
@@ -452,5 +378,16 @@ impl Process for Backend {
         }
     }
 
-    fn on_timer(&mut self, _: TimerId, _: &mut dyn Os) {}
+    fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {
+        let Some(socket) = self.later.remove(&timer) else {
+            return;
+        };
+        if let Some(visitor) = self.visitors.get_mut(&socket)
+            && let Some(answer) = visitor.waiting.take()
+        {
+            answer.go(visitor);
+            visitor.pipe.flush(os);
+            self.serve(socket, os);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A cluster as a test sees it: ask something, look at the reply, break something.
 //!
-//! A test body that takes `&mut impl Cluster` runs on the simulator and, later, on network
-//! namespaces with a real kernel and a real Envoy: nothing in it says which.
+//! A test body that takes `&mut impl Cluster` runs on the simulator and on network namespaces with
+//! a real kernel and a real Envoy (the lab): nothing in it says which.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,6 +46,9 @@ pub trait Cluster {
     ///
     /// When there is no such node.
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError>;
+
+    /// The objects, with what was derived: what a way's evidence is in.
+    fn objects(&self) -> &Objects;
 }
 
 /// A request that somebody is to send.
@@ -61,6 +64,9 @@ pub struct Ask {
     pub body: Vec<u8>,
     /// Which of a name's addresses is taken.
     pub family: Family,
+    /// The connection that it goes over: the first request of a name opens it, those that follow go
+    /// over the same one, whatever has become of it. None is one of its own, closed after it.
+    pub connection: Option<String>,
 }
 
 /// An address family, for names that have addresses of both.
@@ -86,6 +92,7 @@ impl Ask {
             headers: Vec::new(),
             body: Vec::new(),
             family: Family::Any,
+            connection: None,
         }
     }
 
@@ -108,6 +115,13 @@ impl Ask {
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// Over the connection of that name, which is kept for the next.
+    #[must_use]
+    pub fn over(mut self, connection: impl Into<String>) -> Self {
+        self.connection = Some(connection.into());
         self
     }
 
@@ -146,6 +160,11 @@ pub enum AskError {
         /// What was given.
         what: String,
     },
+    /// The connection has a request under way.
+    #[error(
+        "the connection `{0}` has a request under way; wait for it, or take another connection"
+    )]
+    Busy(String),
     /// No node of that name.
     #[error("there is no node `{node}`; {}", instead(.nodes, "the cluster has none"))]
     UnknownNode {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use nodeway_core::backend::Identity;
 use nodeway_core::config_dump::{ConfigDump, NODE};
 use nodeway_core::object::{Object, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, Planner};
 
 use crate::assembly::{Assembly, Options, outside};
-use crate::backend::{Backend, Identity, Tls};
+use crate::backend::{Backend, Tls};
 use crate::names::Names;
 use crate::net::{HostSpec, NodeSpec, Place, ServiceTable, Topology};
 

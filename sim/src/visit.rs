@@ -311,7 +311,13 @@ impl Connection {
             Err(_) => self.down.lose(),
         }
         let outcome = VisitOutcome::Answered(head.status);
-        all.push(over(key, Some(open.asked), open.way, now - open.at, outcome));
+        all.push(over(
+            key,
+            Some(open.asked),
+            open.way,
+            now - open.at,
+            outcome,
+        ));
         Goes::On
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
+use nodeway_core::backend::Identity;
 use nodeway_core::certificate::Certificate;
 use nodeway_core::object::{Kind, ObjectRef, Objects};
 use nodeway_core::plan::PlannedSecret;
 use nodeway_core::service;
 
-use crate::backend::{Backend, Identity, Tls};
+use crate::backend::{Backend, Tls};
 
 /// What runs in a pod: one program a container, on its own ports and on those that Services lead to.
 pub(crate) fn backends(pod: &Pod, reference: &ObjectRef, objects: &Objects) -> Vec<Backend> {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use nodeway_core::plan::FrontendKind;
-use nodeway_live::tun::{Ended, Tun, TunError};
+use nodeway_live::tun::{Ended, Event, Tun, TunError};
 use nodeway_sim::{AnsweredBy, Fixture, Reachable, Redirect, ServedBy, Sim, Visit, VisitOutcome};
 use serde_json::{Value, json};
 
@@ -33,7 +34,8 @@ pub(super) fn run(
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }
-    let sim = builder.start().map_err(Failure::topology)?;
+    let mut sim = builder.start().map_err(Failure::topology)?;
+    fixture.schedule(&mut sim).map_err(Failure::run)?;
     let mut tun = Tun::open(device, sim).map_err(failure)?;
     let duration = arguments.duration.map(Duration::from_secs);
     let table = arguments.output == Output::Table;
@@ -43,13 +45,15 @@ pub(super) fn run(
         say!("{}", ready(&tun, fixture));
     }
     let mut visits = 0_u64;
-    let ended = tun.run(duration, &mut |sim, visit| {
-        visits += 1;
-        if table {
-            say!("{}", line(sim, visit));
-        } else {
-            say!("{}", record(visit));
+    let ended = tun.run(duration, &mut |event| {
+        visits += u64::from(matches!(event, Event::Visit(_)));
+        match event {
+            Event::Visit(visit) if table => say!("{}", line(visit)),
+            Event::Visit(visit) => say!("{}", record(visit)),
+            Event::Fault(what) if table => say!("{} {what}", paint(BAD, "fault:")),
+            Event::Fault(what) => say!("{}", json!({"event": "fault", "what": what})),
         }
+        ControlFlow::Continue(())
     });
     let ended = ended.map_err(failure)?;
     if table {
@@ -100,13 +104,18 @@ fn screen(tun: &Tun, fixture: &Fixture) {
     }
     say!("{table}");
     if !tun.has_ipv6() {
-        say!("IPv6 is switched off on this machine: of the cluster's addresses it reaches those of IPv4");
+        say!(
+            "IPv6 is switched off on this machine: of the cluster's addresses it reaches those of IPv4"
+        );
     }
     say!("try:");
     for command in commands(tun, fixture) {
         say!("  {}", paint(HINT, command));
     }
-    say!("{}", paint(FAINT, "Ctrl-C ends it, and takes the device away"));
+    say!(
+        "{}",
+        paint(FAINT, "Ctrl-C ends it, and takes the device away")
+    );
 }
 
 fn shown(tun: &Tun, address: IpAddr) -> bool {
@@ -160,7 +169,7 @@ fn commands(tun: &Tun, fixture: &Fixture) -> Vec<String> {
         let ask = spec.ask();
         // TLS is simulated as far as it is in the clear: a real client cannot finish a handshake.
         let rest = ask.url.strip_prefix("http://")?;
-        let to = sim.resolve(&spec.from, &ask)?;
+        let to = sim.errand(&spec.from, &ask).ok()?.to()?;
         if !shown(tun, to.ip()) || !ask.body.is_empty() {
             return None;
         }
@@ -173,7 +182,10 @@ fn commands(tun: &Tun, fixture: &Fixture) -> Vec<String> {
             words.extend(["-H".to_owned(), format!("{name}: {value}")]);
         }
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        if host.parse::<SocketAddr>().is_err() && name.parse::<IpAddr>().is_err() && !name.starts_with('[') {
+        if host.parse::<SocketAddr>().is_err()
+            && name.parse::<IpAddr>().is_err()
+            && !name.starts_with('[')
+        {
             let pinned = format!("{name}:{}:{}", to.port(), bracketed(to.ip()));
             words.extend(["--resolve".to_owned(), pinned]);
         }
@@ -200,7 +212,7 @@ fn bracketed(address: IpAddr) -> String {
 }
 
 /// A request in a line: what came of it, what was asked, who asked, and who served it.
-fn line(_: &Sim, visit: &Visit) -> String {
+fn line(visit: &Visit) -> String {
     let (style, outcome) = match visit.outcome {
         VisitOutcome::Answered(status) if status < 400 => (GOOD, status.to_string()),
         VisitOutcome::Answered(status) => (BAD, status.to_string()),

@@ -15,6 +15,8 @@ const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 pub enum Ended {
     /// It was asked to go on for so long.
     InTime,
+    /// Whoever was told had enough.
+    Enough,
     /// By a signal.
     Signal(Signal),
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InTime => f.write_str("its time is over"),
+            Self::Enough => f.write_str("enough was seen"),
             Self::Signal(signal) => write!(f, "{signal}"),
         }
     }

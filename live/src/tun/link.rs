@@ -161,8 +161,7 @@ impl Network {
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         for family in [v4, v6] {
             let routes = self.handle.route().get(family).execute();
-            let routes: Vec<_> =
-                self.try_to(|| "list routes".to_owned(), routes.try_collect())?;
+            let routes: Vec<_> = self.try_to(|| "list routes".to_owned(), routes.try_collect())?;
             all.extend(routes.iter().filter_map(|route| read(route, devices)));
         }
         Ok(all)
@@ -188,7 +187,10 @@ impl Network {
             let mut add = self.handle.address().add(index, *address, bits(*address));
             // Nobody on this link could have it too, and until that is sure no route may name it.
             add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-            self.try_to(|| format!("give {device} the address {address}"), add.execute())?;
+            self.try_to(
+                || format!("give {device} the address {address}"),
+                add.execute(),
+            )?;
         }
         let up = LinkUnspec::new_with_index(index)
             .mtu(u32::try_from(mtu).unwrap_or(u32::MAX))

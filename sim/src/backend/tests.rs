@@ -7,24 +7,6 @@ use crate::process::fake::FakeOs;
 
 const PEER: &str = "10.244.0.7:41000";
 
-#[rstest]
-#[case::productpage("productpage-v1:1.20.3", "/", 200)]
-#[case::productpage("productpage-v1:1.20.3", "/productpage", 200)]
-#[case::productpage("productpage-v1:1.20.3", "/api/v1/products/0/reviews", 200)]
-#[case::ratings_are_not_productpages("productpage-v1:1.20.3", "/ratings", 404)]
-#[case::details("details-v1:1.20.3", "/details/0", 200)]
-#[case::details_of_what("details-v1:1.20.3", "/details/abc", 400)]
-#[case::details_of_nothing("details-v1:1.20.3", "/details", 404)]
-#[case::details_below("details-v1:1.20.3", "/details/0/x", 404)]
-#[case::well("ratings-v1:1", "/health", 200)]
-#[case::ratings("ratings-v1:1", "/ratings/0", 200)]
-#[case::reviews("reviews-v3:1", "/reviews/0", 200)]
-#[case::reviews_elsewhere("reviews-v3:1", "/details/0", 404)]
-fn bookinfo_knows_its_paths(#[case] image: &str, #[case] path: &str, #[case] status: u16) {
-    let image = format!("docker.io/istio/examples-bookinfo-{image}");
-    assert_eq!(Program::of(&image).status(path), status);
-}
-
 /// A running echo that listens on 8080.
 fn echo() -> (Backend, FakeOs) {
     running("echo:1")

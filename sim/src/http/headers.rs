@@ -1,7 +1,5 @@
 //! Header fields in their order, names in lower case.
 
-use serde::{Serialize, Serializer};
-
 /// Header fields in their order; names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(String, String)>);
@@ -66,20 +64,5 @@ impl Headers {
             ];
             !HOP.contains(&name.as_str()) && !named.contains(name)
         });
-    }
-}
-
-impl Serialize for Headers {
-    /// A mapping; several values of one name are joined with commas, as RFC 9110 allows.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut joined = std::collections::BTreeMap::<&str, String>::new();
-        for (name, value) in &self.0 {
-            let entry = joined.entry(name).or_default();
-            if !entry.is_empty() {
-                entry.push_str(", ");
-            }
-            entry.push_str(value);
-        }
-        joined.serialize(serializer)
     }
 }

@@ -59,7 +59,10 @@ impl Network {
             return Some(gateway);
         }
         let role = self.tcp.stack(from).map(|stack| stack.role);
-        let is_gateway = role == Some(Role::Host { node: external.gateway });
+        let is_gateway = role
+            == Some(Role::Host {
+                node: external.gateway,
+            });
         if port == Some(Port::Stack(external.stack)) && !is_gateway {
             return Some(gateway);
         }

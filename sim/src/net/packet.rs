@@ -108,12 +108,16 @@ pub(crate) fn payload(bytes: &[u8]) -> Option<(u32, &[u8])> {
             let packet = Ipv4Packet::new_checked(bytes).ok()?;
             let until = usize::from(packet.total_len());
             let is_tcp = packet.next_header() == IpProtocol::Tcp;
-            bytes.get(usize::from(packet.header_len())..until).filter(|_| is_tcp)?
+            bytes
+                .get(usize::from(packet.header_len())..until)
+                .filter(|_| is_tcp)?
         }
         6 => {
             let packet = Ipv6Packet::new_checked(bytes).ok()?;
             let is_tcp = packet.next_header() == IpProtocol::Tcp;
-            bytes.get(packet.header_len()..packet.total_len()).filter(|_| is_tcp)?
+            bytes
+                .get(packet.header_len()..packet.total_len())
+                .filter(|_| is_tcp)?
         }
         _ => return None,
     };

@@ -1,24 +1,22 @@
 //! A simulated cluster with one host outside that is not simulated: this machine's kernel, say.
 //!
-//! Whoever runs it carries packets: [`Sim::take_in`] what that host sends, [`Sim::run_to`] the
+//! Whoever runs it carries packets: [`Sim::take_in`] what that host sends, [`Sim::run_until`] the
 //! present, [`Sim::take_out`] what has arrived there. The clock is still virtual; the one who calls
 //! says what time it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::IpAddr;
 
 use nodeway_core::object::Kind;
 use nodeway_core::plan::{FrontendKey, FrontendKind};
 use nodeway_core::service;
 use nodeway_core::trace::{NameStep, Step};
 
-use super::{Sim, SimBuilder, address};
-use crate::asker::place;
+use super::Sim;
 use crate::assembly::services;
-use crate::cluster::{Ask, Family};
+use crate::cluster::Family;
 use crate::names::View;
-use crate::net::{HostSpec, LinkSpec, Place, ServiceTable};
+use crate::net::{HostSpec, Place, ServiceTable};
 use crate::process::WayId;
 use crate::served::Served;
 use crate::time::Time;
@@ -67,31 +65,6 @@ pub struct ServedBy {
     pub by_proxy: bool,
 }
 
-impl SimBuilder {
-    /// Makes the first host outside external: whoever runs the simulation is its network stack. The
-    /// first node by name is its gateway.
-    ///
-    /// Links have no latency and no limit then, and packets are as long as IP allows: what is
-    /// simulated is the cluster, and this machine is as fast as it is.
-    #[must_use]
-    pub fn external(mut self) -> Self {
-        const FAST: LinkSpec = LinkSpec {
-            latency: Duration::ZERO,
-            bits_per_second: u64::MAX,
-        };
-        self.external = true;
-        if self.options.outside.is_empty() {
-            self.options.outside.push("outside".to_owned());
-        }
-        self.settings.veth = FAST;
-        self.settings.uplink = FAST;
-        self.settings.loopback = FAST;
-        self.settings.mtu = 65_535;
-        self.settings.buffer = 512 * 1024;
-        self
-    }
-}
-
 impl Sim {
     /// Makes the first host outside external; a cluster without a node has nobody to hear it.
     pub(super) fn make_external(&mut self) {
@@ -127,7 +100,9 @@ impl Sim {
         for one in self.objects.services() {
             let object = service::reference(one).to_string();
             for (key, kind, _) in service::frontends(one, nodes.iter().map(|node| node.as_ref())) {
-                let there = ports.entry((object.clone(), kind, key.address)).or_default();
+                let there = ports
+                    .entry((object.clone(), kind, key.address))
+                    .or_default();
                 let by = self.answered_by(key, &table);
                 there.entry(by).or_default().insert(key.port);
             }
@@ -198,17 +173,6 @@ impl Sim {
         all
     }
 
-    /// Where a request goes, by the names that its sender knows; none if it cannot be sent.
-    #[must_use]
-    pub fn resolve(&self, from: &str, ask: &Ask) -> Option<SocketAddr> {
-        let place = place(from, &self.objects, &self.topology).ok()?;
-        let target = ask.target().ok()?;
-        let found = self
-            .names
-            .resolve(&target.host, View::of(&place), ask.family);
-        Some(SocketAddr::new(address(&found)?, target.port))
-    }
-
     /// Takes the requests of the external host that were answered, or came to nothing.
     pub fn take_visits(&mut self) -> Vec<Visit> {
         let over = self.visits.take();
@@ -254,15 +218,11 @@ impl Sim {
         self.world.take_in(packet, way);
     }
 
-    /// Lets everything happen up to that moment.
-    pub fn run_to(&mut self, now: Time) {
-        self.world.run_until(now, |_| false);
-    }
-
     /// When something will happen next.
     #[must_use]
     pub fn next_at(&self) -> Option<Time> {
-        self.world.next_at()
+        let fault = self.faults.next_at();
+        [self.world.next_at(), fault].into_iter().flatten().min()
     }
 
     /// Takes the next IP packet that has arrived at the external host.

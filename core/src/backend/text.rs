@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A text with so many dots in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Text {
+pub struct Text {
     bytes: Vec<u8>,
     /// Where the dots are.
     at: usize,
@@ -23,7 +23,8 @@ impl From<Vec<u8>> for Text {
 
 impl Text {
     /// A text with so many dots behind the first of these words; at its end, if it has none.
-    pub(super) fn padded(bytes: Vec<u8>, words: &[u8], dots: usize) -> Self {
+    #[must_use]
+    pub fn padded(bytes: Vec<u8>, words: &[u8], dots: usize) -> Self {
         let found = bytes
             .windows(words.len().max(1))
             .position(|part| part == words);
@@ -31,12 +32,21 @@ impl Text {
         Self { bytes, at, dots }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Its length in bytes, the dots included.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.bytes.len() + self.dots
     }
 
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// That many bytes from there on, or as many as there are.
-    pub(super) fn piece(&self, from: usize, length: usize) -> Cow<'_, [u8]> {
+    #[must_use]
+    pub fn piece(&self, from: usize, length: usize) -> Cow<'_, [u8]> {
         let until = from.saturating_add(length).min(self.len());
         let after = self.at + self.dots;
         let part = |from: usize, until: usize| self.bytes.get(from..until).unwrap_or_default();

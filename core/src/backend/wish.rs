@@ -1,12 +1,16 @@
 //! What a request to an echo wishes of its answer, so that a test can have any answer it needs.
 //!
 //! `?status=503` or the header field `x-answer-status: 503` chooses the status, `?bytes=100000` makes
-//! the body so much longer and sends it in chunks. Bookinfo's programs know neither.
+//! the body so much longer and sends it in chunks, `?delay=200` lets it come that many milliseconds
+//! later. Bookinfo's programs know none of them.
 
-use crate::http::RequestHead;
+use std::time::Duration;
 
 /// The most that may be wished: enough to measure how fast bytes get through.
 const MAX_BYTES: usize = 1 << 30;
+
+/// The longest delay that may be wished: longer than any time-out on the way.
+const MAX_DELAY: u64 = 600_000;
 
 /// What the answer shall be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub(super) struct Wish {
     pub(super) status: Option<u16>,
     /// How much longer its body shall be.
     pub(super) bytes: Option<usize>,
+    /// How long it shall be waited for.
+    pub(super) delay: Duration,
 }
 
 /// A wish that cannot be granted.
@@ -26,12 +32,15 @@ pub(super) enum WishError {
     /// No length, or too much.
     #[error("`{0}` is no number of bytes; wish at most {MAX_BYTES}")]
     Bytes(String),
+    /// No time, or too long.
+    #[error("`{0}` is no number of milliseconds; wish at most {MAX_DELAY}")]
+    Delay(String),
 }
 
 impl Wish {
-    /// Reads the wishes of a request.
-    pub(super) fn of(head: &RequestHead) -> Result<Self, WishError> {
-        let query = head.target.split_once('?').map_or("", |(_, query)| query);
+    /// Reads the wishes of a request from its target and the value of `x-answer-status`.
+    pub(super) fn of(target: &str, status: Option<&str>) -> Result<Self, WishError> {
+        let query = target.split_once('?').map_or("", |(_, query)| query);
         let parameter = |name: &str| {
             let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             pairs
@@ -39,13 +48,13 @@ impl Wish {
                 .map(|(_, value)| value)
                 .next()
         };
-        let status = head.headers.get("x-answer-status");
         Ok(Self {
             status: status
                 .or_else(|| parameter("status"))
                 .map(read_status)
                 .transpose()?,
             bytes: parameter("bytes").map(read_bytes).transpose()?,
+            delay: parameter("delay").map_or(Ok(Duration::ZERO), read_delay)?,
         })
     }
 }
@@ -61,4 +70,10 @@ fn read_status(text: &str) -> Result<u16, WishError> {
 fn read_bytes(text: &str) -> Result<usize, WishError> {
     let bytes = text.parse().ok().filter(|bytes| *bytes <= MAX_BYTES);
     bytes.ok_or_else(|| WishError::Bytes(text.to_owned()))
+}
+
+fn read_delay(text: &str) -> Result<Duration, WishError> {
+    let millis = text.parse().ok().filter(|millis| *millis <= MAX_DELAY);
+    let delay = millis.map(Duration::from_millis);
+    delay.ok_or_else(|| WishError::Delay(text.to_owned()))
 }
