@@ -4,5 +4,9 @@
 //! trace. Every piece acts in a network namespace that it is given ([`netns::NetNs`]): a node is the
 //! machine's own in production, one of many in the lab.
 
+mod clock;
+pub mod envoy;
+pub mod netfilter;
 pub mod netns;
+pub mod routes;
 pub mod tun;
