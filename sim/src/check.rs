@@ -229,6 +229,7 @@ mod tests {
             pod: Who(Some(ObjectRef::new(Kind::Pod, "default", "details-v1-1"))),
             node: Some("node-2".to_owned()),
             proxy_node: Some("node-1".to_owned()),
+            proxy_pod: None,
             listener: Some("default/cec/listener".into()),
             route: Some("path_separated_prefix /details".to_owned()),
             cluster: Some("default/cec/default:details:9080".into()),

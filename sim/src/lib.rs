@@ -48,6 +48,7 @@ pub mod http;
 mod names;
 mod net;
 mod process;
+mod proxies;
 mod redirect;
 mod reply;
 mod report;

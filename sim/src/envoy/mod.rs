@@ -1,4 +1,4 @@
-//! The node's proxy as a process: what an Envoy does with connections and requests, on simulated
+//! A node's proxy as a process, or that of one pod: what an Envoy does with connections and requests, on simulated
 //! sockets.
 //!
 //! Every decision is asked of `nodeway_core::proxy`; what is here is the machine around it:
@@ -23,6 +23,7 @@ mod request;
 mod resources;
 mod response;
 mod session;
+mod sidecar;
 mod upstream;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nodeway_core::netfilter::sidecar::PROXY_UID;
 use nodeway_core::plan::{PlanDelta, ResourceName};
 
 pub use counters::Counters;
@@ -41,9 +43,12 @@ use listeners::Listening;
 use resources::Resources;
 use upstream::{Pool, Upstream};
 
-/// The proxy of a node: one generation of its Envoy.
+/// The proxy of a node, or of one of its pods: one generation of its Envoy. Both have the node's
+/// plan; they differ in how connections come in.
 pub struct NodeProxy {
     node: Arc<str>,
+    /// `namespace/name` of the pod whose own it is; none for the node's.
+    pod: Option<Arc<str>>,
     generation: u32,
     resources: Resources,
     listening: Listening,
@@ -73,6 +78,7 @@ impl NodeProxy {
     pub fn new(node: &str, generation: u32) -> Self {
         Self {
             node: node.into(),
+            pod: None,
             generation,
             resources: Resources::default(),
             listening: Listening::default(),
@@ -82,6 +88,15 @@ impl NodeProxy {
             turns: BTreeMap::new(),
             timers: BTreeMap::new(),
             counters: Counters::default(),
+        }
+    }
+
+    /// The proxy of one pod of a node, without any resource.
+    #[must_use]
+    pub fn sidecar(node: &str, pod: &str, generation: u32) -> Self {
+        Self {
+            pod: Some(pod.into()),
+            ..Self::new(node, generation)
         }
     }
 
@@ -141,8 +156,16 @@ impl Process for NodeProxy {
         "envoy"
     }
 
+    fn uid(&self) -> u32 {
+        if self.pod.is_some() { PROXY_UID } else { 0 }
+    }
+
     fn on_wake(&mut self, os: &mut dyn Os) {
-        self.listening.follow(&self.resources, os);
+        if self.pod.is_some() {
+            self.listening.capture(os);
+        } else {
+            self.listening.follow(&self.resources, os);
+        }
         self.close_unplanned(os);
     }
 

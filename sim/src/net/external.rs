@@ -96,7 +96,7 @@ impl Network {
         let packet = Packet {
             bytes: buffer,
             way,
-            carried: None,
+            ..Packet::default()
         };
         if let Some(recorder) = &mut self.recorder {
             recorder.made();

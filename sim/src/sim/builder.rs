@@ -162,7 +162,7 @@ impl SimBuilder {
         sim.start_programs(None);
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
-            sim.start_proxy(&node);
+            sim.start_proxies(&node);
         }
         let _ = sim.world.translate_services(None, services);
         Ok(sim)

@@ -215,6 +215,7 @@ impl Sim {
             .pointer("/saw/peer")
             .and_then(Value::as_str)
             .and_then(|peer| peer.parse().ok());
+        let own_proxy = backend_peer.and_then(|peer| steps.own_proxy(peer));
         let pod = steps.pod.filter(|_| served);
         let node = pod.as_ref().and_then(|pod| {
             let pod = self.objects.pod(&pod.namespace, &pod.name)?;
@@ -235,6 +236,7 @@ impl Sim {
             pod: Who(pod),
             node,
             proxy_node: steps.proxy,
+            proxy_pod: steps.proxy_pod,
             listener: steps.listener,
             route: steps.route,
             cluster: steps.cluster,
@@ -242,7 +244,7 @@ impl Sim {
             client_saw: client_saw.map(seen),
             proxy_saw,
             proxy_destination: steps.proxy_destination.map(seen),
-            backend_saw: backend_peer.map(seen),
+            backend_saw: own_proxy.or(backend_peer.map(seen)),
             tls: shown(steps.handshake, answer.shown),
             headers: answer.headers,
             body,
@@ -270,6 +272,7 @@ impl Sim {
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: served.proxy.or(served.led_by),
+            proxy_pod: served.proxy_pod,
             client_saw: client_saw.map(|address| self.names.seen(address)),
             way,
             objects: Arc::clone(&self.objects),
@@ -331,6 +334,7 @@ impl Sim {
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: None,
+            proxy_pod: None,
             client_saw: None,
             way: Way::default(),
             objects: Arc::clone(&self.objects),
@@ -352,26 +356,27 @@ impl Cluster for Sim {
         self.finish(under_way)
     }
 
-    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        let proxy = self
-            .proxies
-            .get(node)
-            .ok_or_else(|| self.unknown_node(node))?;
-        self.world.kill(*proxy);
+    fn crash_proxy(&mut self, of: &str) -> Result<(), AskError> {
+        for (_, place) in self.proxies_of(of)? {
+            if let Some(proxy) = self.proxies.get(&place) {
+                self.world.kill(*proxy);
+            }
+        }
         Ok(())
+    }
+
+    fn restart_proxy(&mut self, of: &str) -> Result<(), AskError> {
+        self.crash_proxy(of)?;
+        self.start_proxies(of);
+        Ok(())
+    }
+
+    fn not_applicable(&self, from: &str) -> Result<Option<String>, AskError> {
+        self.without_sidecar(from)
     }
 
     fn objects(&self) -> &Objects {
         &self.objects
-    }
-
-    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        self.crash_proxy(node)?;
-        if self.start_proxy(node) {
-            Ok(())
-        } else {
-            Err(self.unknown_node(node))
-        }
     }
 }
 
