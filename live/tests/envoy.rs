@@ -1,6 +1,13 @@
 //! A real Envoy from a plan, in a namespace of its own. Needs root, and Envoy in `$ENVOY` or on
 //! `PATH`: `ci/setup` gets it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the set-up of tests"
+)]
+
 mod bed;
 
 use std::io::{Read as _, Write as _};
@@ -328,5 +335,5 @@ fn a_pods_own_envoy_takes_its_frontends_and_passes_all_else() {
     assert_eq!(bed.pod.ask("127.0.0.1", 15_001).unwrap_or_default(), "");
     let passed: Vec<AccessEntry> = envoy.entries().unwrap();
     let of = |listener: &str| passed.iter().filter(|it| it.listener == listener).count();
-    assert_eq!((of("nodeway-outbound"), of("nodeway-inbound")), (2, 1));
+    assert_eq!((of("virtualOutbound"), of("virtualInbound")), (2, 1));
 }

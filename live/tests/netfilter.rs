@@ -1,6 +1,8 @@
 //! Rules in a real kernel: what they lead, what they leave alone, and what is left of them. Needs
 //! root: `sudo -E cargo nextest run -p nodeway-live`.
 
+#![expect(clippy::unwrap_used, reason = "the set-up of tests")]
+
 mod bed;
 
 use bed::{Bed, Listener, POD};
