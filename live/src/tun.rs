@@ -213,10 +213,10 @@ impl Tun {
             } else {
                 self.idle(until)
             };
-            if self.wait(wait)? {
-                if let Some(signal) = self.ending.signal().map_err(TunError::Signals)? {
-                    return Ok(Ended::Signal(signal));
-                }
+            if self.wait(wait)?
+                && let Some(signal) = self.ending.signal().map_err(TunError::Signals)?
+            {
+                return Ok(Ended::Signal(signal));
             }
         }
     }

@@ -2,6 +2,14 @@
 //! /dev/net/tun and curl; one test needs Envoy in `$ENVOY`, on `PATH` or in target/tools: `ci/setup`
 //! gets both.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's own set-up may fail loudly"
+)]
+
 mod bed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

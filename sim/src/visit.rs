@@ -251,8 +251,10 @@ fn segment(packet: &[u8]) -> Option<Flow> {
 
 impl Connection {
     fn new(way: WayId, number: u32, now: Time) -> Self {
-        let mut up = Stream::default();
-        up.next = Some(number);
+        let up = Stream {
+            next: Some(number),
+            ..Stream::default()
+        };
         Self {
             began: now,
             first: Some(way),

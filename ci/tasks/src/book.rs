@@ -261,8 +261,7 @@ mod tests {
 
     #[test]
     fn a_fence_gives_its_commands_with_what_they_print() {
-        let text =
-            "# Page\n\n```console root exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
+        let text = "# Page\n\n```console root exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
         let fences = fences(text);
         assert_eq!(fences.len(), 1);
         assert_eq!(fences[0].exit, 1);
