@@ -10,6 +10,7 @@ mod failure;
 mod paint;
 mod rules;
 mod screen;
+mod side_by_side;
 mod sim;
 mod translate;
 

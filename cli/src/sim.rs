@@ -17,6 +17,7 @@ use crate::captures::Folder;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
 use crate::screen::say;
+use crate::side_by_side;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -107,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         (Output::Json, [report]) => say!("{}", serde_json::to_string_pretty(report)?),
         (Output::Json, reports) => say!("{}", serde_json::to_string_pretty(reports)?),
         (Output::Table, [report]) => screen(report, &arguments.fixture.display().to_string()),
-        (Output::Table, reports) => side_by_side(reports),
+        (Output::Table, reports) => side_by_side::screen(reports),
     }
     Ok(verdict(
         reports
@@ -223,7 +224,7 @@ fn short_names(paths: &[String]) -> String {
     paths.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn or_none(text: Option<&str>) -> &str {
+pub(crate) fn or_none(text: Option<&str>) -> &str {
     text.unwrap_or("none")
 }
 
@@ -303,7 +304,7 @@ fn reasons(requests: &[Row]) {
 }
 
 /// The URL, with the method and the host header where they are not the usual ones.
-fn asked(row: &Row) -> String {
+pub(crate) fn asked(row: &Row) -> String {
     let method = if row.method == "GET" {
         String::new()
     } else {
@@ -317,14 +318,14 @@ fn asked(row: &Row) -> String {
     format!("{method}{}{host}", row.url)
 }
 
-fn status(row: &Row) -> String {
+pub(crate) fn status(row: &Row) -> String {
     match (row.status, row.failure) {
         (Some(status), _) => status.to_string(),
         (None, failure) => or_none(failure).to_owned(),
     }
 }
 
-fn answered_by(row: &Row) -> String {
+pub(crate) fn answered_by(row: &Row) -> String {
     match (&row.pod, &row.proxy_node, row.status) {
         (Some(pod), ..) => format!("{} on {}", short(pod), or_none(row.node.as_deref())),
         (None, Some(_), Some(_)) => "Envoy itself".to_owned(),
@@ -333,7 +334,7 @@ fn answered_by(row: &Row) -> String {
 }
 
 /// `default/` is where everybody looks first.
-fn short(path: &str) -> &str {
+pub(crate) fn short(path: &str) -> &str {
     path.strip_prefix("default/").unwrap_or(path)
 }
 
@@ -418,7 +419,7 @@ fn troubles(report: &Report) {
     }
 }
 
-fn expectations(reports: &[Report]) {
+pub(crate) fn expectations(reports: &[Report]) {
     for report in reports {
         for row in report.requests.iter().filter(|row| !row.holds()) {
             for missed in row.expectations.iter().filter(|checked| !checked.held) {
@@ -477,61 +478,4 @@ fn next(report: &Report, fixture: &str) {
             )
         )
     );
-}
-
-/// Every request in each redirect: does the way make a difference?
-fn side_by_side(reports: &[Report]) {
-    let Some(first) = reports.first() else { return };
-    for hop in reports.iter().flat_map(|report| &report.hops) {
-        say!("{hop}");
-    }
-    say!(
-        "{}  {}",
-        paint(STRONG, &first.title),
-        paint(FAINT, format!("seed {}", first.seed))
-    );
-    let mut table = plain();
-    let header = ["FROM".to_owned(), "URL".to_owned()];
-    table.set_header(
-        header.into_iter().chain(
-            reports
-                .iter()
-                .map(|report| report.redirect.to_string().to_uppercase()),
-        ),
-    );
-    for (index, row) in first.requests.iter().enumerate() {
-        let cells = reports
-            .iter()
-            .filter_map(|report| report.requests.get(index))
-            .map(cell);
-        table.add_row([row.client.clone(), asked(row)].into_iter().chain(cells));
-    }
-    say!("{table}");
-    expectations(reports);
-}
-
-fn cell(row: &Row) -> String {
-    if !row.applicable {
-        return format!("- not applicable\n  {}", or_none(row.reason.as_deref()));
-    }
-    let mark = if row.holds() { "✓" } else { "✗" };
-    let envoy = match (row.redirected, &row.proxy_pod, &row.proxy_node) {
-        (true, Some(pod), _) => format!("Envoy in {}", short(pod)),
-        (true, None, Some(node)) => format!("Envoy on {node}"),
-        (true, None, None) => "no Envoy".to_owned(),
-        (false, ..) if row.proxies > 0 => "passed through".to_owned(),
-        (false, ..) => "not redirected".to_owned(),
-    };
-    let count = |number: usize, one: &str, more: &str| {
-        format!("{number} {}", if number == 1 { one } else { more })
-    };
-    format!(
-        "{mark} {} by {}, {envoy}\n  {}, {}, {}, {:.3} ms",
-        status(row),
-        answered_by(row),
-        count(row.proxies, "proxy", "proxies"),
-        count(row.connections, "connection", "connections"),
-        count(row.hops, "hop", "hops"),
-        row.time_ms
-    )
 }

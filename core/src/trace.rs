@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodeway_datapath::{Flow, Hook, Reason};
+use nodeway_datapath::{Flow, FrontendState, Hook, Reason};
 
 use crate::netfilter;
 use crate::object::ObjectRef;
@@ -109,6 +109,17 @@ pub struct FrontendStep {
     pub address: FrontendKey,
     /// What the table has.
     pub frontend: Option<PlannedFrontend>,
+    /// Where it stands between being switched on and being gone; without meaning if there is none.
+    pub state: FrontendState,
+}
+
+impl FrontendStep {
+    /// Whether a new connection is led to the listener: the table has the frontend, and it is not
+    /// being switched off.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.frontend.is_some() && self.state != FrontendState::Draining
+    }
 }
 
 /// A verdict of a hook.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::{Cause, Failed};
-use crate::fixture::Expect;
+use crate::fixture::{Expect, Moment};
 use crate::reply::{Reply, Seen, Who};
 
 /// One expectation, and whether it held.
@@ -35,7 +35,7 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let way = reply.map(|it| &it.way).or(failed.map(|it| &it.way));
     let redirected = way.is_some_and(|way| {
         way.steps.iter().any(|(_, step)| match step {
-            Step::Frontend(step) => step.frontend.is_some(),
+            Step::Frontend(step) => step.leads(),
             Step::Listener(_) => true,
             _ => false,
         })
@@ -49,10 +49,11 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let client_saw = reply
         .and_then(|it| it.client_saw.as_ref())
         .or(failed.and_then(|it| it.client_saw.as_ref()));
-    let failure = failed.map(|it| match &it.failure {
-        Cause::Network(failure) => failure.name().to_owned(),
-        Cause::Ask(error) => error.to_string(),
-    });
+    let failure = match failed.map(|it| &it.failure) {
+        Some(Cause::Network(failure)) => failure.name().to_owned(),
+        Some(Cause::Ask(error)) => error.to_string(),
+        None => "none".to_owned(),
+    };
 
     sheet.equal("status", expect.status, reply.map(|it| it.status));
     sheet.who(
@@ -75,7 +76,7 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let route = reply.and_then(|it| it.route.as_deref());
     sheet.text("route", &expect.route, route, is_route);
     sheet.text("cluster", &expect.cluster, cluster, ends_with_name);
-    sheet.text("failure", &expect.failure, failure.as_deref(), str::eq);
+    sheet.text("failure", &expect.failure, Some(&failure), str::eq);
     sheet.seen("client_saw", &expect.client_saw, client_saw);
     sheet.seen(
         "proxy_saw",
@@ -93,6 +94,12 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let by = tls.map(|it| it.terminated_by.as_str());
     sheet.text("terminated_by", &expect.terminated_by, by, is_terminator);
     sheet.equal("covers", expect.covers, tls.map(|it| it.covers));
+    let took = reply
+        .map(|it| it.took)
+        .or(failed.map(|it| it.took))
+        .map(Moment);
+    sheet.time("within", expect.within, took, |took, want| took <= want);
+    sheet.time("after", expect.after, took, |took, want| took >= want);
     for (name, want) in &expect.headers {
         let lower = name.to_ascii_lowercase();
         let got = reply.and_then(|it| it.headers.get(&lower));
@@ -128,6 +135,19 @@ impl Sheet {
     fn equal<T: Display + PartialEq>(&mut self, what: &str, want: Option<T>, got: Option<T>) {
         if let Some(want) = want {
             let held = got.as_ref() == Some(&want);
+            self.add(what, want, got, held);
+        }
+    }
+
+    fn time(
+        &mut self,
+        what: &str,
+        want: Option<Moment>,
+        got: Option<Moment>,
+        holds: impl Fn(Moment, Moment) -> bool,
+    ) {
+        if let Some(want) = want {
+            let held = got.is_some_and(|got| holds(got, want));
             self.add(what, want, got, held);
         }
     }

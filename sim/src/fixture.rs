@@ -20,8 +20,7 @@ use crate::redirect::Redirect;
 use crate::source::{self, LoadErrors};
 use crate::time::Time;
 
-use fault_spec::Moment;
-pub use fault_spec::{FaultSpec, What};
+pub use fault_spec::{FaultSpec, Moment, What};
 
 /// `fixture.yaml`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -49,6 +48,9 @@ pub struct Fixture {
     pub ingress: IngressSpec,
     /// What breaks meanwhile, each when its time comes.
     pub faults: Vec<FaultSpec>,
+    /// The folder of its manifests, seen from its own; `manifests` unless it says.
+    #[serde(rename = "manifests")]
+    pub manifests_folder: PathBuf,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
     /// The folder it was read from.
@@ -92,6 +94,7 @@ impl Default for Fixture {
             seed: 1,
             ingress: IngressSpec::default(),
             faults: Vec::new(),
+            manifests_folder: PathBuf::from("manifests"),
             requests: Vec::new(),
             folder: PathBuf::new(),
             manifests: Vec::new(),
@@ -293,7 +296,7 @@ pub struct Expect {
     pub route: Option<String>,
     /// The cluster's name, its last part is enough.
     pub cluster: Option<String>,
-    /// Why there is no answer (`connection-refused`).
+    /// Why there is no answer (`connection-refused`); `none` where there is one.
     pub failure: Option<String>,
     /// The peer that the client's socket sees.
     pub client_saw: Option<String>,
@@ -307,6 +310,10 @@ pub struct Expect {
     pub terminated_by: Option<String>,
     /// Whether the certificate covers the server name.
     pub covers: Option<bool>,
+    /// The longest that it may take, in virtual time.
+    pub within: Option<Moment>,
+    /// The shortest that it may take, in virtual time.
+    pub after: Option<Moment>,
     /// Header fields of the response.
     pub headers: std::collections::BTreeMap<String, String>,
 }
@@ -335,6 +342,8 @@ impl Expect {
             certificate: self.certificate.or(other.certificate),
             terminated_by: self.terminated_by.or(other.terminated_by),
             covers: self.covers.or(other.covers),
+            within: self.within.or(other.within),
+            after: self.after.or(other.after),
             headers,
         }
     }

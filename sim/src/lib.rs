@@ -27,6 +27,26 @@
 //! # }
 //! ```
 //!
+//! What breaks meanwhile is a [`Fault`], now or on a schedule, and what a redirect declares for it a
+//! [`Fate`]:
+//!
+//! ```
+//! use nodeway_sim::{Ask, Cluster, Fault, Sim};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/faults/switched-on");
+//! let mut cluster = Sim::load(fixture)?.start()?;
+//! let partition = cluster.inject(&Fault::Partition {
+//!     between: ["node/node-1".to_owned(), "node/node-2".to_owned()],
+//! })?;
+//! let request = cluster.send("default/client", Ask::get("http://shop/"))?;
+//! cluster.run_for(std::time::Duration::from_millis(500));
+//! cluster.mend(partition);
+//! assert_eq!(cluster.finish(request)?.status, 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A test that fails while it holds a [`Sim`] prints the way of the last request, the seed and the
 //! command that shows it again. Whole fixtures are run with [`run()`]; what they expect stands in
 //! their `fixture.yaml` ([`Fixture`]). A body that takes `&mut impl Cluster` runs on any cluster.
@@ -42,6 +62,7 @@ mod client;
 mod cluster;
 mod dumped;
 mod envoy;
+mod fate;
 mod fault;
 mod fixture;
 pub mod http;
@@ -70,8 +91,9 @@ pub use chosen::ChosenBy;
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
+pub use fate::{Fate, Fates, Missing};
 pub use fault::{Fault, FaultError};
-pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Nodes, RequestSpec, What};
+pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Moment, Nodes, RequestSpec, What};
 pub use net::{
     CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, Impairment, LinkSpec,
     NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,

@@ -119,7 +119,7 @@ impl Row {
         }
         (row.proxies, row.connections) = passed(&row.way);
         row.hops = row.way.hops;
-        let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
+        let in_table = frontend(&row.way).is_some_and(FrontendStep::leads);
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
             row.reason = why_not(&stages(&row.way, objects));
@@ -211,7 +211,9 @@ fn passed(way: &Way) -> (usize, usize) {
 /// Why nothing was redirected: the name was none, or the address is no frontend.
 fn why_not(stages: &[Stage]) -> Option<String> {
     let said = |name: &str| stages.iter().find(|stage| stage.stage == name);
-    let stage = said("frontend").or_else(|| said("name"))?;
+    let Some(stage) = said("frontend").or_else(|| said("name")) else {
+        return Some("its connection stood before".to_owned());
+    };
     Some(if stage.because.is_empty() {
         stage.decided.clone()
     } else {

@@ -51,7 +51,7 @@ impl Served {
                     let pod = owner.as_ref().filter(|owner| owner.kind == Kind::Pod);
                     served.pod = pod.cloned();
                 }
-                Step::Frontend(step) if step.frontend.is_some() => {
+                Step::Frontend(step) if step.leads() => {
                     served.led_by.get_or_insert_with(|| step.node.to_string());
                 }
                 // A rule for what the client's pod sends.

@@ -50,6 +50,8 @@ pub struct Sim {
     /// Of the newest proxy: each start is another one.
     generation: u32,
     clients: BTreeMap<Place, ProcessId>,
+    /// The way on which a client's kept connection was opened.
+    opened: BTreeMap<(ProcessId, String), WayId>,
     options: Options,
     faults: Faults,
     source: String,

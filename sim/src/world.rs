@@ -343,6 +343,14 @@ impl World {
         self.network.take_way(id)
     }
 
+    /// Puts another way in the place of one.
+    pub(crate) fn replace_way(&mut self, id: WayId, way: Way) {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(old) = self.network.ways.get_mut(index) {
+            *old = way;
+        }
+    }
+
     /// Adds a step to a way, now: for what is known before a process acts.
     pub fn note(&mut self, way: WayId, step: nodeway_core::trace::Step) {
         self.network.note(way, step);

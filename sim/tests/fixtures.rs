@@ -25,7 +25,9 @@ fn applicable(report: &Report) -> impl Iterator<Item = &Row> {
 
 #[rstest]
 fn every_expectation_of_a_fixture_holds(
-    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")]
+    #[files("../fixtures/faults/*/fixture.yaml")]
+    fixture: PathBuf,
     #[values(
         Redirect::Tc,
         Redirect::SkLookup,
@@ -56,7 +58,9 @@ fn every_expectation_of_a_fixture_holds(
 
 #[rstest]
 fn a_fixture_hangs_on_no_seed(
-    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")]
+    #[files("../fixtures/faults/*/fixture.yaml")]
+    fixture: PathBuf,
     #[values(
         Redirect::Tc,
         Redirect::SkLookup,
@@ -74,7 +78,9 @@ fn a_fixture_hangs_on_no_seed(
 
 #[rstest]
 fn one_seed_gives_one_run_byte_for_byte(
-    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")]
+    #[files("../fixtures/faults/*/fixture.yaml")]
+    fixture: PathBuf,
     #[values(
         Redirect::Tc,
         Redirect::SkLookup,
@@ -110,14 +116,15 @@ fn another_seed_gives_another_timing(
 }
 
 #[rstest]
-fn the_redirects_agree_on_everything_but_time(
+fn the_ways_per_node_agree_on_everything_but_time(
     #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
+    #[values(Redirect::SkLookup, Redirect::Iptables)] other: Redirect,
 ) {
-    let [tc, sk_lookup] = [Redirect::Tc, Redirect::SkLookup].map(|redirect| {
+    let [tc, other] = [Redirect::Tc, other].map(|redirect| {
         let rows = play(&fixture, redirect, Some(7)).requests;
         rows.iter().map(answer).collect::<Vec<_>>()
     });
-    assert_eq!(tc, sk_lookup);
+    assert_eq!(tc, other);
 }
 
 #[rstest]

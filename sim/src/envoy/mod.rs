@@ -14,6 +14,7 @@ mod answer;
 mod balance;
 mod counters;
 mod downstream;
+mod draining;
 mod exchange;
 mod forwarded;
 mod handshake;
@@ -33,12 +34,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nodeway_core::netfilter::sidecar::PROXY_UID;
-use nodeway_core::plan::{PlanDelta, ResourceName};
+use nodeway_core::plan::ResourceName;
 
 pub use counters::Counters;
 
 use crate::process::{CallError, Os, Process, SocketEvent, SocketId, TimerId};
 use downstream::Downstream;
+use draining::Held;
 use listeners::Listening;
 use resources::Resources;
 use upstream::{Pool, Upstream};
@@ -51,6 +53,7 @@ pub struct NodeProxy {
     pod: Option<Arc<str>>,
     generation: u32,
     resources: Resources,
+    held: Held,
     listening: Listening,
     downstreams: BTreeMap<SocketId, Downstream>,
     upstreams: BTreeMap<SocketId, Upstream>,
@@ -81,6 +84,7 @@ impl NodeProxy {
             pod: None,
             generation,
             resources: Resources::default(),
+            held: Held::default(),
             listening: Listening::default(),
             downstreams: BTreeMap::new(),
             upstreams: BTreeMap::new(),
@@ -110,12 +114,6 @@ impl NodeProxy {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
-    }
-
-    /// Takes resources over, as an Envoy takes them from xDS. Sockets follow at the next wake;
-    /// connections that stand keep the listener they came in by.
-    pub fn apply(&mut self, delta: &PlanDelta) {
-        self.resources.apply(delta);
     }
 
     /// What it did so far.
@@ -166,6 +164,7 @@ impl Process for NodeProxy {
         } else {
             self.listening.follow(&self.resources, os);
         }
+        self.release();
         self.close_unplanned(os);
     }
 
@@ -177,6 +176,7 @@ impl Process for NodeProxy {
         } else if self.upstreams.contains_key(&socket) {
             self.on_upstream(socket, event, os);
         }
+        self.release();
     }
 
     fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::datapath::FrontendState;
 use nodeway_core::netfilter::sidecar::{FROM_PROXY_V4, FROM_PROXY_V6, INBOUND, OUTBOUND};
 use nodeway_core::plan::{FrontendKey, ResourceName};
 use nodeway_core::trace::{FrontendStep, SidecarStep, Step, Taken};
@@ -116,6 +117,7 @@ impl NodeProxy {
             node: Arc::clone(&self.node),
             address,
             frontend,
+            state: FrontendState::Active,
         }
     }
 

@@ -107,6 +107,8 @@ pub(crate) struct Network {
     next_way: u64,
     pub(crate) nowhere: Arc<str>,
     pub(crate) uplink: Arc<str>,
+    pub(crate) lo: Arc<str>,
+    pub(crate) eth0: Arc<str>,
 }
 
 /// A mistake in a topology.
@@ -164,6 +166,8 @@ impl Network {
             next_timer: 0,
             nowhere: Arc::from(""),
             uplink: Arc::from("uplink"),
+            lo: Arc::from("lo"),
+            eth0: Arc::from("eth0"),
         };
         for spec in &topology.nodes {
             network.add_node(spec)?;
@@ -650,14 +654,14 @@ impl Network {
             return;
         }
         if self.recorder.is_some() {
-            self.came(port, &packet.bytes);
+            self.came(port, &packet);
         }
         if packet.asks {
             self.crosses(port, &packet);
         }
         match port {
             Port::Stack(stack) if self.is_external(stack) => self.hand_out(packet),
-            Port::Stack(stack) => self.into_pod(stack, packet),
+            Port::Stack(stack) => self.over_eth0(stack, packet),
             Port::Loopback(stack) => self.over_lo(stack, packet),
             Port::Veth(pod) => {
                 if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {

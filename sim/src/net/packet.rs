@@ -47,6 +47,8 @@ impl Packet {
 pub(crate) struct Carried {
     pub(crate) mark: u32,
     pub(crate) tracked: Tracked,
+    /// What was decided when it was sent, where captures are asked for.
+    pub(crate) told: Vec<String>,
 }
 
 /// An address as the datapath has it.

@@ -148,6 +148,7 @@ impl SimBuilder {
             proxies: BTreeMap::new(),
             generation: 0,
             clients: BTreeMap::new(),
+            opened: BTreeMap::new(),
             options,
             faults: Faults::default(),
             source: self.source,

@@ -59,6 +59,8 @@ pub struct UnderWay {
     way: WayId,
     client: ProcessId,
     started: Time,
+    /// The way on which its connection was opened, if that was another.
+    opened: Option<WayId>,
 }
 
 impl UnderWay {
@@ -89,7 +91,10 @@ impl Sim {
         let client = self.client(&errand.place);
         let through = match (&ask.connection, client) {
             (Some(name), Some(client)) if self.keeps(client, name) => Some(Through::Kept),
-            _ => {
+            (kept, _) => {
+                if let (Some(name), Some(client)) = (kept, client) {
+                    self.opened.insert((client, name.clone()), way);
+                }
                 let to = errand.to();
                 self.world.note(way, Step::Name(errand.name));
                 to.map(Through::New)
@@ -98,10 +103,12 @@ impl Sim {
         let (Some(through), Some(client)) = (through, client) else {
             return Err(self.ended(asked, way, Failure::UnknownName, None, Duration::ZERO));
         };
+        let connection = ask.connection.clone();
         if let Some(process) = self.world.process_mut::<Client>(client) {
             let asked_of_it = process.ask(ask, through, way);
             asked_of_it.map_err(|error| self.refused(asked, error))?;
         }
+        let opened = connection.and_then(|name| self.opened.get(&(client, name)).copied());
         let started = self.world.now();
         self.faults.under_way(way);
         self.world.wake(client);
@@ -111,6 +118,7 @@ impl Sim {
             way,
             client,
             started,
+            opened: opened.filter(|opened| *opened != way),
         })
     }
 
@@ -126,6 +134,7 @@ impl Sim {
             way,
             client,
             started,
+            opened,
         } = request;
         let limit = started + PATIENCE;
         self.advance(limit, |world| is_over(world, client, way));
@@ -149,12 +158,40 @@ impl Sim {
                 return Err(self.ended((&from, &url), way, failure, client_saw, took));
             }
         };
+        if let Some(opened) = opened {
+            self.remember(way, opened, started);
+        }
         let ending = self.world.way(way);
         if let Some(ending) = ending.and_then(|it| self.ending(it, answer.status)) {
             self.world.note(way, Step::Reply(ending));
         }
         let steps = self.world.way(way).cloned().unwrap_or_default();
         Ok(self.reply(steps, answer, client_saw, took))
+    }
+
+    /// Whoever looks at packets alone decides once, when a connection is opened: on a later request
+    /// that no listener has looked at, what was decided then is told again.
+    fn remember(&mut self, way: WayId, opened: WayId, at: Time) {
+        let looked_at = |way: &Way| {
+            let mut steps = way.steps.iter();
+            steps.any(|(_, step)| matches!(step, Step::Listener(_)))
+        };
+        let (Some(now), Some(then)) = (self.world.way(way), self.world.way(opened)) else {
+            return;
+        };
+        if looked_at(now) {
+            return;
+        }
+        let decided = then.steps.iter().filter_map(|(_, step)| match step {
+            Step::Translation(_) | Step::Sidecar(_) => Some(step.clone()),
+            _ => None,
+        });
+        let mut remembered = Way {
+            steps: decided.map(|step| (at.since_start(), step)).collect(),
+            ..now.clone()
+        };
+        remembered.steps.extend(now.steps.iter().cloned());
+        self.world.replace_way(way, remembered);
     }
 
     fn keeps(&self, client: ProcessId, connection: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use nodeway_datapath::Hook;
+use nodeway_datapath::{FrontendState, Hook};
 
 use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
@@ -85,22 +85,29 @@ impl Words<'_> {
 
     pub(super) fn frontend(&self, step: &FrontendStep) -> Stage {
         if let Some(frontend) = &step.frontend {
-            return Stage::new(
+            let draining = step.state == FrontendState::Draining;
+            let led = if draining { "was led" } else { "led" };
+            let stage = Stage::new(
                 "frontend",
                 format!(
-                    "{} is {} of {}, led to listener {} (port {})",
+                    "{} is {} of {}, {led} to listener {} (port {})",
                     step.address,
                     address_kind(frontend.kind),
                     frontend.service,
                     frontend.listener,
                     frontend.listener_port
                 ),
-            )
-            .because(format!(
-                "{} lists that Service under `services`",
-                frontend.config
-            ))
-            .evidence(self.source(&frontend.config));
+            );
+            let config = &frontend.config;
+            return if draining {
+                stage.because(format!(
+                    "{config} lists that Service no more: connections that stand are served, new ones go past"
+                ))
+            } else {
+                stage
+                    .because(format!("{config} lists that Service under `services`"))
+                    .evidence(self.source(config))
+            };
         }
         let stage = Stage::new(
             "frontend",
