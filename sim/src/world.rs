@@ -345,8 +345,7 @@ impl World {
 
     /// Puts another way in the place of one.
     pub(crate) fn replace_way(&mut self, id: WayId, way: Way) {
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        if let Some(old) = self.network.ways.get_mut(index) {
+        if let Some(old) = self.network.ways.get_mut(&id) {
             *old = way;
         }
     }
