@@ -148,12 +148,11 @@ impl Ruleset {
                 (*value, *mask) = (marking.of(*value), marking.bits(*mask));
             }
         }
-        for entry in self
-            .sets
-            .values_mut()
-            .flat_map(|set| set.entries.values_mut())
-        {
-            entry.mark = entry.mark.map(|mark| marking.of(mark));
+        for set in self.sets.values_mut().filter(|set| set.marks) {
+            for (at, mut entry) in set.entries() {
+                entry.mark = entry.mark.map(|mark| marking.of(mark));
+                set.insert(at, entry);
+            }
         }
     }
 }
