@@ -27,6 +27,7 @@ fn ask(cluster: &mut Sim, connection: &str) -> Result<Reply, Box<Failed>> {
     cluster.request("default/client", Ask::get(SHOP).over(connection))
 }
 
+#[expect(clippy::panic, reason = "the set-up of tests")]
 fn fate(outcome: Result<Reply, Box<Failed>>) -> Fate {
     match outcome {
         Ok(reply) if reply.took.as_secs() >= 5 && [503, 504].contains(&reply.status) => {

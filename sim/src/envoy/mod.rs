@@ -52,6 +52,8 @@ pub struct NodeProxy {
     /// `namespace/name` of the pod whose own it is; none for the node's.
     pod: Option<Arc<str>>,
     generation: u32,
+    /// Whether anybody has given it resources yet.
+    told: bool,
     resources: Resources,
     held: Held,
     listening: Listening,
@@ -83,6 +85,7 @@ impl NodeProxy {
             node: node.into(),
             pod: None,
             generation,
+            told: false,
             resources: Resources::default(),
             held: Held::default(),
             listening: Listening::default(),
@@ -159,10 +162,11 @@ impl Process for NodeProxy {
     }
 
     fn on_wake(&mut self, os: &mut dyn Os) {
-        if self.pod.is_some() {
-            self.listening.capture(os);
-        } else {
-            self.listening.follow(&self.resources, os);
+        match self.pod {
+            // The listeners of both ports come from the agent, as all others do.
+            Some(_) if self.told => self.listening.capture(os),
+            Some(_) => {}
+            None => self.listening.follow(&self.resources, os),
         }
         self.release();
         self.close_unplanned(os);
