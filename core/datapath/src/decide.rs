@@ -62,6 +62,7 @@ pub enum Verdict<Socket> {
 
 impl<Socket> Verdict<Socket> {
     /// Why the verdict was given.
+    #[inline(always)]
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Pass(reason)
@@ -69,6 +70,18 @@ impl<Socket> Verdict<Socket> {
             | Self::Deliver { reason, .. }
             | Self::Assign { reason, .. }
             | Self::Connect { reason, .. } => *reason,
+        }
+    }
+
+    /// The verdict's number in an event of the kernel's ring ([`crate::layout::Event`]); stable.
+    #[inline(always)]
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::Pass(_) => 0,
+            Self::Drop(_) => 1,
+            Self::Deliver { .. } => 2,
+            Self::Assign { .. } => 3,
+            Self::Connect { .. } => 4,
         }
     }
 
