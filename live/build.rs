@@ -32,7 +32,12 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let root = root();
-    for path in ["ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "core/datapath/src"] {
+    for path in [
+        "ebpf/src",
+        "ebpf/Cargo.toml",
+        "ebpf/Cargo.lock",
+        "core/datapath/src",
+    ] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }
     match build(&root) {
@@ -76,7 +81,14 @@ fn build(root: &Path) -> Result<PathBuf, String> {
     }
     cargo
         .current_dir(root.join("ebpf"))
-        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTC", &compiler.rustc)
