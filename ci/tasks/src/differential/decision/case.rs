@@ -14,7 +14,7 @@ use super::tables::{Socket, Tables, byte, chance};
 
 /// What is put before a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(super) enum Input {
     /// A frame, at tc; beside sk_lookup or alone, of an Ethernet device or of any.
     Frame {
         /// The frame.
@@ -37,18 +37,24 @@ pub enum Input {
 
 /// One case.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(super) struct Case {
     /// Its round.
-    pub round: u32,
+    pub(super) round: u32,
     /// Its number in the round.
-    pub number: u32,
+    pub(super) number: u32,
     /// What is put before which hook.
-    pub input: Input,
+    pub(super) input: Input,
 }
 
 impl Case {
     /// Draws a case: the same for the same seed, round and number.
-    pub fn draw(seed: Seed, round: u32, number: u32, is_call: bool, tables: &Tables) -> Self {
+    pub(super) fn draw(
+        seed: Seed,
+        round: u32,
+        number: u32,
+        is_call: bool,
+        tables: &Tables,
+    ) -> Self {
         let mut random = seed.stream(&format!("decision/{round}/{number}"));
         let random = &mut random;
         let input = if is_call {
@@ -71,7 +77,7 @@ impl Case {
 
     /// The hook, as counters name it.
     #[must_use]
-    pub const fn hook(&self) -> &'static str {
+    pub(super) const fn hook(&self) -> &'static str {
         match self.input {
             Input::Frame { .. } => "tc",
             Input::LookUp(_) => "sk-lookup",
@@ -81,7 +87,7 @@ impl Case {
 
     /// What the native decision says.
     #[must_use]
-    pub fn native(&self, tables: &Tables) -> Outcome {
+    pub(super) fn native(&self, tables: &Tables) -> Outcome {
         let (flow, hook) = match &self.input {
             Input::Frame {
                 frame, sk_lookup, ..
@@ -172,7 +178,7 @@ fn call(random: &mut Random, tables: &Tables) -> Input {
     let [a, b, c, d, ..] = tuple.dst;
     let v4 = Ipv4Addr::new(a, b, c, d);
     let address: IpAddr = match tuple.family {
-        Family::V4 if byte(random) % 3 == 0 => v4.to_ipv6_mapped().into(),
+        Family::V4 if byte(random).is_multiple_of(3) => v4.to_ipv6_mapped().into(),
         Family::V4 => v4.into(),
         Family::V6 => Ipv6Addr::from(tuple.dst).into(),
     };
@@ -208,25 +214,25 @@ fn widen(address: IpAddr) -> (Family, Address) {
 
 /// What a hook did, in terms that both sides have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// What the program returns.
-    pub returned: i32,
+    pub(super) returned: i32,
     /// The packet's mark, or whether a look-up chose a socket.
-    pub mark: u32,
+    pub(super) mark: u32,
     /// The verdict's number.
-    pub verdict: u8,
+    pub(super) verdict: u8,
     /// Why.
-    pub reason: Reason,
+    pub(super) reason: Reason,
     /// What was read: family, packet, protocol and flags.
-    pub read: (u8, u8, u8, u8),
+    pub(super) read: (u8, u8, u8, u8),
     /// From where.
-    pub src: (Address, u16),
+    pub(super) src: (Address, u16),
     /// To where.
-    pub dst: (Address, u16),
+    pub(super) dst: (Address, u16),
     /// The chosen socket's state and port.
-    pub socket: (u8, u16),
+    pub(super) socket: (u8, u16),
     /// Where a call goes instead.
-    pub listener: u16,
+    pub(super) listener: u16,
 }
 
 /// What tc programs return: `TC_ACT_UNSPEC`, `TC_ACT_SHOT`, `TC_ACT_OK`.
@@ -237,7 +243,7 @@ const OK: i32 = 0;
 impl Outcome {
     /// Whether a socket is to get the packet.
     #[must_use]
-    pub const fn assigns(&self) -> bool {
+    pub(super) const fn assigns(&self) -> bool {
         self.verdict == 3
     }
 

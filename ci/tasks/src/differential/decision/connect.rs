@@ -13,7 +13,7 @@ use nodeway_live::bpf::Ran;
 use super::Trouble;
 
 /// Calls, and checks that a connected client sees whom it called.
-pub fn call(to: SocketAddr, is_tcp: bool) -> Result<Ran, Trouble> {
+pub(super) fn call(to: SocketAddr, is_tcp: bool) -> Result<Ran, Trouble> {
     let family = match to.ip() {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

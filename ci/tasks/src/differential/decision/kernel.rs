@@ -14,14 +14,14 @@ use super::tables::{LISTENERS, Tables};
 use super::{Trouble, connect, faults};
 
 /// A BPF file system of this process's own, gone with the value.
-pub struct Scratch {
+pub(super) struct Scratch {
     folder: tempfile::TempDir,
     pins: Pins,
 }
 
 impl Scratch {
     /// Mounts one.
-    pub fn mount() -> Result<Self, Trouble> {
+    pub(super) fn mount() -> Result<Self, Trouble> {
         let folder = tempfile::tempdir()?;
         let kind = Some("bpf");
         mount(kind, folder.path(), kind, MsFlags::empty(), None::<&str>).map_err(|error| {
@@ -31,7 +31,7 @@ impl Scratch {
         Ok(Self { folder, pins })
     }
 
-    pub const fn pins(&self) -> &Pins {
+    pub(super) const fn pins(&self) -> &Pins {
         &self.pins
     }
 }
@@ -82,7 +82,7 @@ fn address_of(family: Family, address: Address) -> IpAddr {
 }
 
 /// tc beside sk_lookup with everything else, and tc alone.
-pub struct Kernels {
+pub(super) struct Kernels {
     both: Side,
     alone: Side,
     sk_lookup: DryRun,
@@ -91,7 +91,7 @@ pub struct Kernels {
 impl Kernels {
     /// Loads the programs and fills their tables. With `is_attached` the sk_lookup program also
     /// stands at its hook, where it answers the look-ups of the tc programs.
-    pub fn load(
+    pub(super) fn load(
         netns: &str,
         tables: &Tables,
         scratch: &Pins,
@@ -124,7 +124,7 @@ impl Kernels {
     }
 
     /// Runs cases in the calling thread's namespace.
-    pub fn run(&mut self, cases: &[Case]) -> Result<Vec<Outcome>, Trouble> {
+    pub(super) fn run(&mut self, cases: &[Case]) -> Result<Vec<Outcome>, Trouble> {
         let mut ran = Vec::with_capacity(cases.len());
         for case in cases {
             ran.push(match &case.input {
@@ -164,7 +164,7 @@ impl Kernels {
     }
 
     /// Checks that the kernel refused to assign as often as was decided to.
-    pub fn refusals(&self, assigns: u64) -> Result<(), Trouble> {
+    pub(super) fn refusals(&self, assigns: u64) -> Result<(), Trouble> {
         faults(&[&self.both.datapath, &self.alone.datapath], assigns)
     }
 }
@@ -176,6 +176,8 @@ fn is_of(case: &Case, event: &Event) -> bool {
             event.raw.dst == look_up.local
                 && event.raw.src == look_up.remote
                 && event.raw.sport == look_up.remote_port
+                && event.raw.dport == look_up.local_port
+                && u32::from(event.raw.protocol) == look_up.protocol
         }
         Input::Frame { .. } | Input::Call { .. } => true,
     }

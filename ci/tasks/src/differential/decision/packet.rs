@@ -9,17 +9,17 @@ use super::tables::{
 
 /// A frame: what it says that it carries, and the bytes from the network header on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub(super) struct Frame {
     /// Host byte order.
-    pub ethertype: u16,
+    pub(super) ethertype: u16,
     /// From the network header on.
-    pub packet: Vec<u8>,
+    pub(super) packet: Vec<u8>,
 }
 
 impl Frame {
     /// With its Ethernet header.
     #[must_use]
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         bytes.extend(self.ethertype.to_be_bytes());
         bytes.extend(&self.packet);
@@ -27,7 +27,7 @@ impl Frame {
     }
 
     /// Draws one.
-    pub fn draw(random: &mut Random, tables: &Tables) -> Self {
+    pub(super) fn draw(random: &mut Random, tables: &Tables) -> Self {
         let tuple = tuple(random, tables);
         let mut packet = internet(random, &tuple);
         if chance(random, 8) {
@@ -63,7 +63,7 @@ impl Frame {
 }
 
 /// Of whom to whom: a connection that stands there, a frontend, or anything.
-pub fn tuple(random: &mut Random, tables: &Tables) -> Tuple {
+pub(super) fn tuple(random: &mut Random, tables: &Tables) -> Tuple {
     if chance(random, 35) {
         let known: Vec<Tuple> = tables.sockets.keys().copied().collect();
         if let Some(tuple) = pick(random, &known) {

@@ -17,21 +17,27 @@ use super::Trouble;
 use super::tables::{State, Tables, Tuple};
 
 /// What stands there, for as long as this lives.
-pub struct Standing {
+pub(super) struct Standing {
     _listening: Vec<TcpListener>,
     _streams: Vec<TcpStream>,
     _asking: Vec<OwnedFd>,
 }
 
-/// Addresses of both sides are this namespace's own, and from `silent` ones nothing comes back.
-const SETUP: [&str; 7] = [
+/// Addresses of both sides are this namespace's own. What is sent to `silent` ones goes to a
+/// neighbour that is not there: loopback would answer that it is unreachable.
+const SETUP: [&str; 12] = [
     "ip link set lo up",
+    "ip link add silent type veth peer name nobody",
+    "ip link set nobody up",
+    "ip link set silent up",
     "ip route add local 10.96.0.0/16 dev lo",
     "ip route add local 10.244.0.0/16 dev lo",
-    "ip route add 198.18.0.0/16 dev lo",
+    "ip neigh add 198.19.0.2 lladdr 02:00:00:00:00:02 dev silent nud permanent",
+    "ip route add 198.18.0.0/16 via 198.19.0.2 dev silent onlink",
     "ip -6 route add local fd00:96::/64 dev lo",
     "ip -6 route add local fd00:244::/64 dev lo",
-    "ip -6 route add fd00:198::/64 dev lo",
+    "ip -6 neigh add fe80::2 lladdr 02:00:00:00:00:02 dev silent nud permanent",
+    "ip -6 route add fd00:198::/64 via fe80::2 dev silent",
 ];
 
 /// A request must stand as long as the round does, and clients bind what they like.
@@ -45,7 +51,7 @@ const SETTINGS: [(&str, &str); 5] = [
 
 impl Standing {
     /// Makes them, in the calling thread's namespace.
-    pub fn make(tables: &Tables) -> Result<Self, Trouble> {
+    pub(super) fn make(tables: &Tables) -> Result<Self, Trouble> {
         for command in SETUP {
             let mut words = command.split(' ');
             let output = Command::new(words.next().unwrap_or_default())
@@ -140,27 +146,31 @@ impl Standing {
     }
 
     /// Whether each socket is in the state that the tables say.
-    pub fn check(&self, tables: &Tables) -> Result<(), Trouble> {
+    pub(super) fn check(&self, tables: &Tables) -> Result<(), Trouble> {
+        let mut wrong = String::new();
         for _ in 0..100 {
             let seen = states()?;
-            let is_there = |(tuple, state): &(&Tuple, &State)| {
+            wrong.clear();
+            for (tuple, state) in &tables.sockets {
                 let own = place(tuple.family, tuple.dst, tuple.dport);
                 let other = place(tuple.family, tuple.src, tuple.sport);
                 // What it shows of a request is SYN_RECV.
-                let shown = if **state == State::Request {
-                    3
-                } else {
-                    **state as u8
+                let shown = match state {
+                    State::Request => 3,
+                    _ => *state as u8,
                 };
-                seen.get(&(own, other)) == Some(&shown)
-            };
-            if tables.sockets.iter().all(|socket| is_there(&socket)) {
+                let there = seen.get(&(own, other));
+                if there != Some(&shown) {
+                    wrong = format!("{own} with {other} is in state {there:?}, not {state:?}");
+                }
+            }
+            if wrong.is_empty() {
                 return Ok(());
             }
             // The kernel is still about it.
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        Err("the sockets do not stand as they should; is the machine very slow?".into())
+        Err(format!("a socket does not stand as it should: {wrong}").into())
     }
 }
 

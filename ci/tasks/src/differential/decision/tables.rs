@@ -7,7 +7,7 @@ use nodeway_sim::Random;
 
 /// How a socket stands in the namespace: what the kernel calls its state (`tcp_states.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub(super) enum State {
     /// Connected.
     Established = 1,
     /// Asked, and nobody answers.
@@ -26,53 +26,53 @@ pub enum State {
 
 /// Addresses and ports of a connection, as its packets carry them towards the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tuple {
+pub(super) struct Tuple {
     /// IPv4 or IPv6.
-    pub family: Family,
+    pub(super) family: Family,
     /// The other side.
-    pub src: Address,
+    pub(super) src: Address,
     /// The other side's port.
-    pub sport: u16,
+    pub(super) sport: u16,
     /// The socket's own address.
-    pub dst: Address,
+    pub(super) dst: Address,
     /// The socket's own port.
-    pub dport: u16,
+    pub(super) dport: u16,
 }
 
 /// A connection that stands in the namespace, made from the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub(super) struct Connection {
     /// Towards the server's socket.
-    pub tuple: Tuple,
+    pub(super) tuple: Tuple,
     /// How the server's socket stands.
-    pub state: State,
+    pub(super) state: State,
 }
 
 /// What one round decides on.
 #[derive(Clone, Debug, Default)]
-pub struct Tables {
+pub(super) struct Tables {
     /// Frontends by address and port.
-    pub frontends: BTreeMap<(Family, Address, u16), Frontend>,
+    pub(super) frontends: BTreeMap<(Family, Address, u16), Frontend>,
     /// Ports of loopback where a listener of ours listens.
-    pub ours: BTreeSet<(Family, u16)>,
+    pub(super) ours: BTreeSet<(Family, u16)>,
     /// Ports of any address where another program listens.
-    pub wild: BTreeSet<(Family, u16)>,
+    pub(super) wild: BTreeSet<(Family, u16)>,
     /// Addresses and ports where another program listens.
-    pub others: BTreeSet<(Family, Address, u16)>,
+    pub(super) others: BTreeSet<(Family, Address, u16)>,
     /// Connections; the sockets of both sides are in [`Tables::sockets`].
-    pub connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
     /// Each socket that is no ListenSocket.
-    pub sockets: BTreeMap<Tuple, State>,
+    pub(super) sockets: BTreeMap<Tuple, State>,
 }
 
 /// Ports of services.
-pub const PORTS: [u16; 4] = [80, 443, 8080, 9080];
+pub(super) const PORTS: [u16; 4] = [80, 443, 8080, 9080];
 /// Ports of listeners. Another program listens on the last one, on any address.
-pub const LISTENERS: [u16; 8] = [
+pub(super) const LISTENERS: [u16; 8] = [
     10_000, 10_001, 10_002, 10_003, 10_004, 10_005, 10_006, 10_007,
 ];
 /// Service addresses of a family.
-pub const SERVICES: u8 = 12;
+pub(super) const SERVICES: u8 = 12;
 /// How each connection stands; so many of each in each family.
 const STATES: [State; 6] = [
     State::Established,
@@ -86,7 +86,7 @@ const EACH: u16 = 4;
 
 /// A service's address.
 #[must_use]
-pub const fn service(family: Family, n: u8) -> Address {
+pub(super) const fn service(family: Family, n: u8) -> Address {
     match family {
         Family::V4 => v4([10, 96, 0, n]),
         Family::V6 => [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n],
@@ -95,7 +95,7 @@ pub const fn service(family: Family, n: u8) -> Address {
 
 /// A client's address; what is sent there comes back to this namespace.
 #[must_use]
-pub const fn client(family: Family, n: u8) -> Address {
+pub(super) const fn client(family: Family, n: u8) -> Address {
     match family {
         Family::V4 => v4([10, 244, 0, n]),
         Family::V6 => [0xfd, 0, 2, 0x44, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n],
@@ -104,7 +104,7 @@ pub const fn client(family: Family, n: u8) -> Address {
 
 /// An address from which nothing ever answers.
 #[must_use]
-pub const fn silent(family: Family, n: u8) -> Address {
+pub(super) const fn silent(family: Family, n: u8) -> Address {
     match family {
         Family::V4 => v4([198, 18, 0, n]),
         Family::V6 => [0xfd, 0, 1, 0x98, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n],
@@ -116,32 +116,32 @@ const fn v4([a, b, c, d]: [u8; 4]) -> Address {
 }
 
 /// Whether something happens that does so in that many of a hundred cases.
-pub fn chance(random: &mut Random, percent: u64) -> bool {
+pub(super) fn chance(random: &mut Random, percent: u64) -> bool {
     random.below(100) < percent
 }
 
 /// One of them.
-pub fn pick<T: Copy>(random: &mut Random, of: &[T]) -> Option<T> {
+pub(super) fn pick<T: Copy>(random: &mut Random, of: &[T]) -> Option<T> {
     let bound = u64::try_from(of.len()).unwrap_or(0);
     let at = usize::try_from(random.below(bound)).unwrap_or(0);
     of.get(at).copied()
 }
 
 /// A byte.
-pub fn byte(random: &mut Random) -> u8 {
+pub(super) fn byte(random: &mut Random) -> u8 {
     let [byte, ..] = random.draw().to_le_bytes();
     byte
 }
 
 /// A port.
-pub fn port(random: &mut Random) -> u16 {
+pub(super) fn port(random: &mut Random) -> u16 {
     let [a, b, ..] = random.draw().to_le_bytes();
     u16::from_le_bytes([a, b])
 }
 
 impl Tables {
     /// Draws tables.
-    pub fn draw(random: &mut Random) -> Self {
+    pub(super) fn draw(random: &mut Random) -> Self {
         let mut tables = Self::default();
         for family in [Family::V4, Family::V6] {
             tables.draw_listeners(random, family);
@@ -239,7 +239,7 @@ fn frontend(random: &mut Random) -> Frontend {
 impl Tuple {
     /// As the other side's packets carry it.
     #[must_use]
-    pub const fn turned(self) -> Self {
+    pub(super) const fn turned(self) -> Self {
         Self {
             src: self.dst,
             sport: self.dport,
@@ -252,11 +252,11 @@ impl Tuple {
 
 /// A socket of the native side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Socket {
+pub(super) struct Socket {
     /// How it stands.
-    pub state: State,
+    pub(super) state: State,
     /// The port that it is bound to.
-    pub port: u16,
+    pub(super) port: u16,
 }
 
 impl Kernel for Tables {
