@@ -1,5 +1,8 @@
 //! `nodeway sim`: a fixture's requests on a simulated cluster, on one screen.
 
+#[cfg(feature = "live")]
+mod tun;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -24,6 +27,7 @@ Examples:
   nodeway sim fixtures/bookinfo --seed 7 -o json
   nodeway sim fixtures/bookinfo --trace | less
   nodeway sim fixtures/bookinfo --pcap captures
+  sudo nodeway sim fixtures/bookinfo --tun nw0
 
 Exit codes: 0 all expectations hold, 1 one does not, 2 the fixture is wrong.")]
 pub(crate) struct Arguments {
@@ -42,6 +46,14 @@ pub(crate) struct Arguments {
     /// A pcapng file for every interface into this folder: Wireshark shows each decision as comment.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
+    /// Puts the cluster behind a network device of that name, in real time: curl, a browser or an Envoy
+    /// on this machine then talk to its Services and pods, until Ctrl-C. Needs root on Linux, and a
+    /// `nodeway` that was built with `--features live`.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["trace", "pcap"])]
+    tun: Option<String>,
+    /// With `--tun`: ends after that many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "tun")]
+    duration: Option<u64>,
     /// `table` or `json` (see the book, "JSON output").
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -64,6 +76,9 @@ pub(crate) enum Output {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let fixture = Fixture::load(&arguments.fixture).map_err(Failure::load)?;
+    if let Some(device) = &arguments.tun {
+        return behind(device, &fixture, arguments);
+    }
     let ways: Vec<Option<Redirect>> = match arguments.redirect {
         None => vec![None],
         Some(Ways::Tc) => vec![Some(Redirect::Tc)],
@@ -99,6 +114,34 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         reports
             .iter()
             .all(|report| report.held == report.expectations),
+    ))
+}
+
+/// In real time, behind a device of this machine.
+#[cfg(feature = "live")]
+fn behind(device: &str, fixture: &Fixture, arguments: &Arguments) -> Outcome {
+    let redirect = match arguments.redirect {
+        None => None,
+        Some(Ways::Tc) => Some(Redirect::Tc),
+        Some(Ways::SkLookup) => Some(Redirect::SkLookup),
+        Some(Ways::Iptables) => Some(Redirect::Iptables),
+        Some(Ways::Sidecar) => Some(Redirect::Sidecar),
+        Some(Ways::All) => {
+            return Err(Failure::argument(
+                "--tun needs one redirect, and `all` are several".to_owned(),
+                "name one, or leave --redirect out for the fixture's own",
+            ));
+        }
+    };
+    tun::run(device, fixture, redirect, arguments)
+}
+
+/// Without `live` there is no device to be behind.
+#[cfg(not(feature = "live"))]
+fn behind(_: &str, _: &Fixture, _: &Arguments) -> Outcome {
+    Err(Failure::argument(
+        "--tun is not part of this `nodeway`: it was built without the feature `live`".to_owned(),
+        "build it on Linux with: cargo install --path cli --features live",
     ))
 }
 

@@ -9,3 +9,4 @@ pub mod envoy;
 pub mod netfilter;
 pub mod netns;
 pub mod routes;
+pub mod tun;

@@ -80,6 +80,7 @@ fn a_fixture_hangs_on_no_seed(
 fn one_seed_gives_one_run_byte_for_byte(
     #[files("../fixtures/*/fixture.yaml")]
     #[files("../fixtures/faults/*/fixture.yaml")]
+    #[files("../fixtures/incidents/*/fixture.yaml")]
     fixture: PathBuf,
     #[values(
         Redirect::Tc,

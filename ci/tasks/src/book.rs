@@ -1,7 +1,8 @@
 //! The book's commands: run as a reader would, and compared with what the page says they print.
 //!
 //! A fence marked `console` holds commands (lines that begin with `$ `), each followed by what it
-//! prints, standard error included. `console exit=1` says how its last command ends. The commands
+//! prints, standard error included. `console exit=1` says how its last command ends, `console root`
+//! that a page needs root from there on: without it the rest of that page is left out, and counted. The commands
 //! of a page run in order, in a folder of their own that begins with a copy of `fixtures/`; so a
 //! page may edit what it likes. `…` at the end of an expected block stands for any further lines.
 //! The pages are the book's and those of the incidents' fixtures.
@@ -21,6 +22,8 @@ struct Fence {
     line: usize,
     /// How its last command must end.
     exit: i32,
+    /// Whether it needs root.
+    root: bool,
     /// Each command with what it must print.
     commands: Vec<(String, String)>,
 }
@@ -38,12 +41,24 @@ pub struct Difference {
     pub text: String,
 }
 
+/// What came of the book's commands.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Commands that were run.
+    pub run: usize,
+    /// Commands that were left out, because they need root.
+    pub left_out: usize,
+    /// What is not as the book says.
+    pub differences: Vec<Difference>,
+}
+
 /// Runs every page of the book. With `update`, pages are rewritten to say what came out.
 ///
 /// # Errors
 /// When a page cannot be read or written, or a shell cannot be started.
-pub fn run(root: &Path, update: bool) -> miette::Result<(usize, Vec<Difference>)> {
-    let mut count = 0;
+pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
+    let is_root = nix::unistd::geteuid().is_root();
+    let (mut count, mut left_out) = (0, 0);
     let mut differences = Vec::new();
     let mut all = pages(&root.join("book/src"))?;
     all.extend(pages(&root.join("fixtures/incidents"))?);
@@ -57,7 +72,13 @@ pub fn run(root: &Path, update: bool) -> miette::Result<(usize, Vec<Difference>)
         copy(&root.join("fixtures"), &folder.path().join("fixtures"))?;
         let mut rewritten = String::new();
         let mut kept = 0;
+        let mut possible = true;
         for fence in fences {
+            possible &= is_root || !fence.root;
+            if !possible {
+                left_out += fence.commands.len();
+                continue;
+            }
             let mut said = String::new();
             let last = fence.commands.len();
             for (number, (command, want)) in fence.commands.iter().enumerate() {
@@ -91,7 +112,11 @@ pub fn run(root: &Path, update: bool) -> miette::Result<(usize, Vec<Difference>)
             std::fs::write(&page, rewritten).into_diagnostic()?;
         }
     }
-    Ok((count, differences))
+    Ok(Outcome {
+        run: count,
+        left_out,
+        differences,
+    })
 }
 
 fn difference(page: &Path, fence: &Fence, command: &str, text: &str) -> Difference {
@@ -143,13 +168,15 @@ fn fences(text: &str) -> Vec<Fence> {
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
                 let mut words = info.split_whitespace();
                 exit = (words.next() == Some("console")).then(|| {
-                    let code = words.next().and_then(|word| word.strip_prefix("exit="));
-                    code.and_then(|code| code.parse().ok()).unwrap_or(0)
+                    let words: Vec<&str> = words.collect();
+                    let code = words.iter().find_map(|word| word.strip_prefix("exit="));
+                    let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+                    (code, words.contains(&"root"))
                 });
             }
             Event::Text(_) => {
-                if let Some(exit) = exit.take() {
-                    fences.push(fence(text, range, exit));
+                if let Some((exit, root)) = exit.take() {
+                    fences.push(fence(text, range, exit, root));
                 }
             }
             _ => {}
@@ -158,7 +185,7 @@ fn fences(text: &str) -> Vec<Fence> {
     fences
 }
 
-fn fence(text: &str, range: std::ops::Range<usize>, exit: i32) -> Fence {
+fn fence(text: &str, range: std::ops::Range<usize>, exit: i32, root: bool) -> Fence {
     // A parser may hand out a block line by line; the block itself ends where its fence does.
     let rest = text.get(range.start..).unwrap_or_default();
     let length = rest.find("\n```").map_or(rest.len(), |end| end + 1);
@@ -176,6 +203,7 @@ fn fence(text: &str, range: std::ops::Range<usize>, exit: i32) -> Fence {
         range: range.start..range.start + length,
         line: before.lines().count() + 1,
         exit,
+        root,
         commands,
     }
 }
@@ -233,11 +261,11 @@ mod tests {
 
     #[test]
     fn a_fence_gives_its_commands_with_what_they_print() {
-        let text =
-            "# Page\n\n```console exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
+        let text = "# Page\n\n```console root exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
         let fences = fences(text);
         assert_eq!(fences.len(), 1);
         assert_eq!(fences[0].exit, 1);
+        assert!(fences[0].root);
         assert_eq!(fences[0].line, 4);
         assert_eq!(fences[0].commands[0], ("one".into(), "a\n\nb\n".into()));
         assert_eq!(fences[0].commands[1], ("two".into(), String::new()));

@@ -148,11 +148,8 @@ impl Ruleset {
                 (*value, *mask) = (marking.of(*value), marking.bits(*mask));
             }
         }
-        for set in self.sets.values_mut().filter(|set| set.marks) {
-            for (at, mut entry) in set.entries() {
-                entry.mark = entry.mark.map(|mark| marking.of(mark));
-                set.insert(at, entry);
-            }
+        for set in self.sets.values_mut() {
+            set.remark(|mark| marking.of(mark));
         }
     }
 }

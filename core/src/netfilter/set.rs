@@ -52,6 +52,13 @@ impl IpSet {
         self.entries.remove(at);
     }
 
+    /// Gives every entry that has a mark another.
+    pub fn remark(&mut self, mark: impl Fn(u32) -> u32) {
+        for entry in self.entries.values_mut() {
+            entry.mark = entry.mark.map(&mark);
+        }
+    }
+
     /// All entries, sorted by address and port.
     #[must_use]
     pub fn entries(&self) -> Vec<(SocketAddr, SetEntry)> {

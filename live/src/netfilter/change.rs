@@ -75,10 +75,9 @@ fn entries(out: &mut String, name: &str, from: &IpSet, to: &IpSet) {
             out.push('\n');
         }
     }
-    for (at, _) in from.entries() {
-        if to.get(&at).is_none() {
-            let _ = writeln!(out, "del {name} {},tcp:{}", at.ip(), at.port());
-        }
+    let gone = from.entries().into_iter();
+    for (at, _) in gone.filter(|(at, _)| to.get(at).is_none()) {
+        let _ = writeln!(out, "del {name} {},tcp:{}", at.ip(), at.port());
     }
 }
 
