@@ -21,7 +21,11 @@ const SLACK_PERCENT: u32 = 20;
 /// The object at an optimization level: the one that is built in, or one built as live's build
 /// script builds it.
 fn object(level: &str) -> Vec<u8> {
-    let Some(object) = option_env!("NODEWAY_EBPF_OBJECT") else {
+    let (Some(object), Some(linker), Some(rustc)) = (
+        option_env!("NODEWAY_EBPF_OBJECT"),
+        option_env!("NODEWAY_EBPF_LINKER"),
+        option_env!("NODEWAY_EBPF_RUSTC"),
+    ) else {
         panic!("this build has no kernel programs: run ci/setup, then build again");
     };
     let object = PathBuf::from(object);
@@ -30,7 +34,6 @@ fn object(level: &str) -> Vec<u8> {
     }
     // target/TARGET/release/nodeway-ebpf
     let target = object.ancestors().nth(3).unwrap();
-    let linker = option_env!("NODEWAY_EBPF_LINKER").unwrap();
     let flags = format!("-Clinker={linker}\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf");
     let mut cargo = Command::new(env!("CARGO"));
     let foreign = |name: &str| name.starts_with("CARGO_") && name != "CARGO_HOME";
@@ -45,7 +48,7 @@ fn object(level: &str) -> Vec<u8> {
         .args(["build", "--quiet", "--profile", "small", "--locked"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target)
-        .env("RUSTC", option_env!("NODEWAY_EBPF_RUSTC").unwrap())
+        .env("RUSTC", rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags);
     if option_env!("NODEWAY_EBPF_BUILDS_CORE") == Some("true") {
@@ -126,7 +129,7 @@ fn a_refused_program_comes_with_the_verifiers_log() {
     let file = object::File::parse(bytes.as_slice()).unwrap();
     let section = file.section_by_name("cgroup/connect4").unwrap();
     let (start, size) = section.file_range().unwrap();
-    let (start, size) = (start as usize, size as usize);
+    let [start, size] = [start, size].map(|it| usize::try_from(it).unwrap());
     let code = &mut bytes[start..start + size];
     let returns = [0xb7, 0, 0, 0, 1, 0, 0, 0];
     let mut changed = 0;
