@@ -7,7 +7,7 @@ use std::time::Duration;
 use nodeway_core::trace::Failure;
 
 use crate::cluster::{Ask, AskError};
-use crate::http::{BodyLength, Decoder, Headers, Hello, HttpError, Pipe, ResponseHead, Shown};
+use crate::http::{BodyLength, Decoder, Headers, HttpError, Pipe, ResponseHead, Shown};
 use crate::process::{Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId};
 use crate::target::Target;
 
@@ -118,7 +118,7 @@ impl Client {
         let mut pipe = Pipe::new(socket);
         let head = ask.head(&target);
         if target.tls {
-            pipe.start_tls(&hello(&head.headers, &target));
+            pipe.start_tls(&target.hello(&head.headers));
         }
         head.write(&mut pipe.output);
         pipe.output.extend_from_slice(&ask.body);
@@ -218,22 +218,6 @@ impl Exchange {
 
 fn not_http(_: HttpError) -> Failure {
     Failure::NotHttp
-}
-
-/// A name or nothing: addresses do not stand in a ClientHello (RFC 6066, section 3). A `host` field
-/// of the request's own is what `curl --resolve` would have asked for.
-fn hello(fields: &Headers, target: &Target) -> Hello {
-    let host = fields.get("host").unwrap_or(&target.authority);
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let is_name = !name.contains(':') && name.parse::<std::net::IpAddr>().is_err();
-    Hello {
-        server_name: if is_name {
-            name.to_ascii_lowercase()
-        } else {
-            String::new()
-        },
-        protocols: vec!["http/1.1".to_owned()],
-    }
 }
 
 impl Process for Client {

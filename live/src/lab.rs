@@ -1,0 +1,5 @@
+//! The lab.
+pub mod machines;
+pub mod name;
+pub mod state;
+pub mod wiring;
