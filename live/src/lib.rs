@@ -6,5 +6,7 @@
 
 pub mod backend;
 pub mod client;
+mod clock;
+pub mod envoy;
 pub mod lab;
 pub mod netns;

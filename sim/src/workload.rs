@@ -86,7 +86,7 @@ fn mounted(
         .filter_map(|name| {
             let secret = objects.secret(&reference.namespace, name)?;
             let source = ObjectRef::new(Kind::Secret, &reference.namespace, name);
-            let planned = PlannedSecret::of(source, secret);
+            let planned = PlannedSecret::of(name, source, secret);
             Some((planned.source, planned.certificate.ok()?))
         })
         .next()

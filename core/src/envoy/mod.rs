@@ -5,9 +5,11 @@
 //! names, references and config sources that Cilium's agent gives them, [`bind`] gives a listener
 //! its port, [`validate`] holds a message against the rules that Envoy's protos state, and
 //! [`Fields`] is how the model in [`crate::proxy`] reads a message: what is set and was not read
-//! is known by its path afterwards, so that nothing is ignored in silence.
+//! is known by its path afterwards, so that nothing is ignored in silence. [`mod@bootstrap`] writes a
+//! whole plan as one file that an Envoy starts from.
 
 mod bind;
+pub mod bootstrap;
 mod complete;
 mod decode;
 mod fields;

@@ -3,13 +3,15 @@
 //! Cilium copies the Secret of an Ingress into a namespace of its own and asks Envoy to fetch it by
 //! the copy's name, which is a hash; so a Secret goes by two names.
 
+use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use prost_reflect::DynamicMessage;
+use serde_json::json;
 
 use crate::certificate::{Certificate, CertificateError, check_key};
-use crate::envoy::{Fields, Unread};
+use crate::envoy::{self, Fields, ResourceKind, Unread};
 use crate::ingress;
 use crate::ingress::listener::sds_name;
 use crate::ingress::model::SecretName;
@@ -19,12 +21,24 @@ use crate::proxy;
 use super::ResourceName;
 
 /// A certificate as Envoy fetches it by SDS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct PlannedSecret {
     /// The Secret that has it, or the config in which it is written.
     pub source: ObjectRef,
     /// The certificate; or which field of the source has none, and why: a handshake then fails.
     pub certificate: Result<Arc<Certificate>, NoCertificate>,
+    /// The message that a real Envoy gets, private key included; none without a certificate.
+    pub message: Option<DynamicMessage>,
+}
+
+/// Says nothing of the message: it holds a private key.
+impl fmt::Debug for PlannedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedSecret")
+            .field("source", &self.source)
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a source has no certificate.
@@ -37,9 +51,9 @@ pub struct NoCertificate {
 }
 
 impl PlannedSecret {
-    /// What a Secret holds.
+    /// What a Secret holds, under the name by which Envoy fetches it.
     #[must_use]
-    pub fn of(source: ObjectRef, secret: &Secret) -> Self {
+    pub fn of(name: &str, source: ObjectRef, secret: &Secret) -> Self {
         let field = |error, key: &str| NoCertificate {
             field: format!("data[{key:?}]"),
             error,
@@ -50,9 +64,11 @@ impl PlannedSecret {
                 check_key(&value(secret, "tls.key")).map_err(|error| field(error, "tls.key"))?;
                 Ok(Arc::new(certificate))
             });
+        let message = certificate.is_ok().then(|| message(name, secret));
         Self {
             source,
             certificate,
+            message: message.flatten(),
         }
     }
 
@@ -72,8 +88,21 @@ impl PlannedSecret {
             certificate: Certificate::from_pem(&pem.unwrap_or_default())
                 .map(Arc::new)
                 .map_err(field),
+            message: Some(message.clone()),
         }
     }
+}
+
+/// The pair of a Secret as Envoy's own message. What stands around PEM is nothing to Envoy.
+fn message(name: &str, secret: &Secret) -> Option<DynamicMessage> {
+    let pem =
+        |key| json!({"inlineString": String::from_utf8_lossy(&value(secret, key)).into_owned()});
+    let written = json!({
+        "@type": format!("type.googleapis.com/{}", ResourceKind::Secret.message_name()),
+        "name": name,
+        "tlsCertificate": {"certificateChain": pem("tls.crt"), "privateKey": pem("tls.key")},
+    });
+    Some(envoy::decode(&written).ok()?.message)
 }
 
 /// A value of a Secret, however it was written.

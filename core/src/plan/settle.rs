@@ -136,7 +136,7 @@ impl Planner {
             return Some(Arc::clone(written));
         }
         let (source, secret) = self.secrets.get(name)?;
-        Some(Arc::new(PlannedSecret::of(source.clone(), secret)))
+        Some(Arc::new(PlannedSecret::of(name, source.clone(), secret)))
     }
 
     fn frontend(&self, key: &FrontendKey) -> Option<PlannedFrontend> {

@@ -1,0 +1,30 @@
+//! The wall clock: the one place where live mode waits.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A moment after which waiting is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// That long from now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "live mode waits for real processes"
+    )]
+    pub(crate) fn within(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// Waits for `time`; false when the deadline has passed already.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "live mode waits for real processes"
+    )]
+    pub(crate) fn pause(self, time: Duration) -> bool {
+        let left = self.0.saturating_duration_since(Instant::now());
+        thread::sleep(time.min(left));
+        !left.is_zero()
+    }
+}

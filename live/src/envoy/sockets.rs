@@ -1,0 +1,91 @@
+//! Whether a process listens: the kernel's own table, and the process's files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// `TCP_LISTEN`, as the table prints it.
+const LISTEN: &str = "0A";
+
+/// Those of `wanted` on which the process does not listen (yet) in its network namespace.
+/// Another's socket on such an address does not count.
+pub(super) fn not_listening(pid: u32, wanted: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+    let own = inodes(pid);
+    let mut listening = BTreeSet::new();
+    for table in ["tcp", "tcp6"] {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        let ours = table
+            .lines()
+            .filter_map(listener)
+            .filter(|(_, inode)| own.contains(*inode));
+        listening.extend(ours.map(|(address, _)| address));
+    }
+    wanted.difference(&listening).copied().collect()
+}
+
+/// The sockets that a process has open.
+fn inodes(pid: u32) -> BTreeSet<String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let inode = |link: std::path::PathBuf| {
+        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        Some(inode.to_owned())
+    };
+    links.filter_map(inode).collect()
+}
+
+/// A line of the table, if its socket listens: address and inode.
+fn listener(line: &str) -> Option<(SocketAddr, &str)> {
+    let mut fields = line.split_ascii_whitespace();
+    let local = fields.nth(1)?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?;
+    (state == LISTEN).then_some(())?;
+    Some((address(local)?, inode))
+}
+
+/// `0100007F:2710`: each word of the address in the machine's byte order, the port as a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = Vec::new();
+    for at in (0..ip.len()).step_by(8) {
+        let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ip = match (<[u8; 4]>::try_from(&*bytes), <[u8; 16]>::try_from(&*bytes)) {
+        (Ok(v4), _) => IpAddr::V4(Ipv4Addr::from(v4)),
+        (_, Ok(v6)) => IpAddr::V6(Ipv6Addr::from(v6)),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_listens_is_found_and_one_that_does_not_is_not() {
+        let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let v6 = TcpListener::bind("[::1]:0").unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed_at = closed.local_addr().unwrap();
+        drop(closed);
+        let open = [v4.local_addr().unwrap(), v6.local_addr().unwrap()];
+        let wanted = BTreeSet::from([open[0], open[1], closed_at]);
+        let missing = not_listening(std::process::id(), &wanted);
+        assert_eq!(missing, BTreeSet::from([closed_at]));
+    }
+
+    #[test]
+    fn anothers_socket_does_not_count() {
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = BTreeSet::from([own.local_addr().unwrap()]);
+        assert_eq!(not_listening(1, &wanted), wanted);
+    }
+}

@@ -1,0 +1,36 @@
+//! Every fixture's plans start a real Envoy: it says so itself, with `--mode validate`.
+
+use std::path::{Path, PathBuf};
+
+use nodeway_core::envoy::bootstrap::Placement;
+use nodeway_core::plan::NodePlan;
+use nodeway_live::envoy::{EnvoyOptions, find, validate};
+use nodeway_sim::{Fixture, Sim};
+use rstest::rstest;
+
+fn plans(fixture: &Path) -> Vec<(String, NodePlan)> {
+    let fixture = Fixture::load(fixture.parent().unwrap()).unwrap();
+    let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
+    let plans = sim.plans();
+    plans
+        .map(|(node, plan)| (node.to_owned(), plan.clone()))
+        .collect()
+}
+
+#[rstest]
+fn envoy_takes_the_plan_of_every_node(
+    #[files("../fixtures/*/fixture.yaml")]
+    #[files("../fixtures/incidents/*/fixture.yaml")]
+    fixture: PathBuf,
+    #[values(Placement::Node, Placement::Sidecar)] placement: Placement,
+) {
+    let program = find(None).unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
+    for (node, plan) in plans(&fixture) {
+        let options = EnvoyOptions {
+            placement,
+            ..EnvoyOptions::new(program.clone(), folder.path().join(&node), &node)
+        };
+        validate(&plan, &options).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
