@@ -8,7 +8,6 @@ use nodeway_live::backend::{Backends, Program};
 use nodeway_live::client::{self, Spoken};
 use nodeway_live::lab::machines::Machines;
 use nodeway_live::lab::name::LabName;
-use nodeway_live::lab::wiring::Wiring;
 use nodeway_live::netns::NetNs;
 use nodeway_sim::{Ask, Fixture, Place, Sim};
 use rstest::rstest;
@@ -20,11 +19,11 @@ struct Ground {
     _namespaces: Namespaces,
 }
 
-struct Namespaces(Vec<String>);
+struct Namespaces(LabName);
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        let _ = Machines::delete(self.0.iter().map(String::as_str));
+        let _ = Machines::delete(&self.0);
     }
 }
 
@@ -33,8 +32,7 @@ fn ground(fixture: &str, test: &str) -> Ground {
     let fixture = Fixture::load(format!("{root}{fixture}")).unwrap();
     let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
     let name = LabName::new(&format!("{test}-{}", std::process::id())).unwrap();
-    let wiring = Wiring::of(sim.topology(), &name);
-    let namespaces = Namespaces(wiring.namespaces().map(str::to_owned).collect());
+    let namespaces = Namespaces(name.clone());
     let machines = Machines::create(sim.topology(), &name);
     Ground {
         machines: machines.expect("this test needs root, and `ip` of iproute2"),

@@ -28,7 +28,7 @@ use crate::fixture::Fixture;
 use crate::http;
 use crate::names::{Names, View};
 use crate::net::{
-    CapturedInterface, Datapath, Hop, NodewayDatapath, Place, Settings, Topology, TopologyError,
+    CapturedInterface, Datapath, Hop, NodewayDatapath, Place, ServiceTable, Settings, Topology, TopologyError,
 };
 use crate::process::WayId;
 use crate::redirect::Redirect;
@@ -378,6 +378,12 @@ impl Sim {
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// What stands behind each Service's addresses, as kube-proxy sees it.
+    #[must_use]
+    pub fn services(&self) -> ServiceTable {
+        services(&self.objects)
     }
 
     /// What it runs with.

@@ -1,12 +1,15 @@
 //! The machines of a lab: network namespaces, wired together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use nodeway_sim::{Place, Topology};
 
 use super::name::LabName;
@@ -122,20 +125,42 @@ impl Machines {
         self.spaces.get(place)
     }
 
-    /// Takes namespaces away; those that are gone already are no error.
+    /// Ends everything that runs in a lab's namespaces, and takes them away.
     ///
     /// # Errors
     /// When the kernel refuses one; all others are gone then.
-    pub fn delete<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> Result<(), NetNsError> {
+    pub fn delete(lab: &LabName) -> Result<(), NetNsError> {
+        let mut own = NetNs::list()?;
+        own.retain(|name| lab.owns(name));
+        let inodes: BTreeSet<u64> = own
+            .iter()
+            .filter_map(|name| NetNs::open(name).ok()?.inode().ok())
+            .collect();
+        for pid in processes_in(&inodes) {
+            // One that has ended by itself meanwhile is what we want.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let mut result = Ok(());
-        for namespace in namespaces {
-            match NetNs::delete(namespace) {
+        for namespace in own {
+            match NetNs::delete(&namespace) {
                 Ok(()) | Err(NetNsError::Missing(_)) => {}
                 Err(error) => result = Err(error),
             }
         }
         result
     }
+}
+
+/// Processes, ours left out, whose first thread is in one of these namespaces.
+fn processes_in(inodes: &BTreeSet<u64>) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| u32::try_from(*pid) != Ok(std::process::id()))
+        .filter(|pid| {
+            let netns = fs::metadata(format!("/proc/{pid}/ns/net"));
+            netns.is_ok_and(|it| inodes.contains(&it.ino()))
+        })
+        .collect()
 }
 
 fn settings(netns: &NetNs, space: &Space) -> Result<(), MachineError> {

@@ -65,6 +65,15 @@ impl LabName {
         format!("{PREFIX}.{}.{kind}.{name}", self.0)
     }
 
+    /// Whether a namespace is one of this lab's.
+    #[must_use]
+    pub fn owns(&self, namespace: &str) -> bool {
+        let rest = namespace.strip_prefix(PREFIX);
+        let rest = rest.and_then(|it| it.strip_prefix('.')?.strip_prefix(self.as_str()));
+        // No lab's name has a dot: what follows is never the rest of a longer name.
+        rest.is_some_and(|it| it.starts_with('.'))
+    }
+
     /// The namespace of the fabric, which stands between nodes and hosts outside.
     #[must_use]
     pub fn fabric(&self) -> String {
@@ -119,5 +128,8 @@ mod tests {
             lab.namespace(&Place::Node(name.to_owned()))
         };
         assert_ne!(of("a", "b-c"), of("a-b", "c"));
+        let lab = LabName::new("a").unwrap();
+        assert!(lab.owns(&of("a", "b")) && lab.owns(&lab.fabric()));
+        assert!(!lab.owns(&of("a-b", "c")) && !lab.owns("nodeway.a"));
     }
 }

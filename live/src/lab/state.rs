@@ -14,7 +14,7 @@ use super::name::LabName;
 /// The file in a lab's folder.
 const FILE: &str = "lab.json";
 
-/// Where the folders of labs are: `$XDG_RUNTIME_DIR/nodeway/lab`, or `/run/nodeway/lab`.
+/// Where the folders of labs are: `/run/nodeway/lab`; without root, `$XDG_RUNTIME_DIR/nodeway/lab`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labs {
     folder: PathBuf,
@@ -130,16 +130,16 @@ pub struct State {
     pub keeper: ProcessMark,
     /// Whether all stands.
     pub ready: bool,
-    /// Its namespaces.
-    pub namespaces: Vec<String>,
 }
 
 impl Labs {
     /// Those of this machine, for whoever runs this.
     #[must_use]
     pub fn here() -> Self {
-        let run = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        let run = run.map_or_else(|| PathBuf::from("/run"), PathBuf::from);
+        // An Envoy that root starts runs as somebody else, who must get to its folder.
+        let of_user = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        let of_user = of_user.filter(|_| !nix::unistd::geteuid().is_root());
+        let run = of_user.map_or_else(|| PathBuf::from("/run"), PathBuf::from);
         Self::at(run.join("nodeway/lab"))
     }
 
@@ -162,7 +162,8 @@ impl Labs {
     pub fn create(&self, name: &LabName, state: &State) -> Result<(), StateError> {
         let own = self.folder(name);
         fs::create_dir_all(&self.folder).map_err(folder("make", &self.folder))?;
-        match fs::DirBuilder::new().mode(0o700).create(&own) {
+        // Others may pass to folders of their own in it, and see nothing.
+        match fs::DirBuilder::new().mode(0o711).create(&own) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(StateError::Exists(name.clone()));
             }
@@ -246,7 +247,6 @@ mod tests {
             redirect: Redirect::Iptables,
             keeper: ProcessMark::own(),
             ready: false,
-            namespaces: vec!["nodeway.x.fabric".to_owned()],
         }
     }
 

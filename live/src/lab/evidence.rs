@@ -1,0 +1,340 @@
+//! What was seen of a request becomes the steps of its way, the same that the simulator takes: from
+//! the client's socket, the access log of each Envoy, and what the backend said that it saw.
+//!
+//! Nothing here asks the model how a request would go. It says what stands where: which frontend a
+//! node's table has, which route has a place that the log names, which pod has an address.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodeway_core::certificate::Certificate;
+use nodeway_core::envoy::bootstrap::{AccessEntry, AccessKind};
+use nodeway_core::object::{Kind, ObjectRef};
+use nodeway_core::plan::{FrontendKey, NodePlan, PlannedEndpoint};
+use nodeway_core::proxy::{
+    Action, FilterChainChoice, Forward, Request, ResolvedEdits, RouteChoice, RouteSource,
+    RouteTaken, Terminal, VirtualHostTaken, Why,
+};
+use nodeway_core::trace::{
+    ClusterStep, EndpointStep, FilterChainStep, FrontendStep, HandshakeStep, ListenerStep,
+    ReplyStep, RouteStep, Step, TranslationStep, Way,
+};
+use nodeway_sim::http::Shown;
+use nodeway_sim::{Answer, Errand, Place, Sim};
+use serde_json::Value;
+
+/// Where a fact about Envoy's choice is from.
+const BY_LOG: &str = "Envoy's access log says so";
+
+/// What the parties of a request saw.
+#[derive(Clone, Debug)]
+pub struct Evidence<'a> {
+    /// Who asked for what.
+    pub errand: &'a Errand,
+    /// The answer that the client got.
+    pub answer: Option<&'a Answer>,
+    /// The lines of Envoys' access logs about it, each with its node.
+    pub entries: &'a [(String, AccessEntry)],
+    /// Certificates by the Secrets that have them.
+    pub certificates: &'a BTreeMap<Vec<u8>, ObjectRef>,
+    /// The name that the client said in its TLS hello; empty for none.
+    pub server_name: &'a str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The node at which a client's packets are looked up first: its own, or for a client outside the
+/// one that has the address or announces it.
+#[must_use]
+pub fn node_of(model: &Sim, place: &Place, to: SocketAddr) -> Option<String> {
+    let topology = model.topology();
+    match place {
+        Place::Node(name) => Some(name.clone()),
+        Place::Pod(pod) => {
+            let mut nodes = topology.nodes.iter();
+            let here = nodes.find(|node| node.pods.iter().any(|it| it.name == *pod));
+            here.map(|node| node.name.clone())
+        }
+        Place::Outside(_) => {
+            let announced = topology.announcements.get(&to.ip()).cloned();
+            announced.or_else(|| {
+                let mut nodes = topology.nodes.iter();
+                let node = nodes.find(|node| {
+                    let mut pods = node.pods.iter();
+                    node.addresses.contains(&to.ip())
+                        || pods.any(|pod| pod.addresses.contains(&to.ip()))
+                });
+                node.map(|node| node.name.clone())
+            })
+        }
+    }
+}
+
+/// What a node's table has for an address; none where no node looks.
+#[must_use]
+pub fn frontend(model: &Sim, place: &Place, to: SocketAddr) -> Option<FrontendStep> {
+    let node = node_of(model, place, to)?;
+    let address = FrontendKey {
+        address: to.ip(),
+        port: to.port(),
+    };
+    let plan = model.plan(&node)?;
+    Some(FrontendStep {
+        frontend: plan.frontends.get(&address).cloned(),
+        node: node.into(),
+        address,
+    })
+}
+
+impl Evidence<'_> {
+    /// The steps of the way, in the order of the simulator's.
+    #[must_use]
+    pub fn way(&self, model: &Sim) -> Way {
+        let mut steps = vec![Step::Name(self.errand.name.clone())];
+        if let Some(to) = self.errand.to() {
+            steps.extend(frontend(model, &self.errand.place, to).map(Step::Frontend));
+            if self.entries.is_empty() {
+                steps.extend(self.translation(model, to).map(Step::Translation));
+            }
+        }
+        for (node, entry) in self.entries {
+            if let Some(plan) = model.plan(node) {
+                self.proxied(node, plan, entry, &mut steps);
+            }
+        }
+        if self.entries.is_empty() {
+            steps.extend(self.handshake(None).map(Step::Handshake));
+        }
+        let at = |step| (self.took, step);
+        Way {
+            steps: steps.into_iter().map(at).collect(),
+        }
+    }
+
+    /// What Envoy's log says of a request.
+    fn proxied(&self, node: &str, plan: &NodePlan, entry: &AccessEntry, steps: &mut Vec<Step>) {
+        let node: Arc<str> = Arc::from(node);
+        let listener: Arc<str> = Arc::from(entry.listener.as_str());
+        steps.push(Step::Listener(ListenerStep {
+            node: Arc::clone(&node),
+            port: plan.listeners.get(&listener).map_or(0, |it| it.port),
+            listener: Arc::clone(&listener),
+            peer: entry.peer,
+            destination: entry.destination,
+        }));
+        let refused = entry.kind == AccessKind::Refused;
+        steps.push(Step::FilterChain(FilterChainStep {
+            listener,
+            choice: FilterChainChoice {
+                chosen: entry.filter_chain,
+                by_default: entry.filter_chain.is_none() && !refused,
+                why: Arc::from(BY_LOG),
+                lost: Vec::new(),
+            },
+        }));
+        steps.extend(self.handshake(Some((&node, entry))).map(Step::Handshake));
+        if entry.kind == AccessKind::Request {
+            steps.extend(self.route(plan, entry));
+        }
+        steps.extend(cluster(plan, entry));
+        let by_proxy = entry.details.as_deref() != Some("via_upstream");
+        if let (AccessKind::Request, true, Some(status)) = (entry.kind, by_proxy, entry.status) {
+            steps.push(Step::Reply(ReplyStep::Proxy {
+                node,
+                status,
+                why: entry.details.clone().unwrap_or_default(),
+            }));
+        }
+    }
+
+    /// The virtual host and the route, by their places in the table.
+    fn route(&self, plan: &NodePlan, entry: &AccessEntry) -> Option<Step> {
+        let Terminal::Http(manager) = &entry.chain(plan)?.terminal else {
+            return None;
+        };
+        let table = match &manager.routes {
+            RouteSource::Rds(name) => Arc::from(name.as_str()),
+            RouteSource::Inline(table) => Arc::from(table.name.as_str()),
+            RouteSource::Other(_) => return None,
+        };
+        let matched = entry.matched(plan);
+        let virtual_host = matched.zip(entry.route).map(|(it, (index, _))| {
+            let name: Arc<str> = Arc::clone(&it.virtual_host.name);
+            VirtualHostTaken {
+                index,
+                domain: Arc::clone(&name),
+                name,
+                why: BY_LOG,
+                lost: Vec::new(),
+            }
+        });
+        let route = matched.zip(entry.route).map(|(it, (_, index))| RouteTaken {
+            index,
+            name: Arc::clone(&it.route.name),
+            description: Arc::clone(&it.route.matches.description),
+            why: BY_LOG,
+            lost: Vec::new(),
+        });
+        let status = entry.status.unwrap_or_default();
+        let action = match (&entry.cluster, &route) {
+            (Some(cluster), _) => Action::Forward(Box::new(self.forward(cluster, entry))),
+            (None, None) => Action::NotFound {
+                why: Why::Stated(BY_LOG),
+                lost: Vec::new(),
+            },
+            (None, Some(_)) if (300..400).contains(&status) => Action::Redirect {
+                status,
+                location: self.header("location"),
+            },
+            (None, Some(_)) => Action::Direct {
+                status,
+                body: self.answer.map(|it| it.body.clone()).unwrap_or_default().into(),
+            },
+        };
+        Some(Step::Route(Box::new(RouteStep {
+            table,
+            request: Request {
+                method: entry.method.clone().unwrap_or_default(),
+                scheme: scheme(self.errand.target.tls),
+                authority: entry.authority.clone().unwrap_or_default(),
+                path: entry.path.clone().unwrap_or_default(),
+                headers: Vec::new(),
+                random: 0,
+            },
+            choice: Some(RouteChoice {
+                virtual_host,
+                route,
+                action,
+                response: ResolvedEdits::default(),
+                not_simulated: Vec::new(),
+            }),
+        })))
+    }
+
+    fn forward(&self, cluster: &str, entry: &AccessEntry) -> Forward {
+        Forward {
+            cluster: cluster.to_owned(),
+            drawn: None,
+            authority: entry.authority.clone().unwrap_or_default(),
+            host_of_endpoint: false,
+            path: entry.path.clone().unwrap_or_default(),
+            original_path: None,
+            headers: Vec::new(),
+            timeout: None,
+            cluster_not_found: 503,
+        }
+    }
+
+    fn header(&self, name: &str) -> String {
+        let value = self.answer.and_then(|it| it.headers.get(name));
+        value.unwrap_or_default().to_owned()
+    }
+
+    /// What kube-proxy's rules must have done, as the pod that answered is not who was asked.
+    fn translation(&self, model: &Sim, to: SocketAddr) -> Option<TranslationStep> {
+        let table = model.services();
+        let entry = table.entries.get(&(to.ip(), to.port()))?;
+        let node = node_of(model, &self.errand.place, to)?;
+        let body = self.body();
+        let pod = body.get("pod").and_then(Value::as_str);
+        let mut endpoints = entry.endpoints.iter();
+        let chosen = endpoints.find(|it| it.pod.as_ref().map(ObjectRef::path).as_deref() == pod);
+        // Nobody answered: only a Service without endpoints refuses by rule.
+        if chosen.is_none() && !entry.endpoints.is_empty() {
+            return None;
+        }
+        let peer = body.pointer("/saw/peer").and_then(Value::as_str);
+        let peer: Option<SocketAddr> = peer.and_then(|it| it.parse().ok());
+        let masqueraded = peer.is_some_and(|peer| {
+            let mut nodes = model.topology().nodes.iter();
+            !matches!(self.errand.place, Place::Node(_))
+                && nodes.any(|it| it.addresses.contains(&peer.ip()))
+        });
+        Some(TranslationStep {
+            node: node.into(),
+            from: to,
+            service: entry.service.clone(),
+            to: chosen.cloned(),
+            candidates: entry.endpoints.len(),
+            masqueraded,
+        })
+    }
+
+    fn body(&self) -> Value {
+        let body = self.answer.map(|it| it.body.as_slice());
+        serde_json::from_slice(body.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Who answered the client's hello, and which certificate it was shown: a proxy that speaks
+    /// HTTP inside of TLS has ended the TLS; one that passes connections on has not.
+    fn handshake(&self, proxy: Option<(&Arc<str>, &AccessEntry)>) -> Option<HandshakeStep> {
+        let shown: &Shown = self.answer?.shown.as_ref()?;
+        let own = shown.chain.first()?;
+        let secret = self.certificates.get(own);
+        let certificate = Certificate::from_der(shown.chain.clone()).ok();
+        let by = match proxy {
+            Some((node, entry)) if entry.kind == AccessKind::Request => {
+                ObjectRef::cluster(Kind::Node, node.as_ref())
+            }
+            _ => {
+                let body = self.body();
+                let pod = body.get("pod").and_then(Value::as_str).unwrap_or_default();
+                let (namespace, name) = pod.split_once('/').unwrap_or_default();
+                ObjectRef::new(Kind::Pod, namespace, name)
+            }
+        };
+        Some(HandshakeStep {
+            by,
+            covers: certificate
+                .as_ref()
+                .is_some_and(|it| it.covers(self.server_name)),
+            server_name: self.server_name.to_owned(),
+            certificate: secret.cloned(),
+            names: certificate.map(|it| it.names()).unwrap_or_default(),
+            failed: None,
+        })
+    }
+}
+
+fn scheme(tls: bool) -> String {
+    if tls { "https" } else { "http" }.to_owned()
+}
+
+/// The cluster and the endpoint that the log names.
+fn cluster(plan: &NodePlan, entry: &AccessEntry) -> Vec<Step> {
+    let Some(name) = &entry.cluster else {
+        return Vec::new();
+    };
+    let name: Arc<str> = Arc::from(name.as_str());
+    let planned = plan.clusters.get(&name);
+    let endpoints: Option<Arc<str>> =
+        planned.map(|it| Arc::from(it.model.endpoints.as_str()));
+    let mut steps = vec![Step::Cluster(ClusterStep {
+        cluster: name,
+        endpoints: endpoints.clone(),
+    })];
+    if let Some(endpoints) = endpoints {
+        let known = plan.endpoints.get(&endpoints);
+        let candidates: Vec<PlannedEndpoint> =
+            known.map(|it| it.endpoints.clone()).unwrap_or_default();
+        let chosen = entry.endpoint.map(|address| {
+            let mut all = candidates.iter();
+            let known = all.find(|it| it.address == address).cloned();
+            known.unwrap_or(PlannedEndpoint {
+                address,
+                pod: None,
+                node: None,
+            })
+        });
+        steps.push(Step::Endpoint(EndpointStep {
+            endpoints,
+            service: known.and_then(|it| it.service.clone()),
+            chosen,
+            candidates,
+            left_out: known.map(|it| it.left_out.clone()).unwrap_or_default(),
+        }));
+    }
+    steps
+}
