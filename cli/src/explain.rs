@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use nodeway_core::ingress::duration;
 use nodeway_core::problem::{Problem, Severity};
 use nodeway_core::source::{Text, read_one};
 use nodeway_core::trace::{Stage, stages};
@@ -54,6 +56,9 @@ pub(crate) struct Arguments {
     /// Takes the name's IPv6 address.
     #[arg(short = '6', long)]
     ipv6: bool,
+    /// When it is asked, in virtual time (`20ms`), while the fixture's faults happen.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<Duration>,
     /// What must come of it: `status=200,service=details`. Any field of a fixture's `expect`.
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     expect: Vec<String>,
@@ -89,12 +94,17 @@ struct Explained<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let spec = request(arguments)?;
-    let mut builder = simulation(arguments)?;
+    let source = load(&arguments.sources)?;
+    let mut builder = simulation(arguments, &source)?;
     let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
     if folder.is_some() {
         builder = builder.capture_packets();
     }
     let mut sim = builder.start().map_err(Failure::topology)?;
+    if let Some(fixture) = &source.fixture {
+        fixture.schedule(&mut sim).map_err(Failure::run)?;
+    }
+    sim.run_for(arguments.at.unwrap_or_default());
     let redirect = sim.settings().redirect;
     let row = Row::of(&spec, redirect, &mut sim).map_err(|error| Failure::ask(&error))?;
     if let Some(folder) = &folder {
@@ -141,8 +151,16 @@ fn request(arguments: &Arguments) -> Result<RequestSpec, Failure> {
         } else {
             Family::Any
         },
+        at: None,
+        connection: None,
         expect: expectations(&arguments.expect)?,
     })
+}
+
+/// A time as a fixture writes it.
+fn moment(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time; write it as 5ms, 1.5s or 2m");
+    duration::from_go(text).ok_or_else(wrong)
 }
 
 /// What stands after `--expect`, read as strictly as a fixture's `expect`.
@@ -172,9 +190,8 @@ fn expectations(pairs: &[String]) -> Result<Expect, Failure> {
     })
 }
 
-fn simulation(arguments: &Arguments) -> Result<SimBuilder, Failure> {
-    let source = load(&arguments.sources)?;
-    let mut builder = Sim::from_source(&source).map_err(Failure::load)?;
+fn simulation(arguments: &Arguments, source: &Source) -> Result<SimBuilder, Failure> {
+    let mut builder = Sim::from_source(source).map_err(Failure::load)?;
     if let Some(redirect) = arguments.redirect {
         builder = builder.redirect(redirect);
     }

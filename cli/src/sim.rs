@@ -107,6 +107,7 @@ fn screen(report: &Report, fixture: &str) {
     say!();
     say!("{}", rows(&report.requests));
     reasons(&report.requests);
+    faults(report);
     say!();
     if let Some(row) = report.requests.first() {
         way(row);
@@ -223,6 +224,13 @@ fn rows(requests: &[Row]) -> Table {
         ]);
     }
     table
+}
+
+/// What was broken on purpose, and mended.
+fn faults(report: &Report) {
+    for fault in &report.faults {
+        say!("{:>12.3} ms  {}", fault.time_ms, fault.what);
+    }
 }
 
 /// Why a request was not redirected, once a reason.

@@ -8,6 +8,7 @@ mod wish;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -76,6 +77,8 @@ pub struct Page {
     pub body: Vec<u8>,
     /// Whether the body goes out in chunks, or with its length.
     pub chunked: bool,
+    /// How long it is waited for.
+    pub delay: Duration,
 }
 
 impl Page {
@@ -87,6 +90,7 @@ impl Page {
             kind: "text/plain",
             body: format!("{why}\n").into_bytes(),
             chunked: false,
+            delay: Duration::ZERO,
         }
     }
 }
@@ -129,6 +133,7 @@ impl Identity {
             kind: "application/json",
             body: text,
             chunked: wish.bytes.is_some(),
+            delay: wish.delay,
         }
     }
 }

@@ -45,6 +45,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::Node,
+        Self::IngressClass,
+        Self::Ingress,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Deployment,
+        Self::Pod,
+        Self::Secret,
+        Self::CiliumEnvoyConfig,
+        Self::CiliumClusterwideEnvoyConfig,
+    ];
+
     /// The kind's name as a manifest spells it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -50,6 +50,8 @@ pub enum Step {
     Cluster(ClusterStep),
     /// The cluster chose an endpoint.
     Endpoint(EndpointStep),
+    /// Something broke or was changed while the request was under way.
+    Fault(FaultStep),
     /// An answer was given, or the connection failed.
     Reply(ReplyStep),
 }
@@ -228,6 +230,23 @@ pub struct EndpointStep {
     pub left_out: Vec<(SocketAddr, &'static str)>,
 }
 
+/// What went wrong, or was changed, on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultStep {
+    /// Packets of this way were lost; told once for a link.
+    Lost {
+        /// Whose link: that of `default/client`, of `node/node-1`, of `outside/client`.
+        link: Arc<str>,
+        /// What is wrong with it (`loss 5%`).
+        why: String,
+    },
+    /// Something else happened.
+    Happened {
+        /// What (`the Envoy of node-1 crashed`).
+        what: String,
+    },
+}
+
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyStep {
@@ -277,6 +296,8 @@ pub enum Failure {
     NotHttp,
     /// The connection ended in the TLS handshake.
     HandshakeFailed,
+    /// The client's own machine went off.
+    ClientGone,
 }
 
 impl Failure {
@@ -292,6 +313,7 @@ impl Failure {
             Self::ConnectionClosed => "connection-closed",
             Self::NotHttp => "not-http",
             Self::HandshakeFailed => "handshake-failed",
+            Self::ClientGone => "client-gone",
         }
     }
 }

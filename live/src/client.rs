@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nodeway_core::trace::Failure;
 use nodeway_sim::http::{BodyLength, Decoder, RequestHead, ResponseHead, Shown};
-use nodeway_sim::{Answer, Ask, Outcome, Target};
+use nodeway_sim::{Answer, Ask, Target};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -28,8 +28,10 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 /// What came of a request, and from where it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spoken {
-    /// The answer or failure, and the peer.
-    pub outcome: Outcome,
+    /// The answer, or why there is none.
+    pub result: Result<Answer, Failure>,
+    /// The peer on the client's socket, once it was connected.
+    pub client_saw: Option<SocketAddr>,
     /// The client's own address, once it was connected.
     pub local: Option<SocketAddr>,
     /// From before the connect to the last byte.
@@ -49,20 +51,18 @@ pub fn send(
     netns.run(|| {
         let started = now();
         let mut spoken = Spoken {
-            outcome: Outcome {
-                result: Err(Failure::TimedOut),
-                client_saw: None,
-            },
+            result: Err(Failure::TimedOut),
+            client_saw: None,
             local: None,
             took: Duration::ZERO,
         };
         match TcpStream::connect(to) {
             Ok(stream) => {
-                spoken.outcome.client_saw = stream.peer_addr().ok();
+                spoken.client_saw = stream.peer_addr().ok();
                 spoken.local = stream.local_addr().ok();
-                spoken.outcome.result = exchange(stream, ask, target, to.ip());
+                spoken.result = exchange(stream, ask, target, to.ip());
             }
-            Err(error) => spoken.outcome.result = Err(not_connected(&error)),
+            Err(error) => spoken.result = Err(not_connected(&error)),
         }
         spoken.took = started.elapsed();
         spoken

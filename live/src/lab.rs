@@ -36,7 +36,7 @@ use nodeway_core::envoy::bootstrap::AccessEntry;
 use nodeway_core::object::{ObjectRef, Objects};
 use nodeway_core::trace::{Failure, ReplyStep, Step};
 use nodeway_sim::{
-    Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply, Sim,
+    Answer, Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply, Sim,
     TopologyError,
 };
 
@@ -316,31 +316,37 @@ impl Lab {
         spoken: Spoken,
     ) -> Result<Reply, Box<Failed>> {
         let model = &self.model.0;
-        let Spoken { outcome, local, took } = spoken;
+        let Spoken {
+            result,
+            client_saw,
+            local,
+            took,
+        } = spoken;
         let to = errand.to();
         let frontend = to.and_then(|to| evidence::frontend(model, &errand.place, to));
-        let by_envoy = outcome.result.as_ref().is_ok_and(|it| it.headers.get("server") == Some("envoy"));
+        let by_envoy = |it: &Answer| it.headers.get("server") == Some("envoy");
+        let by_envoy = result.as_ref().is_ok_and(by_envoy);
         let in_table = frontend.is_some_and(|it| it.frontend.is_some());
         let entries = local.map(|local| self.entries(local, in_table || by_envoy));
         let evidence = Evidence {
             errand,
-            answer: outcome.result.as_ref().ok(),
+            answer: result.as_ref().ok(),
             entries: entries.as_deref().unwrap_or_default(),
             certificates: &self.certificates,
             server_name,
             took,
         };
         let mut way = evidence.way(model);
-        match outcome.result {
+        match result {
             Ok(answer) => {
                 let ending = model.ending(&way, answer.status).map(Step::Reply);
                 way.steps.extend(ending.map(|step| (took, step)));
-                Ok(model.reply(way, answer, outcome.client_saw, took))
+                Ok(model.reply(way, answer, client_saw, took))
             }
             Err(failure) => {
                 way.steps.push((took, Step::Reply(ReplyStep::Failed(failure))));
                 let replay = self.replay(asked.0, asked.1);
-                Err(model.failed(asked, way, failure, outcome.client_saw, took, replay))
+                Err(model.failed(asked, way, failure, client_saw, took, replay))
             }
         }
     }
@@ -353,10 +359,8 @@ impl Cluster for Lab {
         let errand = model.errand(from, &ask);
         let errand = errand.map_err(|error| model.refused(asked, error))?;
         let nobody = Spoken {
-            outcome: nodeway_sim::Outcome {
-                result: Err(Failure::UnknownName),
-                client_saw: None,
-            },
+            result: Err(Failure::UnknownName),
+            client_saw: None,
             local: None,
             took: Duration::ZERO,
         };

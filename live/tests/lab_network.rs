@@ -111,9 +111,9 @@ fn who_is_asked_sees_who_asks(
     let _echo = ground.echo(to);
     let to = SocketAddr::new(ground.address(to, v6), 8080);
     let spoken = ground.ask(from, to);
-    let answer = spoken.outcome.result.unwrap();
+    let answer = spoken.result.unwrap();
     assert_eq!(answer.status, 200);
-    assert_eq!(spoken.outcome.client_saw, Some(to));
+    assert_eq!(spoken.client_saw, Some(to));
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     let peer: SocketAddr = body["saw"]["peer"].as_str().unwrap().parse().unwrap();
     assert_eq!(Some(peer), spoken.local);
@@ -130,7 +130,7 @@ fn who_asks_for_nobody_gives_up(#[case] to: SocketAddr) {
         &format!("nobody{}", to.port() + to.to_string().len() as u16),
     );
     let spoken = ground.ask("outside/client", to);
-    assert_eq!(spoken.outcome.result, Err(Failure::TimedOut));
+    assert_eq!(spoken.result, Err(Failure::TimedOut));
     assert!(spoken.took.as_secs() < 10, "{:?}", spoken.took);
 }
 
@@ -139,7 +139,7 @@ fn a_port_on_which_nobody_listens_refuses() {
     let ground = ground("bookinfo", "refuses");
     let to = SocketAddr::new(ground.address("default/details-v1-1", false), 9);
     let spoken = ground.ask("default/client", to);
-    assert_eq!(spoken.outcome.result, Err(Failure::ConnectionRefused));
+    assert_eq!(spoken.result, Err(Failure::ConnectionRefused));
 }
 
 #[test]
@@ -150,7 +150,6 @@ fn programs_end_with_who_started_them_and_leave_the_namespace_free() {
     assert_eq!(
         ground
             .ask("default/client", to)
-            .outcome
             .result
             .unwrap()
             .status,
@@ -158,7 +157,7 @@ fn programs_end_with_who_started_them_and_leave_the_namespace_free() {
     );
     drop(echo);
     let spoken = ground.ask("default/client", to);
-    assert_eq!(spoken.outcome.result, Err(Failure::ConnectionRefused));
+    assert_eq!(spoken.result, Err(Failure::ConnectionRefused));
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Assembly {
 }
 
 /// Adds what operator and controllers would. What is there already stays as it is.
-fn complete(mut objects: Objects, options: &Options) -> (Objects, Vec<Problem>) {
+pub(crate) fn complete(mut objects: Objects, options: &Options) -> (Objects, Vec<Problem>) {
     let made = ingress::translate(&objects, &options.ingress);
     let services = made
         .services

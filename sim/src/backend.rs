@@ -28,6 +28,8 @@ pub struct Backend {
     ports: Vec<u16>,
     tls: Option<Tls>,
     visitors: BTreeMap<SocketId, Visitor>,
+    /// Answers that were wished for later.
+    later: BTreeMap<TimerId, SocketId>,
 }
 
 /// The certificate of a program that answers TLS.
@@ -67,6 +69,8 @@ struct Visitor {
     opened: bool,
     /// The request whose body is still coming.
     request: Option<Visit>,
+    /// The answer that is to go out later.
+    waiting: Option<Answer>,
     closing: bool,
 }
 
@@ -86,6 +90,7 @@ impl Backend {
             ports,
             tls: None,
             visitors: BTreeMap::new(),
+            later: BTreeMap::new(),
         }
     }
 
@@ -131,7 +136,15 @@ impl Backend {
                 }
             }
             match visitor.advance() {
-                Ok(Some(visit)) => answer(&self.identity, visitor, &visit),
+                Ok(Some(visit)) => {
+                    let answer = answer(&self.identity, visitor.peer, visit);
+                    if answer.page.delay.is_zero() {
+                        answer.go(visitor);
+                    } else {
+                        self.later.insert(os.timer(answer.page.delay), socket);
+                        visitor.waiting = Some(answer);
+                    }
+                }
                 Ok(None) if !arrived => break,
                 Ok(None) => {}
                 Err(error) => refuse(visitor, &error),
@@ -141,7 +154,7 @@ impl Backend {
                 break;
             }
         }
-        let waits = visitor.pipe.room() == 0;
+        let waits = visitor.pipe.room() == 0 || visitor.waiting.is_some();
         if visitor.closing || visitor.pipe.peer_closed && !waits {
             visitor.pipe.close(os);
         }
@@ -181,7 +194,7 @@ impl Visitor {
 
     /// A request when it is whole.
     fn advance(&mut self) -> Result<Option<Visit>, HttpError> {
-        if self.closing {
+        if self.closing || self.waiting.is_some() {
             return Ok(None);
         }
         if self.request.is_none() {
@@ -210,16 +223,34 @@ impl Visitor {
     }
 }
 
-fn answer(identity: &Identity, visitor: &mut Visitor, visit: &Visit) {
+/// An answer, ready to go.
+#[derive(Debug)]
+struct Answer {
+    page: Page,
+    method: String,
+    keep: bool,
+}
+
+impl Answer {
+    fn go(&self, visitor: &mut Visitor) {
+        respond(visitor, &self.page, &self.method, self.keep);
+    }
+}
+
+fn answer(identity: &Identity, peer: Option<SocketAddr>, visit: Visit) -> Answer {
     let Visit { head, received, .. } = visit;
     let page = identity.answer(&Seen {
-        peer: visitor.peer,
+        peer,
         method: &head.method,
         target: &head.target,
         headers: &head.headers.0,
-        body_bytes: *received,
+        body_bytes: received,
     });
-    respond(visitor, &page, &head.method, head.keeps_alive());
+    Answer {
+        page,
+        keep: head.keeps_alive(),
+        method: head.method,
+    }
 }
 
 fn refuse(visitor: &mut Visitor, error: &HttpError) {
@@ -284,6 +315,7 @@ impl Process for Backend {
                     peer: os.peer(socket),
                     opened: false,
                     request: None,
+                    waiting: None,
                     closing: false,
                 };
                 self.visitors.insert(socket, visitor);
@@ -308,5 +340,16 @@ impl Process for Backend {
         }
     }
 
-    fn on_timer(&mut self, _: TimerId, _: &mut dyn Os) {}
+    fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {
+        let Some(socket) = self.later.remove(&timer) else {
+            return;
+        };
+        if let Some(visitor) = self.visitors.get_mut(&socket)
+            && let Some(answer) = visitor.waiting.take()
+        {
+            answer.go(visitor);
+            visitor.pipe.flush(os);
+            self.serve(socket, os);
+        }
+    }
 }

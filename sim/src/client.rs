@@ -1,4 +1,5 @@
-//! A client: sends requests, each on a connection of its own, and keeps what came of them.
+//! A client: sends requests, each on a connection of its own unless it is to be kept under a name,
+//! and keeps what came of them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use crate::cluster::{Ask, AskError};
 use crate::http::{BodyLength, Decoder, Headers, HttpError, Pipe, ResponseHead, Shown};
 use crate::process::{Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId};
 use crate::target::Target;
+use crate::time::Time;
 
 /// How long a client waits for a whole answer: longer than a connect is tried (127 s in Linux), so
 /// that the network's reason is told and not the client's impatience.
@@ -25,6 +27,18 @@ pub struct Client {
     exchanges: BTreeMap<SocketId, Exchange>,
     timers: BTreeMap<TimerId, SocketId>,
     outcomes: BTreeMap<WayId, Outcome>,
+    /// Connections that were to be kept, by the name that they were given.
+    kept: BTreeMap<String, Kept>,
+}
+
+/// A connection between two requests.
+#[derive(Debug)]
+enum Kept {
+    /// It stands.
+    Idle(Pipe),
+    /// It is over, and how that showed. A request on it ends the same way: what became of a
+    /// connection is what its user asks about, so no other one is opened in silence.
+    Ended(Failure),
 }
 
 /// What came of a request.
@@ -34,6 +48,17 @@ pub struct Outcome {
     pub result: Result<Answer, Failure>,
     /// The peer on the client's socket, once it was connected.
     pub client_saw: Option<SocketAddr>,
+    /// When it was over.
+    pub ended: Time,
+}
+
+/// Over which connection a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// A new one to that address.
+    New(SocketAddr),
+    /// The one that is kept under the request's name for it.
+    Kept,
 }
 
 /// An answer as it came.
@@ -53,7 +78,7 @@ pub struct Answer {
 struct Waiting {
     ask: Ask,
     target: Target,
-    to: SocketAddr,
+    through: Through,
     way: WayId,
 }
 
@@ -63,6 +88,8 @@ struct Exchange {
     pipe: Pipe,
     way: WayId,
     method: String,
+    /// The name under which the connection is kept.
+    connection: Option<String>,
     client_saw: Option<SocketAddr>,
     timer: TimerId,
     /// What has come of the answer so far.
@@ -74,13 +101,23 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the request is malformed; nothing is sent then.
-    pub fn ask(&mut self, ask: Ask, to: SocketAddr, way: WayId) -> Result<(), AskError> {
+    /// When the request is malformed, or its connection has one under way; nothing is sent then.
+    pub fn ask(&mut self, ask: Ask, through: Through, way: WayId) -> Result<(), AskError> {
         let target = ask.target()?;
+        if let Some(name) = &ask.connection {
+            let waiting = self.waiting.iter().map(|it| &it.ask.connection);
+            let under_way = self.exchanges.values().map(|it| &it.connection);
+            if waiting
+                .chain(under_way)
+                .any(|other| other.as_ref() == Some(name))
+            {
+                return Err(AskError::Busy(name.clone()));
+            }
+        }
         self.waiting.push(Waiting {
             ask,
             target,
-            to,
+            through,
             way,
         });
         Ok(())
@@ -97,31 +134,61 @@ impl Client {
         self.outcomes.remove(&way)
     }
 
+    /// Whether a connection of that name was kept, and still stands or ended since.
+    #[must_use]
+    pub fn keeps(&self, connection: &str) -> bool {
+        self.kept.contains_key(connection)
+    }
+
     fn begin(&mut self, waiting: Waiting, os: &mut dyn Os) {
         let Waiting {
             ask,
             target,
-            to,
+            through,
             way,
         } = waiting;
-        let socket = match os.connect(to, Some(way)) {
-            Ok(socket) => socket,
-            Err(_) => {
+        let kept = ask.connection.as_ref().and_then(|it| self.kept.remove(it));
+        let head = ask.head(&target);
+        let stood = matches!(kept, Some(Kept::Idle(_)));
+        let pipe = match (kept, through) {
+            (Some(Kept::Idle(pipe)), _) => {
+                os.set_way(pipe.socket, Some(way));
+                Ok(pipe)
+            }
+            (Some(Kept::Ended(failure)), _) => Err(failure),
+            (None, Through::Kept) => Err(Failure::ConnectionClosed),
+            (None, Through::New(to)) => match os.connect(to, Some(way)) {
+                Ok(socket) => {
+                    let mut pipe = Pipe::new(socket);
+                    if target.tls {
+                        pipe.start_tls(&target.hello(&head.headers));
+                    }
+                    Ok(pipe)
+                }
+                Err(_) => Err(Failure::Unreachable),
+            },
+        };
+        let mut pipe = match pipe {
+            Ok(pipe) => pipe,
+            Err(failure) => {
+                if let Some(name) = ask.connection {
+                    self.kept.insert(name, Kept::Ended(failure));
+                }
                 let outcome = Outcome {
-                    result: Err(Failure::Unreachable),
+                    result: Err(failure),
                     client_saw: None,
+                    ended: os.now(),
                 };
                 self.outcomes.insert(way, outcome);
                 return;
             }
         };
-        let mut pipe = Pipe::new(socket);
-        let head = ask.head(&target);
-        if target.tls {
-            pipe.start_tls(&target.hello(&head.headers));
-        }
+        let socket = pipe.socket;
         head.write(&mut pipe.output);
         pipe.output.extend_from_slice(&ask.body);
+        if stood {
+            pipe.flush(os);
+        }
         let timer = os.timer(PATIENCE);
         self.timers.insert(timer, socket);
         self.exchanges.insert(
@@ -130,7 +197,8 @@ impl Client {
                 pipe,
                 way,
                 method: ask.method,
-                client_saw: None,
+                connection: ask.connection,
+                client_saw: if stood { os.peer(socket) } else { None },
                 timer,
                 answer: None,
             },
@@ -143,11 +211,64 @@ impl Client {
         };
         self.timers.remove(&exchange.timer);
         os.cancel(exchange.timer);
+        if let Some(name) = exchange.connection {
+            let kept = match &result {
+                Ok(answer) if may_be_kept(answer, &exchange.pipe) => {
+                    os.set_way(socket, None);
+                    Kept::Idle(exchange.pipe)
+                }
+                Ok(_) => {
+                    os.shutdown(socket);
+                    Kept::Ended(Failure::ConnectionClosed)
+                }
+                Err(failure) => Kept::Ended(*failure),
+            };
+            self.kept.insert(name, kept);
+        } else if result.is_ok() {
+            os.shutdown(socket);
+        }
         let outcome = Outcome {
             result,
             client_saw: exchange.client_saw,
+            ended: os.now(),
         };
         self.outcomes.insert(exchange.way, outcome);
+    }
+
+    /// Something happened to a connection between two requests.
+    fn on_idle(&mut self, socket: SocketId, event: SocketEvent, os: &mut dyn Os) {
+        let is_it = |kept: &Kept| matches!(kept, Kept::Idle(pipe) if pipe.socket == socket);
+        let Some(kept) = self.kept.values_mut().find(|kept| is_it(kept)) else {
+            return;
+        };
+        *kept = Kept::Ended(match event {
+            SocketEvent::Failed(error) => failure(error),
+            SocketEvent::Closed => Failure::ConnectionClosed,
+            // It says that it will send no more, or speaks unasked: nobody would ask it again.
+            SocketEvent::PeerClosed | SocketEvent::Readable => {
+                os.shutdown(socket);
+                Failure::ConnectionClosed
+            }
+            SocketEvent::Connected | SocketEvent::Writable | SocketEvent::Accepted(_) => return,
+        });
+    }
+}
+
+/// Whether another request can follow on the connection of an answer (RFC 9112, section 9.3).
+fn may_be_kept(answer: &Answer, pipe: &Pipe) -> bool {
+    let closes = answer.headers.get("connection");
+    let framed = ["content-length", "transfer-encoding"]
+        .iter()
+        .any(|name| answer.headers.get(name).is_some())
+        || matches!(answer.status, 204 | 304);
+    framed && !pipe.peer_closed && !closes.is_some_and(|it| it.eq_ignore_ascii_case("close"))
+}
+
+fn failure(error: SocketError) -> Failure {
+    match error {
+        SocketError::Refused => Failure::ConnectionRefused,
+        SocketError::Reset => Failure::ConnectionReset,
+        SocketError::TimedOut => Failure::TimedOut,
     }
 }
 
@@ -233,6 +354,7 @@ impl Process for Client {
 
     fn on_socket(&mut self, socket: SocketId, event: SocketEvent, os: &mut dyn Os) {
         let Some(exchange) = self.exchanges.get_mut(&socket) else {
+            self.on_idle(socket, event, os);
             return;
         };
         let result = match event {
@@ -248,10 +370,7 @@ impl Process for Client {
             SocketEvent::Accepted(_) => return,
             SocketEvent::Readable => match exchange.advance(os) {
                 Ok(None) => return,
-                Ok(Some(answer)) => {
-                    os.shutdown(socket);
-                    Ok(answer)
-                }
+                Ok(Some(answer)) => Ok(answer),
                 Err(failure) => {
                     os.abort(socket);
                     Err(failure)
@@ -263,17 +382,16 @@ impl Process for Client {
                     Ok(Some(answer)) => Ok(answer),
                     Err(failure) => Err(failure),
                 };
+                exchange.pipe.peer_closed = true;
                 if event == SocketEvent::PeerClosed {
                     os.shutdown(socket);
                 }
                 result
             }
-            SocketEvent::Failed(error) => Err(match error {
-                SocketError::Refused => Failure::ConnectionRefused,
-                SocketError::Reset if exchange.pipe.in_handshake() => Failure::HandshakeFailed,
-                SocketError::Reset => Failure::ConnectionReset,
-                SocketError::TimedOut => Failure::TimedOut,
-            }),
+            SocketEvent::Failed(SocketError::Reset) if exchange.pipe.in_handshake() => {
+                Err(Failure::HandshakeFailed)
+            }
+            SocketEvent::Failed(error) => Err(failure(error)),
         };
         self.end(socket, result, os);
     }

@@ -64,6 +64,9 @@ pub struct Ask {
     pub body: Vec<u8>,
     /// Which of a name's addresses is taken.
     pub family: Family,
+    /// The connection that it goes over: the first request of a name opens it, those that follow go
+    /// over the same one, whatever has become of it. None is one of its own, closed after it.
+    pub connection: Option<String>,
 }
 
 /// An address family, for names that have addresses of both.
@@ -89,6 +92,7 @@ impl Ask {
             headers: Vec::new(),
             body: Vec::new(),
             family: Family::Any,
+            connection: None,
         }
     }
 
@@ -111,6 +115,13 @@ impl Ask {
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// Over the connection of that name, which is kept for the next.
+    #[must_use]
+    pub fn over(mut self, connection: impl Into<String>) -> Self {
+        self.connection = Some(connection.into());
         self
     }
 
@@ -149,6 +160,11 @@ pub enum AskError {
         /// What was given.
         what: String,
     },
+    /// The connection has a request under way.
+    #[error(
+        "the connection `{0}` has a request under way; wait for it, or take another connection"
+    )]
+    Busy(String),
     /// No node of that name.
     #[error("there is no node `{node}`; {}", instead(.nodes, "the cluster has none"))]
     UnknownNode {

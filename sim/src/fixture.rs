@@ -1,6 +1,7 @@
 //! A fixture: a folder with `manifests/`, what one would `kubectl apply`, and a `fixture.yaml`, who
 //! asks for what and what must come of it. It names things, never addresses.
 
+mod fault_spec;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Ask, Family};
 use crate::redirect::Redirect;
 use crate::source::{self, LoadErrors};
+use crate::time::Time;
+
+use fault_spec::Moment;
+pub use fault_spec::{FaultSpec, What};
 
 /// `fixture.yaml`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -41,6 +46,8 @@ pub struct Fixture {
     pub seed: u64,
     /// How the operator is set up.
     pub ingress: IngressSpec,
+    /// What breaks meanwhile, each when its time comes.
+    pub faults: Vec<FaultSpec>,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
     /// The folder it was read from.
@@ -83,6 +90,7 @@ impl Default for Fixture {
             redirect: Redirect::default(),
             seed: 1,
             ingress: IngressSpec::default(),
+            faults: Vec::new(),
             requests: Vec::new(),
             folder: PathBuf::new(),
             manifests: Vec::new(),
@@ -211,9 +219,21 @@ pub struct RequestSpec {
     /// Which of a name's addresses is taken: `ipv4` or `ipv6`; the first unless it says.
     #[serde(default)]
     pub family: Family,
+    /// When it is sent, in virtual time, whether those before it are over or not; after they are
+    /// over unless it says.
+    #[serde(default, deserialize_with = "moment")]
+    pub at: Option<Time>,
+    /// The connection that it goes over: requests of one name and client share one.
+    #[serde(default)]
+    pub connection: Option<String>,
     /// What must come of it.
     #[serde(default)]
     pub expect: Expect,
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let moment = Option::<Moment>::deserialize(deserializer)?;
+    Ok(moment.map(|moment| Time::ZERO + moment.0))
 }
 
 fn get() -> String {
@@ -231,6 +251,7 @@ impl RequestSpec {
         for (name, value) in &self.headers {
             ask = ask.header(name, value);
         }
+        ask.connection.clone_from(&self.connection);
         ask
     }
 }

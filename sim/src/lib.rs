@@ -42,6 +42,7 @@ mod client;
 mod cluster;
 mod dumped;
 mod envoy;
+mod fault;
 mod fixture;
 pub mod http;
 mod names;
@@ -67,11 +68,12 @@ pub use chosen::ChosenBy;
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
-pub use fixture::{Expect, Fixture, IngressSpec, Nodes, RequestSpec};
+pub use fault::{Fault, FaultError};
+pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Nodes, RequestSpec, What};
 pub use net::{
-    CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, LinkSpec, NodeKernel,
-    NodeSpec, NodewayDatapath, Place, PodSpec, ServiceEntry, ServiceTable, Settings, SimSocket,
-    StackId, Topology, TopologyError, hook_name,
+    CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, Impairment, LinkSpec,
+    NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,
+    Settings, Share, SimSocket, StackId, Topology, TopologyError, Toward, hook_name,
 };
 pub use nodeway_core::backend::Identity;
 pub use nodeway_core::trace::{Failure, Way};
@@ -80,11 +82,11 @@ pub use process::{
 };
 pub use redirect::{Redirect, UnknownRedirect};
 pub use reply::{Reply, Seen, Shown, Who};
-pub use report::{HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
+pub use report::{FaultLine, HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
 pub use row::Row;
 pub use seed::{Random, Seed};
-pub use sim::{Errand, Sim, SimBuilder};
+pub use sim::{Errand, Injected, Sim, SimBuilder, UnderWay};
 pub use source::{LoadError, LoadErrors, Source};
 pub use target::Target;
 pub use time::Time;
-pub use world::{NoSuchNode, ProcessId, World};
+pub use world::{NoSuchNode, NoSuchPlace, ProcessId, World};

@@ -9,12 +9,14 @@ use nodeway_core::problem::Problem;
 use serde::Serialize;
 
 use crate::cluster::AskError;
-use crate::fixture::Fixture;
+use crate::fault::FaultError;
+use crate::fixture::{Fixture, RequestSpec};
 use crate::net::{CapturedInterface, TopologyError};
 use crate::redirect::Redirect;
-use crate::row::Row;
-use crate::sim::{Sim, SimBuilder};
+use crate::row::{Row, milliseconds};
+use crate::sim::{Sim, SimBuilder, UnderWay};
 use crate::source::LoadErrors;
+use crate::time::Time;
 
 /// What came of a run. Its JSON form is documented in the book (`json.md`) and is stable.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +33,9 @@ pub struct Report {
     pub outside: Vec<HostLine>,
     /// The Ingresses that are ours.
     pub ingresses: Vec<IngressLine>,
+    /// What faults did, in the order of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultLine>,
     /// Every request, in order.
     pub requests: Vec<Row>,
     /// How many expectations held.
@@ -86,6 +91,15 @@ pub struct IngressLine {
     pub envoy_port: Option<u16>,
 }
 
+/// Something that was broken on purpose, or mended.
+#[derive(Clone, Debug, Serialize)]
+pub struct FaultLine {
+    /// Virtual milliseconds since the start.
+    pub time_ms: f64,
+    /// What happened.
+    pub what: String,
+}
+
 /// Why a fixture could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -102,6 +116,24 @@ pub enum RunError {
         index: usize,
         /// What is wrong with it.
         error: AskError,
+    },
+    /// A request's time has passed before it could be sent.
+    #[error(
+        "fixture.yaml: requests[{index}].at: it is {now} already when the requests before it are over; make it later, or give those before it an `at` too"
+    )]
+    Late {
+        /// Which request.
+        index: usize,
+        /// What the clock says.
+        now: Time,
+    },
+    /// One of its faults cannot be.
+    #[error("fixture.yaml: faults[{index}]: {error}")]
+    Fault {
+        /// Which fault.
+        index: usize,
+        /// What is wrong with it.
+        error: FaultError,
     },
 }
 
@@ -137,18 +169,78 @@ pub fn run(fixture: &Fixture, options: RunOptions) -> Result<Report, RunError> {
         builder = builder.capture_packets();
     }
     let mut sim = builder.start()?;
-    let redirect = sim.settings().redirect;
-    let mut requests = Vec::new();
-    for (index, spec) in fixture.requests.iter().enumerate() {
-        let row = Row::of(spec, redirect, &mut sim)
-            .map_err(|error| RunError::Request { index, error })?;
-        requests.push(row);
-    }
+    fixture.schedule(&mut sim)?;
+    let requests = ask_all(fixture, &mut sim)?;
     let captures = sim.take_captures();
     Ok(Report {
         captures,
         ..Report::of(fixture, &sim, requests)
     })
+}
+
+/// Sends every request when its time comes, or when those before it are over.
+fn ask_all(fixture: &Fixture, sim: &mut Sim) -> Result<Vec<Row>, RunError> {
+    let redirect = sim.settings().redirect;
+    let mut rows = Vec::new();
+    let mut under_way: Vec<(usize, &RequestSpec, UnderWay)> = Vec::new();
+    let row = |index, spec, outcome, sim: &Sim| {
+        let row = Row::new(spec, redirect, outcome, sim.objects());
+        row.map(|row| (index, row))
+            .map_err(|error| RunError::Request { index, error })
+    };
+    for (index, spec) in fixture.requests.iter().enumerate() {
+        match spec.at {
+            Some(at) if at < sim.now() => {
+                let now = sim.now();
+                return Err(RunError::Late { index, now });
+            }
+            Some(at) => sim.run_until(at),
+            None => {
+                for (index, spec, request) in under_way.drain(..) {
+                    let outcome = sim.finish(request);
+                    rows.push(row(index, spec, outcome, sim)?);
+                }
+            }
+        }
+        match sim.send(&spec.from, spec.ask()) {
+            Err(failed) => rows.push(row(index, spec, Err(failed), sim)?),
+            Ok(request) if spec.at.is_some() => under_way.push((index, spec, request)),
+            Ok(request) => {
+                let outcome = sim.finish(request);
+                rows.push(row(index, spec, outcome, sim)?);
+            }
+        }
+    }
+    for (index, spec, request) in under_way {
+        let outcome = sim.finish(request);
+        rows.push(row(index, spec, outcome, sim)?);
+    }
+    rows.sort_by_key(|(index, _)| *index);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+fn faults(sim: &Sim) -> Vec<FaultLine> {
+    let happened = sim.happened().iter();
+    happened
+        .map(|(time, what)| FaultLine {
+            time_ms: milliseconds(time.since_start()),
+            what: what.clone(),
+        })
+        .collect()
+}
+
+impl Fixture {
+    /// Puts the fixture's faults on a cluster's schedule.
+    ///
+    /// # Errors
+    /// When one names nobody, or nothing that can break so.
+    pub fn schedule(&self, sim: &mut Sim) -> Result<(), RunError> {
+        for (index, spec) in self.faults.iter().enumerate() {
+            sim.schedule(spec.at, spec.lasts, spec.fault())
+                .map_err(|error| RunError::Fault { index, error })?;
+        }
+        Ok(())
+    }
 }
 
 impl Report {
@@ -163,6 +255,7 @@ impl Report {
             nodes: nodes(sim),
             outside: outside(sim),
             ingresses: ingresses(sim),
+            faults: faults(sim),
             held: checked().filter(|checked| checked.held).count(),
             expectations: checked().count(),
             problems: sim.problems(),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use nodeway_core::object::Objects;
 use nodeway_core::trace::{FrontendStep, Stage, Step, Way, stages};
 use serde::Serialize;
 
@@ -26,6 +27,8 @@ pub struct Row {
     pub url: String,
     /// The `host` header, when it is not the URL's host.
     pub host: Option<String>,
+    /// The connection that it shares with others of that name; null for one of its own.
+    pub connection: Option<String>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
     /// Whether this request went through a listener.
@@ -83,16 +86,30 @@ impl Row {
         redirect: Redirect,
         cluster: &mut impl Cluster,
     ) -> Result<Self, AskError> {
+        let outcome = cluster.request(&spec.from, spec.ask());
+        Self::new(spec, redirect, outcome, cluster.objects())
+    }
+
+    /// The row of what came of a request.
+    ///
+    /// # Errors
+    /// When the request could not even be sent.
+    pub fn new(
+        spec: &RequestSpec,
+        redirect: Redirect,
+        outcome: Result<Reply, Box<Failed>>,
+        objects: &Objects,
+    ) -> Result<Self, AskError> {
         let mut row = Self {
             name: spec.name.clone(),
             client: spec.from.clone(),
             method: spec.method.clone(),
             url: spec.to.clone(),
             host: spec.headers.get("host").cloned(),
+            connection: spec.connection.clone(),
             redirect,
             ..Self::default()
         };
-        let outcome = cluster.request(&spec.from, spec.ask());
         row.expectations = check(&spec.expect, outcome.as_ref().map_err(AsRef::as_ref));
         match outcome {
             Ok(reply) => row.answered(reply),
@@ -102,7 +119,7 @@ impl Row {
         let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
-            row.reason = why_not(&stages(&row.way, cluster.objects()));
+            row.reason = why_not(&stages(&row.way, objects));
         }
         Ok(row)
     }
@@ -150,11 +167,10 @@ fn passed(way: &Way) -> (usize, usize) {
     let count = |of: fn(&Step) -> bool| way.steps.iter().filter(|(_, step)| of(step)).count();
     let proxies = count(|step| matches!(step, Step::Listener(_)));
     let upstream = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
-    let asked = way
-        .steps
-        .iter()
-        .any(|(_, step)| !matches!(step, Step::Name(_) | Step::Reply(_)));
-    (proxies, usize::from(asked) + upstream)
+    // A name is resolved for a new connection alone; without a step after it none was begun.
+    let named = count(|step| matches!(step, Step::Name(_)));
+    let begun = count(|step| !matches!(step, Step::Name(_) | Step::Reply(_) | Step::Fault(_)));
+    (proxies, named.min(begun) + upstream)
 }
 
 /// Why nothing was redirected: the name was none, or the address is no frontend.
@@ -176,7 +192,7 @@ fn frontend(way: &Way) -> Option<&FrontendStep> {
     })
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     // To the microsecond: the same number on every machine, and short to read.
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nodeway_core::object::Objects;
 use nodeway_core::source::{self, SourceError, Text};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, What};
 
 /// What a fixture's folder has.
 const FIXTURE: &str = "fixture.yaml";
@@ -132,6 +132,18 @@ pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
     let mut fixture: Fixture =
         source::read_one(&text).map_err(|errors| LoadErrors::of(errors, vec![text.clone()]))?;
     fixture.manifests = read(&folder.join(MANIFESTS))?;
+    for spec in &mut fixture.faults {
+        if let What::Apply {
+            file: name,
+            objects,
+        } = &mut spec.what
+        {
+            let text = file(&folder.join(&name))?;
+            let read = source::read(std::slice::from_ref(&text));
+            let read = read.map_err(|errors| LoadErrors::of(errors, vec![text]))?;
+            objects.extend(read.iter().map(|(_, entry)| entry.object.clone()));
+        }
+    }
     fixture.folder = folder.to_owned();
     Ok(fixture)
 }

@@ -11,8 +11,8 @@ use nodeway_core::plan::PlanDelta;
 use nodeway_core::trace::Way;
 
 use crate::net::{
-    Calls, CapturedInterface, Datapath, Hop, Network, Place, ServiceTable, Settings, StackId,
-    Topology, TopologyError,
+    Calls, CapturedInterface, Datapath, Hop, Impairment, LinkEnd, Network, Place, ServiceTable,
+    Settings, StackId, Topology, TopologyError, Toward,
 };
 use crate::process::{Os, Process, SocketEvent, TimerId, WayId};
 use crate::seed::Random;
@@ -26,6 +26,11 @@ pub struct ProcessId(usize);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no node `{0}` in this simulation")]
 pub struct NoSuchNode(pub String);
+
+/// There is no such place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no `{0}` in this simulation")]
+pub struct NoSuchPlace(pub Place);
 
 struct Slot {
     stack: StackId,
@@ -168,6 +173,80 @@ impl World {
             Some(node) if !found => Err(NoSuchNode(node.to_owned())),
             _ => Ok(()),
         }
+    }
+
+    /// Makes the link of a place bad, or well again: what it sends, what comes to it, or both.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    pub fn impair(
+        &mut self,
+        place: &Place,
+        toward: Toward,
+        impairment: Option<Impairment>,
+    ) -> Result<(), NoSuchPlace> {
+        let id = self.place(place)?;
+        if toward != Toward::In {
+            self.network.impair(id, LinkEnd::Out, impairment);
+        }
+        if toward != Toward::Out {
+            self.network.impair(id, LinkEnd::Back, impairment);
+        }
+        Ok(())
+    }
+
+    /// Lets nothing through between two nodes, or a node and a host outside, or all again.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    pub fn partition(&mut self, a: &Place, b: &Place, cut: bool) -> Result<(), NoSuchPlace> {
+        let (a, b) = (self.place(a)?, self.place(b)?);
+        self.network.part(a, b, cut);
+        Ok(())
+    }
+
+    /// Turns a node off without a word to anybody: its processes and those of its pods are gone, and
+    /// all that its kernel knew.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn power_off(&mut self, node: &str) -> Result<(), NoSuchPlace> {
+        let index = self.network.node_index(node);
+        let index = index.ok_or_else(|| NoSuchPlace(Place::Node(node.to_owned())))?;
+        self.network.power(index, false);
+        let on = |stack: StackId| self.network.is_on(index, stack);
+        let gone: Vec<ProcessId> = (0..self.processes.len())
+            .map(ProcessId)
+            .filter(|id| self.processes.get(id.0).is_some_and(|it| on(it.stack)))
+            .collect();
+        for id in gone {
+            if let Some(slot) = self.processes.get_mut(id.0) {
+                slot.alive = false;
+            }
+            self.network.timers.retain(|_, owner| *owner != id);
+        }
+        Ok(())
+    }
+
+    /// Turns a node on again: nothing runs there yet, and its kernel knows nothing.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn power_on(&mut self, node: &str) -> Result<(), NoSuchPlace> {
+        let index = self.network.node_index(node);
+        let index = index.ok_or_else(|| NoSuchPlace(Place::Node(node.to_owned())))?;
+        self.network.power(index, true);
+        Ok(())
+    }
+
+    /// Whether a stack is a node's own or one of its pods'.
+    pub(crate) fn is_on(&self, node: &str, stack: StackId) -> bool {
+        let index = self.network.node_index(node);
+        index.is_some_and(|index| self.network.is_on(index, stack))
+    }
+
+    fn place(&self, place: &Place) -> Result<StackId, NoSuchPlace> {
+        self.stack(place).ok_or_else(|| NoSuchPlace(place.clone()))
     }
 
     /// The time.

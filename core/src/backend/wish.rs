@@ -1,10 +1,16 @@
 //! What a request to an echo wishes of its answer, so that a test can have any answer it needs.
 //!
 //! `?status=503` or the header field `x-answer-status: 503` chooses the status, `?bytes=100000` makes
-//! the body so much longer and sends it in chunks. Bookinfo's programs know neither.
+//! the body so much longer and sends it in chunks, `?delay=200` lets it come that many milliseconds
+//! later. Bookinfo's programs know none of them.
+
+use std::time::Duration;
 
 /// The most that may be wished: enough to fill every buffer on the way many times.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// The longest delay that may be wished: longer than any time-out on the way.
+const MAX_DELAY: u64 = 600_000;
 
 /// What the answer shall be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +19,8 @@ pub(super) struct Wish {
     pub(super) status: Option<u16>,
     /// How much longer its body shall be.
     pub(super) bytes: Option<usize>,
+    /// How long it shall be waited for.
+    pub(super) delay: Duration,
 }
 
 /// A wish that cannot be granted.
@@ -24,6 +32,9 @@ pub(super) enum WishError {
     /// No length, or too much.
     #[error("`{0}` is no number of bytes; wish at most {MAX_BYTES}")]
     Bytes(String),
+    /// No time, or too long.
+    #[error("`{0}` is no number of milliseconds; wish at most {MAX_DELAY}")]
+    Delay(String),
 }
 
 impl Wish {
@@ -43,6 +54,7 @@ impl Wish {
                 .map(read_status)
                 .transpose()?,
             bytes: parameter("bytes").map(read_bytes).transpose()?,
+            delay: parameter("delay").map_or(Ok(Duration::ZERO), read_delay)?,
         })
     }
 }
@@ -58,4 +70,10 @@ fn read_status(text: &str) -> Result<u16, WishError> {
 fn read_bytes(text: &str) -> Result<usize, WishError> {
     let bytes = text.parse().ok().filter(|bytes| *bytes <= MAX_BYTES);
     bytes.ok_or_else(|| WishError::Bytes(text.to_owned()))
+}
+
+fn read_delay(text: &str) -> Result<Duration, WishError> {
+    let millis = text.parse().ok().filter(|millis| *millis <= MAX_DELAY);
+    let delay = millis.map(Duration::from_millis);
+    delay.ok_or_else(|| WishError::Delay(text.to_owned()))
 }

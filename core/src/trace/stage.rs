@@ -18,7 +18,7 @@ use crate::proxy::Lost;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stage {
     /// `name`, `frontend`, `hook`, `verdict`, `rule`, `translation`, `listener`, `filter chain`,
-    /// `handshake`, `virtual host`, `route`, `cluster`, `endpoint` or `reply`.
+    /// `handshake`, `virtual host`, `route`, `cluster`, `endpoint`, `fault` or `reply`.
     pub stage: &'static str,
     /// What was decided.
     pub decided: String,
@@ -163,6 +163,7 @@ impl Words<'_> {
             Step::Route(step) => self.route(step),
             Step::Cluster(step) => vec![self.cluster(step)],
             Step::Endpoint(step) => vec![self.endpoint(step)],
+            Step::Fault(step) => vec![network::fault(step)],
             Step::Reply(step) => vec![self.reply(step)],
         }
     }

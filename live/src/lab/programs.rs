@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use nodeway_core::object::{ObjectRef, Objects};
-use nodeway_sim::{Cluster as _, Place, Sim};
+use nodeway_sim::{Place, Sim};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -54,7 +54,9 @@ fn run(server: Box<dyn Process>, ask: Ask, to: &str) -> (Outcome, Duration) {
     let client = world.spawn(stack, Box::new(Client::default()));
     let way = world.open_way();
     let process = world.process_mut::<Client>(client).unwrap();
-    process.ask(ask, to.parse().unwrap(), way).unwrap();
+    process
+        .ask(ask, Through::New(to.parse().unwrap()), way)
+        .unwrap();
     world.wake(client);
     let limit = Time::ZERO + Duration::from_secs(1_000);
     world.run_until(limit, |world| {
@@ -321,7 +323,9 @@ proptest! {
 fn asked(ask: Ask) -> (Client, FakeOs, SocketId) {
     let mut client = Client::default();
     let mut os = FakeOs::default();
-    client.ask(ask, SERVER.parse().unwrap(), WayId(1)).unwrap();
+    client
+        .ask(ask, Through::New(SERVER.parse().unwrap()), WayId(1))
+        .unwrap();
     client.on_wake(&mut os);
     let socket = *os.sockets.keys().next().unwrap();
     client.on_socket(socket, SocketEvent::Connected, &mut os);

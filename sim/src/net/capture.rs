@@ -212,6 +212,8 @@ impl Recorder {
             (Happening::TimeToLive, _) => "dropped: its last hop is used up".to_owned(),
             (Happening::Filtered, _) => "dropped: by a rule".to_owned(),
             (Happening::Dropped, _) => "dropped: by the hook's verdict".to_owned(),
+            (Happening::Lost, _) => "lost: by a fault on the link".to_owned(),
+            (Happening::Doubled, _) => "doubled: by a fault on the link".to_owned(),
         };
         self.tell(words);
     }
@@ -259,6 +261,8 @@ impl Network {
                 Some(node) => Device::Own(node.host),
                 None => return,
             },
+            // No device is there.
+            Port::Fabric(_) => return,
         };
         if let Some(recorder) = &mut self.recorder {
             recorder.came(self.now, device, bytes);

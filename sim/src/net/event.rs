@@ -1,13 +1,14 @@
 //! What will happen, ordered by time and, at one time, by who asked first.
 //!
 //! Packets on one link never overtake each other, so only the first of each link stands in the
-//! heap of links: it stays as small as the network, however many packets are under way.
+//! heap of links: it stays as small as the network, however many packets are under way. The few
+//! that a fault holds back stand in a heap of their own.
 
 use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::link::Port;
+use super::link::{Arrival, Port};
 use super::packet::Packet;
 use crate::process::{SocketId, TimerId};
 use crate::time::Time;
@@ -51,12 +52,19 @@ impl<T: Eq> PartialOrd for Entry<T> {
 }
 
 /// A packet under way.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Flying {
     at: Time,
     sequence: u64,
     port: Port,
     packet: Packet,
+}
+
+/// Which of the heaps has the earliest.
+enum Heap {
+    Lanes,
+    Behind,
+    Others,
 }
 
 /// The packets on one direction of a link, the first to arrive first.
@@ -70,6 +78,8 @@ pub(crate) struct Events {
     /// Each lane that has a packet, with when its first arrives.
     first: BinaryHeap<Entry<usize>>,
     lanes: Vec<VecDeque<Flying>>,
+    /// Packets that others overtake.
+    behind: BinaryHeap<Entry<(Port, Packet)>>,
     sequence: u64,
 }
 
@@ -90,10 +100,18 @@ impl Events {
         Lane(self.lanes.len() - 1)
     }
 
-    /// Lets a packet come to the end of a link, no earlier than the one before it there.
-    pub(crate) fn send(&mut self, (lane, at): (Lane, Time), port: Port, packet: Packet) {
+    /// Lets a packet come to the end of a link.
+    pub(crate) fn send(&mut self, arrival: Arrival, port: Port, packet: Packet) {
         self.sequence += 1;
         let sequence = self.sequence;
+        let (lane, at) = match arrival {
+            Arrival::InTurn(lane, at) => (lane, at),
+            Arrival::Behind(at) => {
+                let what = (port, packet);
+                self.behind.push(Entry { at, sequence, what });
+                return;
+            }
+        };
         let Some(flying) = self.lanes.get_mut(lane.0) else {
             return;
         };
@@ -111,23 +129,35 @@ impl Events {
 
     /// When the next event is.
     pub(crate) fn next_at(&self) -> Option<Time> {
-        let packet = self.first.peek().map(|entry| entry.at);
-        let other = self.others.peek().map(|entry| entry.at);
-        match (packet, other) {
-            (Some(packet), Some(other)) => Some(packet.min(other)),
-            (packet, other) => packet.or(other),
-        }
+        self.earliest().map(|((at, _), _)| at)
     }
 
     /// The next event.
     pub(crate) fn pop(&mut self) -> Option<(Time, Next)> {
-        let packet = self.first.peek().map(|it| (it.at, it.sequence));
-        let other = self.others.peek().map(|it| (it.at, it.sequence));
-        match (packet, other) {
-            (Some(packet), Some(other)) if other < packet => self.pop_other(),
-            (Some(_), _) => self.pop_packet(),
-            (None, _) => self.pop_other(),
+        match self.earliest()?.1 {
+            Heap::Lanes => self.pop_packet(),
+            Heap::Behind => self.pop_behind(),
+            Heap::Others => self.pop_other(),
         }
+    }
+
+    fn earliest(&self) -> Option<((Time, u64), Heap)> {
+        let lanes = self.first.peek().map(|it| (it.at, it.sequence));
+        let behind = self.behind.peek().map(|it| (it.at, it.sequence));
+        let others = self.others.peek().map(|it| (it.at, it.sequence));
+        let all = [
+            lanes.map(|key| (key, Heap::Lanes)),
+            behind.map(|key| (key, Heap::Behind)),
+            others.map(|key| (key, Heap::Others)),
+        ];
+        // A sequence is given once: no two keys are equal.
+        all.into_iter().flatten().min_by_key(|(key, _)| *key)
+    }
+
+    fn pop_behind(&mut self) -> Option<(Time, Next)> {
+        let entry = self.behind.pop()?;
+        let (port, packet) = entry.what;
+        Some((entry.at, Next::Arrival(port, packet)))
     }
 
     fn pop_other(&mut self) -> Option<(Time, Next)> {

@@ -17,7 +17,7 @@ use super::capture::Device;
 use super::hop::{Happening, hook_name};
 use super::kernel::{NodeKernel, SimSocket};
 use super::link::Port;
-use super::network::Network;
+use super::network::{LinkEnd, Network};
 use super::packet::{
     Carried, Packet, count_down, destination, goes_to, port_unreachable, readdress, source,
 };
@@ -508,7 +508,6 @@ impl Network {
     /// To a pod of the node's own, or to the uplink.
     fn send_to(&mut self, at: At, to: IpAddr, flow: Option<Flow>, packet: Packet) {
         self.hop_at(at.host, (&packet, flow), Happening::Forwarded);
-        let now = self.now;
         let pod = self
             .node(at.index)
             .and_then(|node| node.pods.get(&to))
@@ -516,10 +515,7 @@ impl Network {
         match pod {
             Some(pod) => {
                 self.went(Device::Veth(pod), &packet.bytes);
-                if let Some(links) = self.links_mut(pod) {
-                    let arrival = links.back.send(now, packet.bytes.len());
-                    self.events.send(arrival, Port::Stack(pod), packet);
-                }
+                self.carry(pod, LinkEnd::Back, Port::Stack(pod), packet);
             }
             None => self.leave(at.host, to, flow, packet),
         }

@@ -69,6 +69,10 @@ pub enum Happening {
     Filtered,
     /// A hook dropped it.
     Dropped,
+    /// A fault on the link took it, or its machine is off.
+    Lost,
+    /// A fault on the link lets it arrive twice.
+    Doubled,
 }
 
 impl Happening {
@@ -91,6 +95,8 @@ impl Happening {
             Self::TimeToLive => "time-to-live",
             Self::Filtered => "filtered",
             Self::Dropped => "dropped",
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
         }
     }
 }

@@ -13,6 +13,7 @@ mod event;
 mod firewall;
 mod forward;
 mod hop;
+mod impairment;
 mod kernel;
 mod link;
 mod network;
@@ -29,11 +30,12 @@ mod wire;
 
 pub use capture::{CapturedInterface, CapturedPacket};
 pub use hop::{Happening, Hop, hook_name};
+pub use impairment::{Impairment, NotAShare, Share, Toward};
 pub use kernel::{Datapath, NodeKernel, NodewayDatapath, SimSocket};
 pub use network::TopologyError;
 pub use service::{ServiceEntry, ServiceTable};
 pub use stack::StackId;
 pub use topology::{HostSpec, LinkSpec, NodeSpec, Place, PodSpec, Settings, Topology};
 
-pub(crate) use network::Network;
+pub(crate) use network::{LinkEnd, Network};
 pub(crate) use os::Calls;

@@ -4,24 +4,26 @@
 //! ([`Network::arrive`]), and is delivered ([`Network::deliver`]). What a node does with one that
 //! is not its own stands in `forward`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
-use nodeway_core::trace::{Step, Way};
+use nodeway_core::trace::{FaultStep, Step, Way};
 use smoltcp::socket::tcp::State;
 
 use super::capture::{Device, Recorder};
 use super::event::{Event, Events, Next};
 use super::hop::{Happening, Hop};
+use super::impairment::Impairment;
 use super::kernel::{Datapath, SimSocket};
 use super::link::{Link, Port};
 use super::node::Node;
 use super::packet::{Packet, destination, says_port_unreachable, source};
 use super::stack::{Role, Stack, StackId, Tuple};
 use super::tcp::{Taken, Tcp};
-use super::topology::{Place, Settings, Topology};
+use super::topology::{LinkSpec, Place, Settings, Topology};
 use crate::process::{SocketError, SocketId, TimerId, WayId};
 use crate::redirect::Redirect;
 use crate::time::Time;
@@ -31,11 +33,34 @@ use crate::world::ProcessId;
 pub(crate) struct Links {
     /// From the stack to its node or to the fabric.
     pub(crate) out: Link,
-    /// From the node to the pod.
+    /// From the node to the pod; from the fabric to a machine on it, where something is wrong there.
     pub(crate) back: Link,
     pub(crate) loopback: Link,
     /// The device's name on the node (`veth of default/client`), or `uplink`.
     pub(crate) device: Arc<str>,
+    /// Whether its machine is off: nothing leaves it and nothing comes to it.
+    pub(crate) down: bool,
+}
+
+/// One of a stack's links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkEnd {
+    /// From the stack to its node or to the fabric.
+    Out,
+    /// From the node to the pod, or from the fabric.
+    Back,
+    /// Its `lo`.
+    Loopback,
+}
+
+impl Links {
+    fn link(&mut self, end: LinkEnd) -> &mut Link {
+        match end {
+            LinkEnd::Out => &mut self.out,
+            LinkEnd::Back => &mut self.back,
+            LinkEnd::Loopback => &mut self.loopback,
+        }
+    }
 }
 
 /// Everything but the processes.
@@ -54,6 +79,8 @@ pub(crate) struct Network {
     pub(crate) hops: Vec<Hop>,
     /// Only where captures are asked for.
     pub(crate) recorder: Option<Box<Recorder>>,
+    /// Pairs of machines on the fabric between which nothing gets through, the lower first.
+    pub(crate) partitions: BTreeSet<(StackId, StackId)>,
     pub(crate) delivered: u64,
     pub(crate) timers: BTreeMap<TimerId, ProcessId>,
     next_timer: u64,
@@ -106,6 +133,7 @@ impl Network {
             places: BTreeMap::new(),
             ways: Vec::new(),
             hops: Vec::new(),
+            partitions: BTreeSet::new(),
             delivered: 0,
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -189,10 +217,19 @@ impl Network {
             Role::Pod { .. } => (settings.veth, "veth of"),
             Role::Host { .. } | Role::Outside => (settings.uplink, "uplink of"),
         };
+        // What comes to a machine on the fabric has used its sender's link: only what is wrong
+        // with its own is added.
+        let back = match role {
+            Role::Pod { .. } => spec,
+            Role::Host { .. } | Role::Outside => LinkSpec {
+                latency: Duration::ZERO,
+                bits_per_second: u64::MAX,
+            },
+        };
         self.links.push(Links {
             out: Link::new(spec, seed, &format!("{kind} {place}"), self.events.lane()),
             back: Link::new(
-                spec,
+                back,
                 seed,
                 &format!("{kind} {place}, back"),
                 self.events.lane(),
@@ -207,6 +244,7 @@ impl Network {
                 Role::Pod { .. } => Arc::from(format!("veth of {place}")),
                 Role::Host { .. } | Role::Outside => Arc::from("uplink"),
             },
+            down: false,
         });
         if let Some(recorder) = &mut self.recorder {
             recorder.add(place, role);
@@ -216,6 +254,45 @@ impl Network {
         let stack = Stack::new(name, role, addresses, seed, &mut self.tcp.wire);
         self.tcp.stacks.push(stack);
         Ok(id)
+    }
+
+    /// Makes one direction of a place's link bad, or well again.
+    pub(crate) fn impair(&mut self, id: StackId, end: LinkEnd, impairment: Option<Impairment>) {
+        if let Some(links) = self.links_mut(id) {
+            links.link(end).impair(impairment);
+        }
+    }
+
+    /// Turns a node's machine, and so its pods, off without a word to anybody, or on again. What
+    /// its kernel knew is gone: connections, frontends, rules.
+    pub(crate) fn power(&mut self, index: u32, on: bool) {
+        let Some(node) = self.node_mut(index) else {
+            return;
+        };
+        node.forget();
+        let stacks: Vec<StackId> = node.pods.values().copied().chain([node.host]).collect();
+        for id in stacks {
+            self.tcp.forget(id);
+            if let Some(links) = self.links_mut(id) {
+                links.down = !on;
+            }
+        }
+    }
+
+    /// Whether a stack is a node's own or one of its pods'.
+    pub(crate) fn is_on(&self, index: u32, id: StackId) -> bool {
+        let role = self.tcp.stack(id).map(|stack| stack.role);
+        matches!(role, Some(Role::Host { node } | Role::Pod { node }) if node == index)
+    }
+
+    /// Lets nothing through between two machines on the fabric, or everything again.
+    pub(crate) fn part(&mut self, a: StackId, b: StackId, cut: bool) {
+        let pair = (a.min(b), a.max(b));
+        if cut {
+            self.partitions.insert(pair);
+        } else {
+            self.partitions.remove(&pair);
+        }
     }
 
     pub(crate) fn node_index(&self, name: &str) -> Option<u32> {
@@ -366,12 +443,8 @@ impl Network {
             Role::Host { node } => self.host_sends(node, flow, packet),
             _ if own => self.loop_back(id, packet),
             Role::Pod { .. } => {
-                let now = self.now;
                 self.went(Device::Own(id), &packet.bytes);
-                if let Some(links) = self.links_mut(id) {
-                    let arrival = links.out.send(now, packet.bytes.len());
-                    self.events.send(arrival, Port::Veth(id), packet);
-                }
+                self.carry(id, LinkEnd::Out, Port::Veth(id), packet);
             }
             Role::Outside => self.leave(id, to, Some(flow), packet),
         }
@@ -379,11 +452,41 @@ impl Network {
 
     /// Over a stack's own `lo`.
     pub(crate) fn loop_back(&mut self, id: StackId, packet: Packet) {
+        self.carry(id, LinkEnd::Loopback, Port::Loopback(id), packet);
+    }
+
+    /// Over one of a stack's links, with whatever is wrong with it.
+    pub(crate) fn carry(&mut self, id: StackId, end: LinkEnd, port: Port, packet: Packet) {
         let now = self.now;
-        if let Some(links) = self.links_mut(id) {
-            let arrival = links.loopback.send(now, packet.bytes.len());
-            self.events.send(arrival, Port::Loopback(id), packet);
+        let Some(links) = self.links_mut(id) else {
+            return;
+        };
+        let link = links.link(end);
+        let carriage = link.send(now, packet.bytes.len());
+        let impairment = link.impairment();
+        if let Some(again) = carriage.again {
+            let flow = datapath::parse(&*packet.bytes).ok();
+            self.hop_at(id, (&packet, flow), Happening::Doubled);
+            self.events.send(again, port, packet.clone());
         }
+        match (carriage.arrival, impairment) {
+            (Some(arrival), _) => self.events.send(arrival, port, packet),
+            (None, impairment) => {
+                let why = impairment.map(|it| it.to_string()).unwrap_or_default();
+                self.lose(id, packet, why);
+            }
+        }
+    }
+
+    /// A packet is lost on a link of that stack.
+    fn lose(&mut self, id: StackId, packet: Packet, why: String) {
+        let flow = datapath::parse(&*packet.bytes).ok();
+        self.hop_at(id, (&packet, flow), Happening::Lost);
+        if let (Some(way), Some(stack)) = (packet.way, self.tcp.stack(id)) {
+            let link = Arc::clone(&stack.name);
+            self.note_once(way, Step::Fault(FaultStep::Lost { link, why }));
+        }
+        self.tcp.wire.recycle(packet.bytes);
     }
 
     /// Over an uplink to whoever has the address.
@@ -393,24 +496,63 @@ impl Network {
             // An address that is announced here and that nobody here takes would come back.
             !matches!((role, port), (Some(Role::Host { node }), Port::Uplink(other)) if node == *other)
         });
-        let now = self.now;
-        if port.is_some() {
-            self.went(Device::Own(from), &packet.bytes);
+        let Some(port) = port else {
+            self.hop_at(from, (&packet, flow), Happening::NoRoute);
+            self.tcp.wire.recycle(packet.bytes);
+            return;
+        };
+        self.went(Device::Own(from), &packet.bytes);
+        if let Some(why) = self.cut_off(from, port) {
+            self.lose(from, packet, why);
+            return;
         }
-        match (port, self.links_mut(from)) {
-            (Some(port), Some(links)) => {
-                let arrival = links.out.send(now, packet.bytes.len());
-                self.events.send(arrival, port, packet);
-            }
-            _ => {
-                self.hop_at(from, (&packet, flow), Happening::NoRoute);
-                self.tcp.wire.recycle(packet.bytes);
-            }
+        let to = self.at_port(port);
+        let links = to.and_then(|to| Some((to, self.links.get(to.index())?)));
+        let port = match links {
+            Some((to, links)) if links.back.impairment().is_some() => Port::Fabric(to),
+            _ => port,
+        };
+        self.carry(from, LinkEnd::Out, port, packet);
+    }
+
+    /// A packet has crossed the fabric to a machine whose own link is bad.
+    fn off_the_fabric(&mut self, to: StackId, packet: Packet) {
+        let port = match self.tcp.stack(to).map(|stack| stack.role) {
+            Some(Role::Host { node }) => Port::Uplink(node),
+            _ => Port::Stack(to),
+        };
+        self.carry(to, LinkEnd::Back, port, packet);
+    }
+
+    /// Why nothing gets from one end of the fabric to another, if a partition is between them.
+    fn cut_off(&self, from: StackId, to: Port) -> Option<String> {
+        if self.partitions.is_empty() {
+            return None;
+        }
+        let to = self.at_port(to)?;
+        let pair = (from.min(to), from.max(to));
+        self.partitions.contains(&pair).then(|| {
+            let name = |id| self.tcp.stack(id).map_or("", |stack| &*stack.name);
+            format!("partition between {} and {}", name(pair.0), name(pair.1))
+        })
+    }
+
+    /// The stack at the end of a link; of a pod's veth pair, the pod.
+    fn at_port(&self, port: Port) -> Option<StackId> {
+        match port {
+            Port::Stack(id) | Port::Loopback(id) | Port::Veth(id) | Port::Fabric(id) => Some(id),
+            Port::Uplink(node) => self.node(node).map(|node| node.host),
         }
     }
 
     /// A packet comes to the end of a link.
     fn arrive(&mut self, port: Port, packet: Packet) {
+        let end = self.at_port(port);
+        let links = end.and_then(|end| self.links.get(end.index()));
+        if let (Some(end), Some(true)) = (end, links.map(|links| links.down)) {
+            self.lose(end, packet, "its machine is off".to_owned());
+            return;
+        }
         if self.recorder.is_some() {
             self.came(port, &packet.bytes);
         }
@@ -426,6 +568,7 @@ impl Network {
                 }
             }
             Port::Uplink(node) => self.ingress(node, None, packet),
+            Port::Fabric(to) => self.off_the_fabric(to, packet),
         }
     }
 

@@ -79,6 +79,14 @@ impl Node {
         }
     }
 
+    /// Forgets all that a kernel forgets when its machine is turned off.
+    pub(crate) fn forget(&mut self) {
+        self.frontends.clear();
+        self.ports.clear();
+        self.services = Arc::default();
+        self.firewall = Firewall::default();
+    }
+
     /// Takes kube-proxy's table in the place of the one it had.
     pub(crate) fn translate(&mut self, services: Arc<ServiceTable>) {
         self.services = services;

@@ -561,6 +561,24 @@ impl Tcp {
         self.mark(id);
     }
 
+    /// Forgets everything that a stack has, without a word to anybody: its machine is off.
+    pub(crate) fn forget(&mut self, stack_id: StackId) {
+        let Some(stack) = self.stack_mut(stack_id) else {
+            return;
+        };
+        stack.listening.clear();
+        stack.time_wait.clear();
+        stack.connections.clear();
+        self.listeners.retain(|_, it| it.stack != stack_id);
+        let mut gone = Vec::new();
+        for (index, slot) in self.connections.iter_mut().enumerate() {
+            if slot.take_if(|it| it.stack == stack_id).is_some() {
+                gone.push(SocketId(u64::try_from(index).unwrap_or(u64::MAX)));
+            }
+        }
+        self.told.retain(|told| !gone.contains(&told.socket));
+    }
+
     /// Does what Linux does when a process dies: nobody listens any more; a connection is closed,
     /// or reset if it has bytes that were never read.
     pub(crate) fn bury(&mut self, now: Time, stack_id: StackId, process: ProcessId) {

@@ -319,6 +319,7 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::TimedOut => "nothing came back in time: the packets are dropped on the way",
         Failure::ConnectionClosed => "the connection ended before a whole answer",
         Failure::HandshakeFailed => "the connection ended in the TLS handshake",
+        Failure::ClientGone => "the client's own machine went off",
         Failure::NotHttp => "what came back is no HTTP",
     }
 }

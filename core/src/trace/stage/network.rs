@@ -8,7 +8,9 @@ use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
 use crate::plan::{FrontendKind, PlannedEndpoint};
 use crate::service;
-use crate::trace::{FrontendStep, Name, NameStep, RuleStep, TranslationStep, VerdictStep};
+use crate::trace::{
+    FaultStep, FrontendStep, Name, NameStep, RuleStep, TranslationStep, VerdictStep,
+};
 
 impl Words<'_> {
     pub(super) fn name(&self, step: &NameStep) -> Stage {
@@ -328,6 +330,18 @@ pub(super) fn rule(step: &RuleStep) -> Stage {
     Stage::new("rule", format!("{table}: {}", step.rule))
         .because(format!("the packet matched it at {hook} on {}", step.node))
         .evidence(["rules".to_owned()])
+}
+
+/// What was done to the cluster on purpose.
+pub(super) fn fault(step: &FaultStep) -> Stage {
+    match step {
+        FaultStep::Lost { link, why } => {
+            Stage::new("fault", format!("packets were lost on the link of {link}"))
+                .because(why.clone())
+        }
+        FaultStep::Happened { what } => Stage::new("fault", what.clone()),
+    }
+    .evidence(["simulated".to_owned()])
 }
 
 pub(super) fn verdict(step: &VerdictStep) -> Vec<Stage> {

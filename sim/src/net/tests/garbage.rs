@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::event::Event;
-use super::super::link::Port;
+use super::super::link::{Arrival, Port};
 use super::super::packet::Packet;
 use super::*;
 use crate::process::SocketEvent;
@@ -77,7 +77,7 @@ proptest! {
             let now = world.now();
             let events = &mut world.network_mut().events;
             let lane = events.lane();
-            events.send((lane, now), port, Packet { bytes, ..Packet::default() });
+            events.send(Arrival::InTurn(lane, now), port, Packet { bytes, ..Packet::default() });
         }
         let (id, _) = ask(&mut world, "pod default/client", "10.96.0.5:80", 1_000);
         run(&mut world, id);

@@ -1,0 +1,233 @@
+//! A cluster about to be simulated: what of, and what with.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use nodeway_core::derive::DeriveOptions;
+use nodeway_core::object::Objects;
+
+use super::Sim;
+use super::fault::Faults;
+use crate::assembly::{Assembly, Options};
+use crate::chosen::{ChosenBy, by_cluster};
+use crate::fixture::Fixture;
+use crate::net::{Datapath, NodewayDatapath, Settings, TopologyError};
+use crate::redirect::Redirect;
+use crate::seed::Seed;
+use crate::source::{LoadErrors, Source};
+use crate::world::World;
+
+/// A cluster about to be simulated.
+pub struct SimBuilder {
+    objects: Objects,
+    options: Options,
+    settings: Settings,
+    datapath: Box<dyn Datapath>,
+    source: String,
+    chosen_by: ChosenBy,
+}
+
+impl SimBuilder {
+    /// How packets come to the listener; `tc` unless the fixture or a dumped cluster's own config
+    /// says otherwise.
+    #[must_use]
+    pub fn redirect(mut self, redirect: Redirect) -> Self {
+        self.settings.redirect = redirect;
+        self.chosen_by = ChosenBy::Asked;
+        self
+    }
+
+    /// Lets clients ask for an address that stands in no object: one of many at which an Envoy of a
+    /// dump takes connections.
+    #[must_use]
+    pub fn reaching(mut self, address: IpAddr) -> Self {
+        self.options.reached.push(address);
+        self
+    }
+
+    /// Where luck comes from.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = Seed(seed);
+        self
+    }
+
+    /// Whether kube-proxy's rules stand on every node beside those of the redirect; they do unless
+    /// the fixture says otherwise.
+    #[must_use]
+    pub fn kube_proxy(mut self, stands: bool) -> Self {
+        self.settings.kube_proxy = stands;
+        self
+    }
+
+    /// Keeps every hop of every packet.
+    #[must_use]
+    pub fn trace_packets(mut self) -> Self {
+        self.settings.trace_packets = true;
+        self
+    }
+
+    /// Keeps the bytes of every packet for each interface.
+    #[must_use]
+    pub fn capture_packets(mut self) -> Self {
+        self.settings.capture_packets = true;
+        self
+    }
+
+    /// Puts another packet decision under test.
+    #[must_use]
+    pub fn with_datapath(mut self, datapath: Box<dyn Datapath>) -> Self {
+        self.datapath = datapath;
+        self
+    }
+
+    /// How the cluster is put together.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// How the command that replays a failure names the source.
+    #[must_use]
+    pub fn named(mut self, source: impl Into<String>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// Builds the machines and starts what runs on them.
+    ///
+    /// # Errors
+    /// When the objects give no network: two pods with one address, say.
+    pub fn start(self) -> Result<Sim, TopologyError> {
+        let options = self.options;
+        let Assembly {
+            objects,
+            planners,
+            ingress_problems,
+            topology,
+            services,
+            names,
+        } = Assembly::of(self.objects, &options);
+        let world = World::new(&topology, self.settings, self.datapath)?;
+        let mut sim = Sim {
+            objects: Arc::new(objects),
+            planners,
+            ingress_problems,
+            topology,
+            names,
+            world,
+            proxies: BTreeMap::new(),
+            generation: 0,
+            clients: BTreeMap::new(),
+            options,
+            faults: Faults::default(),
+            source: self.source,
+            chosen_by: self.chosen_by,
+            last: None,
+        };
+        sim.start_programs(None);
+        let nodes: Vec<String> = sim.planners.keys().cloned().collect();
+        for node in nodes {
+            sim.start_proxy(&node);
+        }
+        let _ = sim.world.translate_services(None, services);
+        Ok(sim)
+    }
+}
+
+impl Sim {
+    /// Loads a fixture, a folder of manifests, or a file.
+    ///
+    /// # Errors
+    /// All that is wrong with it, at once.
+    pub fn load(path: impl AsRef<Path>) -> Result<SimBuilder, LoadErrors> {
+        Self::from_source(&Source::load(&[path.as_ref().to_owned()], None)?)
+    }
+
+    /// The cluster of what a user named; of a fixture, with its redirect, seed and options.
+    ///
+    /// # Errors
+    /// All that is wrong with its manifests, at once.
+    pub fn from_source(source: &Source) -> Result<SimBuilder, LoadErrors> {
+        let builder = match &source.fixture {
+            Some(fixture) => Self::from_fixture(fixture)?,
+            None => Self::from_dump(source.objects()?),
+        };
+        Ok(builder.named(source.name.clone()))
+    }
+
+    /// A fixture's cluster, with the fixture's redirect, seed and options.
+    ///
+    /// # Errors
+    /// All that is wrong with its manifests, at once.
+    pub fn from_fixture(fixture: &Fixture) -> Result<SimBuilder, LoadErrors> {
+        let options = Options {
+            ingress: fixture.ingress.options(),
+            derive: DeriveOptions {
+                nodes: fixture.nodes.0.clone(),
+                dual_stack: fixture.dual_stack,
+                ..DeriveOptions::default()
+            },
+            outside: fixture.outside.clone(),
+            ..Options::default()
+        };
+        let mut builder = Self::from_objects(fixture.objects()?)
+            .redirect(fixture.redirect)
+            .kube_proxy(fixture.kube_proxy)
+            .seed(fixture.seed)
+            .options(options)
+            .named(fixture.folder.display().to_string());
+        builder.chosen_by = ChosenBy::Fixture;
+        Ok(builder)
+    }
+
+    /// A cluster of what somebody dumped: with Cilium's own config among it, as that cluster is set
+    /// up. A value of the config that cannot be read is noted.
+    #[must_use]
+    pub fn from_dump(mut objects: Objects) -> SimBuilder {
+        let mut options = Options::default();
+        let mut chosen = None;
+        if let Some(config) = &objects.cilium_config {
+            let mut bad = config.apply_to(&mut options.ingress);
+            options.derive.ipv6 = options.ingress.ipv6;
+            match config.ports() {
+                Ok(ports) => options.ports = ports.unwrap_or(options.ports),
+                Err(error) => bad.push(error),
+            }
+            bad.extend(config.bpf_tproxy().err());
+            let notes = bad.iter().map(|bad| format!("{config} {bad}"));
+            objects.notes.extend(notes.collect::<Vec<_>>());
+            chosen = objects.cilium_config.as_ref().map(by_cluster);
+        }
+        // A dump begins at its listeners: how packets come there is not in it, and this way alone
+        // needs no address of a listener to be told from another.
+        if objects.config_dump.is_some() {
+            chosen = Some((Redirect::SkLookup, ChosenBy::Default));
+        }
+        let mut builder = Self::from_objects(objects).options(options);
+        if let Some((redirect, by)) = chosen {
+            builder.settings.redirect = redirect;
+            builder.chosen_by = by;
+        }
+        builder
+    }
+
+    /// A cluster of these objects. What is missing is derived.
+    #[must_use]
+    pub fn from_objects(objects: Objects) -> SimBuilder {
+        SimBuilder {
+            objects,
+            options: Options::default(),
+            settings: Settings {
+                seed: Seed(1),
+                ..Settings::default()
+            },
+            datapath: Box::new(NodewayDatapath),
+            source: "SOURCE".to_owned(),
+            chosen_by: ChosenBy::Default,
+        }
+    }
+}
