@@ -22,6 +22,7 @@ pub mod machines;
 pub mod name;
 pub mod programs;
 mod redirect;
+mod site;
 pub mod state;
 pub mod wiring;
 
@@ -36,8 +37,8 @@ use nodeway_core::envoy::bootstrap::AccessEntry;
 use nodeway_core::object::{ObjectRef, Objects};
 use nodeway_core::trace::{Failure, ReplyStep, Step};
 use nodeway_sim::{
-    Answer, Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply, Sim,
-    TopologyError,
+    Answer, Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply, Report,
+    Row, RunError, Sim, TopologyError,
 };
 
 use crate::backend::{BackendError, Backends};
@@ -50,8 +51,10 @@ use evidence::Evidence;
 use machines::{MachineError, Machines};
 use name::LabName;
 use programs::ProgramError;
-use redirect::{Redirected, RedirectError};
+use redirect::{RedirectError, Redirected};
 use state::{Labs, ProcessMark, State, StateError};
+
+pub use site::Site;
 
 /// How long an access log's line may take after the client has its answer.
 const LOG_WITHIN: Duration = Duration::from_secs(5);
@@ -94,6 +97,17 @@ pub enum LabError {
         "the lab `{0}` does not stand whole: it is being made, or whoever made it crashed; `nodeway lab down --name {0}` takes away what there is"
     )]
     NotReady(LabName),
+    /// Nobody is called so.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// A place cannot be entered.
+    #[error(transparent)]
+    Site(#[from] site::SiteError),
+    /// A fixture with faults or with times.
+    #[error(
+        "the fixture has {0}, which a lab cannot do yet; run it with `nodeway sim`"
+    )]
+    NotYet(String),
     /// It is there with something else.
     #[error(
         "the lab `{name}` runs {fixture} with redirect {redirect}; end it with `nodeway lab down --name {name}`, or give this one another --name",
@@ -255,6 +269,21 @@ impl Lab {
     /// Pods and ports on which another program of the same namespace listens.
     pub fn taken_ports(&self) -> impl Iterator<Item = &(String, u16)> {
         self.programs.iter().flat_map(Backends::taken)
+    }
+
+    /// Sends every request of its fixture, in order.
+    ///
+    /// # Errors
+    /// When one of them cannot be sent.
+    pub fn run(&mut self, fixture: &Fixture) -> Result<Report, RunError> {
+        let redirect = self.model.0.settings().redirect;
+        let mut rows = Vec::new();
+        for (index, spec) in fixture.requests.iter().enumerate() {
+            let outcome = self.request(&spec.from, spec.ask());
+            let row = Row::new(spec, redirect, outcome, self.objects());
+            rows.push(row.map_err(|error| RunError::Request { index, error })?);
+        }
+        Ok(Report::of(fixture, &self.model.0, rows))
     }
 
     fn nodes(&self) -> Vec<String> {
@@ -454,11 +483,30 @@ fn end(keeper: ProcessMark) -> Result<(), LabError> {
 }
 
 fn model(fixture: &Fixture, redirect: Option<Redirect>) -> Result<Sim, LabError> {
+    if let Some(what) = not_yet(fixture) {
+        return Err(LabError::NotYet(what));
+    }
     let mut builder = Sim::from_fixture(fixture)?;
     if let Some(redirect) = redirect {
         builder = builder.redirect(redirect);
     }
     Ok(builder.start()?)
+}
+
+/// What a fixture asks for and a lab cannot do yet.
+fn not_yet(fixture: &Fixture) -> Option<String> {
+    if !fixture.faults.is_empty() {
+        return Some("`faults`".to_owned());
+    }
+    let mut requests = fixture.requests.iter().enumerate();
+    requests.find_map(|(index, spec)| {
+        let field = match (&spec.at, &spec.connection) {
+            (Some(_), _) => "at",
+            (_, Some(_)) => "connection",
+            (None, None) => return None,
+        };
+        Some(format!("`requests[{index}].{field}`"))
+    })
 }
 
 /// The same folder has one name.

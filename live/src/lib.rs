@@ -10,3 +10,4 @@ mod clock;
 pub mod envoy;
 pub mod lab;
 pub mod netns;
+pub mod signal;
