@@ -9,5 +9,7 @@ pub mod client;
 mod clock;
 pub mod envoy;
 pub mod lab;
+pub mod netfilter;
 pub mod netns;
+pub mod routes;
 pub mod signal;

@@ -11,6 +11,7 @@ pub mod ebpf;
 mod evaluate;
 mod firewall;
 pub mod kube_proxy;
+mod marking;
 mod packet;
 mod routing;
 mod rule;
@@ -23,6 +24,7 @@ pub mod text;
 pub mod tproxy;
 
 pub use firewall::Firewall;
+pub use marking::{BadMarking, Marking};
 pub use packet::{FoundSocket, Host, Matched, Owner, Packet, Verdict};
 pub use routing::{LocalRoute, PolicyRule, Routing};
 pub use rule::{

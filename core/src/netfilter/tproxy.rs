@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nodeway_datapath::{Family, Frontend, FrontendState, protocol};
 
 use super::{
-    BuiltIn, IpSet, Match, PolicyRule, Routing, Rule, Ruleset, SetEntry, SetName, Table, Target,
+    BuiltIn, IpSet, Marking, Match, Routing, Rule, Ruleset, SetEntry, SetName, Table, Target,
 };
 use crate::frontend::FrontendKey;
 
@@ -26,8 +26,8 @@ pub const PROXY_MASK: u32 = 0x0f00;
 pub const TO_PROXY: u32 = 0x0200;
 
 /// Cilium's own table and preference of the rule that delivers what is marked.
-const ROUTING_TABLE: u32 = 2004;
-const PREFERENCE: u32 = 9;
+pub(super) const ROUTING_TABLE: u32 = 2004;
+pub(super) const PREFERENCE: u32 = 9;
 
 /// More listeners than these are found by a tree of chains.
 const FLAT: usize = 16;
@@ -65,15 +65,7 @@ pub fn known(family: Family) -> SetName {
 /// What delivers marked packets to this node.
 #[must_use]
 pub fn routing() -> Routing {
-    Routing {
-        rules: vec![PolicyRule {
-            mark: TO_PROXY,
-            mask: PROXY_MASK,
-            table: ROUTING_TABLE,
-            preference: PREFERENCE,
-        }],
-        local: Vec::new(),
-    }
+    Marking::default().routing()
 }
 
 /// Adds the chains, without a frontend yet.

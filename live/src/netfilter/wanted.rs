@@ -1,0 +1,124 @@
+//! What a namespace shall have: the rules of a way, for these frontends.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use nodeway_core::datapath::{Family, Frontend};
+use nodeway_core::frontend::FrontendKey;
+use nodeway_core::netfilter::kube_proxy::{self, ServicePort};
+use nodeway_core::netfilter::{LocalRoute, Marking, Routing, Ruleset, ebpf, sidecar, tproxy};
+
+/// Rules of both families, and the routing beside them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// For `iptables`.
+    pub v4: Ruleset,
+    /// For `ip6tables`.
+    pub v6: Ruleset,
+    /// For both.
+    pub routing: Routing,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::with(|_| {})
+    }
+}
+
+impl Wanted {
+    fn with(mut write: impl FnMut(&mut Ruleset)) -> Self {
+        let mut wanted = Self {
+            v4: Ruleset::new(Family::V4),
+            v6: Ruleset::new(Family::V6),
+            routing: Routing::default(),
+        };
+        write(&mut wanted.v4);
+        write(&mut wanted.v6);
+        wanted
+    }
+
+    /// Of a node whose rules decide (`iptables`).
+    #[must_use]
+    pub fn tproxy(frontends: &[(FrontendKey, Frontend)], marking: &Marking) -> Self {
+        let ports: BTreeSet<u16> = frontends.iter().map(|(_, it)| it.listener_port).collect();
+        let mut wanted = Self::with(|rules| {
+            tproxy::install(rules);
+            for (key, frontend) in of_family(frontends, rules.family) {
+                tproxy::put(rules, *key, frontend);
+            }
+            tproxy::lead(rules, &ports);
+            rules.remark(marking);
+        });
+        wanted.routing = marking.routing();
+        wanted
+    }
+
+    /// Of a node where a tc program decides: what it must have beside it. The program marks with
+    /// the default marking.
+    #[must_use]
+    pub fn tc(frontends: &[(FrontendKey, Frontend)]) -> Self {
+        let mut wanted = Self::with(|rules| {
+            ebpf::install_tc(rules);
+            for (key, _) in of_family(frontends, rules.family) {
+                ebpf::put(rules, *key);
+            }
+        });
+        wanted.routing = ebpf::routing_tc();
+        wanted
+    }
+
+    /// Of a node where an sk_lookup program decides; `own` are the node's addresses.
+    #[must_use]
+    pub fn sk_lookup(frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
+        let mut wanted = Self::with(|rules| {
+            ebpf::install_sk_lookup(rules);
+            for (key, _) in of_family(frontends, rules.family) {
+                ebpf::put(rules, *key);
+            }
+        });
+        let keys = frontends.iter().map(|(key, _)| *key);
+        let local: BTreeSet<LocalRoute> = keys
+            // A node's own address needs no route.
+            .filter(|key| !own.contains(&key.address))
+            .filter_map(|key| ebpf::local_route(key, own))
+            .collect();
+        wanted.routing.local = local.into_iter().collect();
+        wanted
+    }
+
+    /// Of a pod with an Envoy of its own; `excluded` are ports that go past it.
+    #[must_use]
+    pub fn sidecar(excluded: &[u16]) -> Self {
+        Self {
+            v4: sidecar::rules(Family::V4, excluded),
+            v6: sidecar::rules(Family::V6, excluded),
+            routing: Routing::default(),
+        }
+    }
+
+    /// What kube-proxy would have on a node.
+    #[must_use]
+    pub fn kube_proxy(services: &[ServicePort]) -> Self {
+        Self {
+            v4: kube_proxy::rules(Family::V4, services),
+            v6: kube_proxy::rules(Family::V6, services),
+            routing: Routing::default(),
+        }
+    }
+
+    pub(super) fn rules(&self, family: Family) -> &Ruleset {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
+fn of_family(
+    frontends: &[(FrontendKey, Frontend)],
+    family: Family,
+) -> impl Iterator<Item = &(FrontendKey, Frontend)> {
+    frontends
+        .iter()
+        .filter(move |(key, _)| key.address.is_ipv4() == (family == Family::V4))
+}
