@@ -184,7 +184,10 @@ fn up(arguments: &Up) -> Outcome {
     keeper.start(&arguments.which, &options, arguments.redirect)?;
     let lab = Lab::open(&fixture, None, options.clone())?;
     let name = &options.name;
-    say!("the lab `{name}` stands, redirect {}", lab.model().settings().redirect);
+    say!(
+        "the lab `{name}` stands, redirect {}",
+        lab.model().settings().redirect
+    );
     for node in &lab.model().topology().nodes {
         let pods: Vec<&str> = node.pods.iter().map(|pod| pod.name.as_str()).collect();
         say!("  node/{:<9} pods {}", node.name, pods.join(", "));
@@ -203,10 +206,17 @@ fn up(arguments: &Up) -> Outcome {
 fn hints(fixture: &Fixture, name: &LabName, folder: &Path) -> Vec<String> {
     let mut all = Vec::new();
     if let Some(spec) = fixture.requests.first() {
-        all.push(format!("nodeway lab exec {name} {} -- curl -i {}", spec.from, spec.to));
+        all.push(format!(
+            "nodeway lab exec {name} {} -- curl -i {}",
+            spec.from, spec.to
+        ));
     }
     let own = LabName::of_folder(folder).as_ref() == Some(name);
-    let also = if own { String::new() } else { format!(" --name {name}") };
+    let also = if own {
+        String::new()
+    } else {
+        format!(" --name {name}")
+    };
     all.push(format!("nodeway lab run {}{also}", folder.display()));
     all.push(format!("nodeway lab down {name}"));
     all
@@ -228,7 +238,10 @@ fn send(arguments: &Run) -> Outcome {
         }
         let fixture = folder.display();
         vec![
-            format!("nodeway lab run {fixture} --redirect {} --keep", report.redirect),
+            format!(
+                "nodeway lab run {fixture} --redirect {} --keep",
+                report.redirect
+            ),
             format!("nodeway sim {fixture} --redirect {}", report.redirect),
         ]
     })
@@ -273,7 +286,9 @@ fn exec(arguments: &Exec) -> Outcome {
         return Ok(verdict(true));
     };
     // This process becomes the command: signals and the exit code are its own.
-    let error = place.enter(&labs.folder(&name), || Command::new(program).args(rest).exec())?;
+    let error = place.enter(&labs.folder(&name), || {
+        Command::new(program).args(rest).exec()
+    })?;
     Err(Failure::argument(
         format!("cannot run `{program}`: {error}"),
         "name a program that is installed on this machine",

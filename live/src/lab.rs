@@ -37,8 +37,8 @@ use nodeway_core::envoy::bootstrap::AccessEntry;
 use nodeway_core::object::{ObjectRef, Objects};
 use nodeway_core::trace::{Failure, ReplyStep, Step};
 use nodeway_sim::{
-    Answer, Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply, Report,
-    Row, RunError, Sim, TopologyError,
+    Answer, Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply,
+    Report, Row, RunError, Sim, TopologyError,
 };
 
 use crate::backend::{BackendError, Backends};
@@ -104,9 +104,7 @@ pub enum LabError {
     #[error(transparent)]
     Site(#[from] site::SiteError),
     /// A fixture with faults or with times.
-    #[error(
-        "the fixture has {0}, which a lab cannot do yet; run it with `nodeway sim`"
-    )]
+    #[error("the fixture has {0}, which a lab cannot do yet; run it with `nodeway sim`")]
     NotYet(String),
     /// It is there with something else.
     #[error(
@@ -224,9 +222,7 @@ impl Lab {
     ) -> Result<Self, LabError> {
         let state = options.labs.read(&options.name)?;
         let model = model(fixture, Some(redirect.unwrap_or(state.redirect)))?;
-        if state.fixture != whole(&fixture.folder)
-            || state.redirect != model.settings().redirect
-        {
+        if state.fixture != whole(&fixture.folder) || state.redirect != model.settings().redirect {
             return Err(LabError::Another {
                 name: options.name,
                 fixture: state.fixture,
@@ -373,7 +369,8 @@ impl Lab {
                 Ok(model.reply(way, answer, client_saw, took))
             }
             Err(failure) => {
-                way.steps.push((took, Step::Reply(ReplyStep::Failed(failure))));
+                way.steps
+                    .push((took, Step::Reply(ReplyStep::Failed(failure))));
                 let replay = self.replay(asked.0, asked.1);
                 Err(model.failed(asked, way, failure, client_saw, took, replay))
             }
@@ -404,7 +401,9 @@ impl Cluster for Lab {
 
     fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
         let envoy = self.envoys.get_mut(node);
-        envoy.ok_or_else(|| self.model.0.unknown_node(node))?.crash();
+        envoy
+            .ok_or_else(|| self.model.0.unknown_node(node))?
+            .crash();
         Ok(())
     }
 
@@ -413,7 +412,8 @@ impl Cluster for Lab {
             return Err(self.model.0.unknown_node(node));
         }
         // TODO error
-        self.start_envoy(node).map_err(|_| self.model.0.unknown_node(node))
+        self.start_envoy(node)
+            .map_err(|_| self.model.0.unknown_node(node))
     }
 
     fn objects(&self) -> &Objects {

@@ -147,14 +147,7 @@ fn programs_end_with_who_started_them_and_leave_the_namespace_free() {
     let ground = ground("bookinfo", "ends");
     let echo = ground.echo("default/client");
     let to = SocketAddr::new(ground.address("default/client", false), 8080);
-    assert_eq!(
-        ground
-            .ask("default/client", to)
-            .result
-            .unwrap()
-            .status,
-        200
-    );
+    assert_eq!(ground.ask("default/client", to).result.unwrap().status, 200);
     drop(echo);
     let spoken = ground.ask("default/client", to);
     assert_eq!(spoken.result, Err(Failure::ConnectionRefused));

@@ -3,3 +3,4 @@
 pub mod bench;
 pub mod book;
 pub mod cases;
+pub mod differential;

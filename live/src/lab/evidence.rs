@@ -190,7 +190,11 @@ impl Evidence<'_> {
             },
             (None, Some(_)) => Action::Direct {
                 status,
-                body: self.answer.map(|it| it.body.clone()).unwrap_or_default().into(),
+                body: self
+                    .answer
+                    .map(|it| it.body.clone())
+                    .unwrap_or_default()
+                    .into(),
             },
         };
         Some(Step::Route(Box::new(RouteStep {
@@ -309,8 +313,7 @@ fn cluster(plan: &NodePlan, entry: &AccessEntry) -> Vec<Step> {
     };
     let name: Arc<str> = Arc::from(name.as_str());
     let planned = plan.clusters.get(&name);
-    let endpoints: Option<Arc<str>> =
-        planned.map(|it| Arc::from(it.model.endpoints.as_str()));
+    let endpoints: Option<Arc<str>> = planned.map(|it| Arc::from(it.model.endpoints.as_str()));
     let mut steps = vec![Step::Cluster(ClusterStep {
         cluster: name,
         endpoints: endpoints.clone(),

@@ -63,9 +63,10 @@ pub(super) fn sanitize(
             headers.set("x-forwarded-proto", proto);
         }
         let named = from_end(&before, hops);
-        (named.unwrap_or(client.peer), before.len() <= 1)
+        // Who is not named in a header is nobody inside.
+        (named.unwrap_or(client.peer), before.len() == 1)
     };
-    let internal = alone && is_internal(address);
+    let internal = alone && manager.is_internal(address);
     let edge = manager.use_remote_address && !internal;
     if internal {
         headers.set("x-envoy-internal", "true");
@@ -101,14 +102,6 @@ fn append(headers: &mut Headers, peer: IpAddr) {
     let mut values: Vec<String> = headers.all("x-forwarded-for").map(str::to_owned).collect();
     values.push(peer.to_string());
     headers.set("x-forwarded-for", values.join(","));
-}
-
-/// Envoy's private addresses, where none are configured.
-fn is_internal(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
-    }
 }
 
 /// A random UUID (version 4) of two draws.
