@@ -62,7 +62,8 @@ pub(crate) struct Arguments {
     /// What must come of it: `status=200,service=details`. Any field of a fixture's `expect`.
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     expect: Vec<String>,
-    /// How packets come to the listener: `tc`, `sk-lookup` or `iptables`; what a dumped cluster uses if absent.
+    /// How packets come to the listener: `tc`, `sk-lookup`, `iptables` or `sidecar`; what a dumped
+    /// cluster uses if absent.
     #[arg(long, value_name = "WAY")]
     redirect: Option<Redirect>,
     /// Where luck comes from.
@@ -125,7 +126,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
         Output::Table => print(&row, &stages, &sim),
     }
-    Ok(verdict(row.failure.is_none() && row.holds()))
+    Ok(verdict(
+        row.applicable && row.failure.is_none() && row.holds(),
+    ))
 }
 
 fn request(arguments: &Arguments) -> Result<RequestSpec, Failure> {
@@ -154,6 +157,7 @@ fn request(arguments: &Arguments) -> Result<RequestSpec, Failure> {
         at: None,
         connection: None,
         expect: expectations(&arguments.expect)?,
+        differs: BTreeMap::new(),
     })
 }
 
@@ -249,6 +253,11 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
         paint(FAINT, run_of(row, sim))
     );
     say!();
+    if !row.applicable {
+        let why = row.reason.as_deref().unwrap_or_default();
+        say!("not applicable: {why}");
+        return;
+    }
     for stage in stages {
         print_stage(stage);
     }

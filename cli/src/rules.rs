@@ -1,8 +1,8 @@
-//! `nodeway rules`: what a node's packet filter has, as the tools print it and take it.
+//! `nodeway rules`: what the packet filter of a node has, or that of a pod with a sidecar, as the tools print it and take it.
 
 use clap::{Args, ValueEnum};
 use nodeway_core::datapath;
-use nodeway_core::netfilter::{Routing, text};
+use nodeway_core::netfilter::{Routing, Ruleset, text};
 use nodeway_sim::{Redirect, Sim};
 
 use crate::explain::load;
@@ -15,6 +15,7 @@ Examples:
   nodeway rules fixtures/bookinfo
   nodeway rules fixtures/bookinfo --node node-2 --family ipv6
   nodeway rules fixtures/bookinfo --redirect sk-lookup --kube-proxy
+  nodeway rules fixtures/bookinfo --redirect sidecar --pod default/client
   nodeway rules manifests/ --only sets | ipset restore
 
 Exit codes: 0 printed, 2 bad input.")]
@@ -25,7 +26,11 @@ pub(crate) struct Arguments {
     /// The node; the first by name if absent.
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// Whose rules: `iptables` decides by them; `tc` and `sk-lookup` need some beside their programs.
+    /// The pod, by `sidecar`; the first by name if absent.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "node")]
+    pod: Option<String>,
+    /// Whose rules: `iptables` decides by them; `tc` and `sk-lookup` need some beside their programs;
+    /// `sidecar` has the same in every pod.
     #[arg(long, value_name = "WAY", default_value = "iptables")]
     redirect: Redirect,
     /// `ipv4` or `ipv6`.
@@ -60,41 +65,94 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         .kube_proxy(arguments.kube_proxy)
         .start()
         .map_err(|error| miette::miette!("{}: {error}", source.name))?;
-    let nodes: Vec<&str> = sim.plans().map(|(node, _)| node).collect();
-    let node = arguments.node.as_deref().or(nodes.first().copied());
-    let node = node.unwrap_or_default();
     let (family, program, ip) = match arguments.family {
         Family::Ipv4 => (datapath::Family::V4, "iptables", "ip"),
         Family::Ipv6 => (datapath::Family::V6, "ip6tables", "ip -6"),
     };
-    let (Some(rules), Some(routing)) = (sim.world().rules(node, family), sim.world().routing(node))
-    else {
-        return Err(Failure::argument(
-            format!("there is no node `{node}`"),
-            &format!("name one of: {}", nodes.join(", ")),
-        ));
-    };
-    let parts = [
-        (Part::Sets, "ipset restore".to_owned(), text::sets(rules)),
-        (
+    let mut parts = Vec::new();
+    if arguments.redirect == Redirect::Sidecar && arguments.node.is_none() {
+        let (pod, rules) = of_pod(arguments, &sim, family)?;
+        parts.push((
             Part::Rules,
-            format!("{program}-restore"),
+            format!("{pod}, for {program}-restore"),
             text::ruleset(rules),
-        ),
-        (Part::Routes, "sh".to_owned(), routes(&routing, ip, family)),
-    ];
+        ));
+    } else if let Some(pod) = &arguments.pod {
+        return Err(Failure::argument(
+            format!("by {} the pod {pod} has no rules", arguments.redirect),
+            "ask for a node, or add --redirect sidecar",
+        ));
+    }
+    if arguments.redirect != Redirect::Sidecar || arguments.node.is_some() || arguments.kube_proxy {
+        let (node, rules, routing) = of_node(arguments, &sim, family)?;
+        let of = |taker: &str| format!("{node}, for {taker}");
+        parts.extend([
+            (Part::Sets, of("ipset restore"), text::sets(rules)),
+            (
+                Part::Rules,
+                of(&format!("{program}-restore")),
+                text::ruleset(rules),
+            ),
+            (Part::Routes, of("sh"), routes(&routing, ip, family)),
+        ]);
+    }
     for (part, taker, text) in parts {
         match arguments.only {
             Some(only) if only == part => put(format_args!("{text}")),
             Some(_) => {}
             None if text.is_empty() => {}
             None => {
-                say!("# {node}, for {taker}");
+                say!("# {taker}");
                 put(format_args!("{text}"));
             }
         }
     }
     Ok(verdict(true))
+}
+
+/// The rules of the pod that is asked for.
+fn of_pod<'a>(
+    arguments: &Arguments,
+    sim: &'a Sim,
+    family: datapath::Family,
+) -> Result<(String, &'a Ruleset), Failure> {
+    let mut pods: Vec<&str> = sim
+        .topology()
+        .nodes
+        .iter()
+        .flat_map(|node| &node.pods)
+        .filter(|pod| !pod.host_network)
+        .map(|pod| pod.name.as_str())
+        .collect();
+    pods.sort_unstable();
+    let pod = arguments.pod.as_deref().or(pods.first().copied());
+    let pod = pod.unwrap_or_default();
+    let rules = sim.world().rules_of_pod(pod, family);
+    let rules = rules.ok_or_else(|| {
+        Failure::argument(
+            format!("there is no pod `{pod}` with a network of its own"),
+            &format!("name one of: {}", pods.join(", ")),
+        )
+    })?;
+    Ok((pod.to_owned(), rules))
+}
+
+/// The rules and routes of the node that is asked for.
+fn of_node<'a>(
+    arguments: &Arguments,
+    sim: &'a Sim,
+    family: datapath::Family,
+) -> Result<(String, &'a Ruleset, Routing), Failure> {
+    let nodes: Vec<&str> = sim.plans().map(|(node, _)| node).collect();
+    let node = arguments.node.as_deref().or(nodes.first().copied());
+    let node = node.unwrap_or_default();
+    match (sim.world().rules(node, family), sim.world().routing(node)) {
+        (Some(rules), Some(routing)) => Ok((node.to_owned(), rules, routing)),
+        _ => Err(Failure::argument(
+            format!("there is no node `{node}`"),
+            &format!("name one of: {}", nodes.join(", ")),
+        )),
+    }
 }
 
 /// As commands, since `ip` has no better form.

@@ -31,7 +31,8 @@ pub(crate) struct Arguments {
     /// Where luck comes from; the fixture's own if absent. The same seed gives the same bytes.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How packets come to the listener: `tc`, `sk-lookup`, `iptables`, or `all` side by side.
+    /// How packets come to the listener: `tc`, `sk-lookup`, `iptables`, `sidecar`, or `all` side by
+    /// side.
     #[arg(long, value_name = "WAY")]
     redirect: Option<Ways>,
     /// Every hop of every packet, with its reason.
@@ -50,6 +51,7 @@ pub(crate) enum Ways {
     Tc,
     SkLookup,
     Iptables,
+    Sidecar,
     All,
 }
 
@@ -94,6 +96,7 @@ impl Ways {
             Some(Self::Tc) => vec![Some(Redirect::Tc)],
             Some(Self::SkLookup) => vec![Some(Redirect::SkLookup)],
             Some(Self::Iptables) => vec![Some(Redirect::Iptables)],
+            Some(Self::Sidecar) => vec![Some(Redirect::Sidecar)],
             Some(Self::All) => Redirect::ALL.iter().copied().map(Some).collect(),
         }
     }
@@ -157,6 +160,9 @@ fn heading(report: &Report, setting: &str) {
         let ports: Vec<String> = node.listeners.values().map(ToString::to_string).collect();
         let envoy = match ports.as_slice() {
             [] => "Envoy without a listener".to_owned(),
+            [port, ..] if report.redirect == Redirect::Sidecar => {
+                format!("an Envoy in each pod, on {port}")
+            }
             ports => format!("Envoy on {}", ports.join(", ")),
         };
         say!(
@@ -231,13 +237,16 @@ fn rows(requests: &[Row]) -> Table {
         "TIME",
     ]);
     for row in requests {
-        let (envoy, route) = if row.redirected {
-            (
-                or_none(row.proxy_node.as_deref()),
-                or_none(row.route.as_deref()),
-            )
-        } else {
-            ("-", "not redirected")
+        if !row.applicable {
+            table.add_row(["-", &row.client, &asked(row), "-", "not applicable"]);
+            continue;
+        }
+        let envoy = row.proxy_pod.as_deref().map(short);
+        let envoy = envoy.or(row.proxy_node.as_deref());
+        let (envoy, route) = match (row.redirected, row.proxies) {
+            (true, _) => (or_none(envoy), or_none(row.route.as_deref())),
+            (false, 0) => ("-", "not redirected"),
+            (false, _) => (or_none(envoy), "passed through"),
         };
         table.add_row([
             if row.holds() { "✓" } else { "✗" },
@@ -266,7 +275,12 @@ fn reasons(requests: &[Row]) {
     for row in requests.iter().filter(|row| !row.redirected) {
         let reason = or_none(row.reason.as_deref());
         if !told.contains(&reason) {
-            say!("not redirected: {}, because {reason}", row.url);
+            let what = match (row.applicable, row.proxies) {
+                (false, _) => "not applicable",
+                (true, 0) => "not redirected",
+                (true, _) => "passed through",
+            };
+            say!("{what}: {}, because {reason}", row.url);
             told.push(reason);
         }
     }
@@ -329,11 +343,16 @@ fn way(row: &Row) {
             Step::Translation(step) => {
                 to_listener.push(format!("kube-proxy's rules on {}", step.node))
             }
+            Step::Rule(step) if step.pod.is_some() => {
+                to_listener.push("the pod's rules".to_owned());
+            }
             Step::Listener(step) => {
+                let whose = if step.pod.is_some() { "the pod's" } else { "" };
                 to_listener.push(format!(
-                    "{}, port {} of Envoy",
+                    "{}, port {} of {whose}{}Envoy",
                     last(&step.listener),
-                    step.port
+                    step.port,
+                    if whose.is_empty() { "" } else { " " },
                 ));
                 break;
             }
@@ -465,24 +484,27 @@ fn side_by_side(reports: &[Report]) {
 }
 
 fn cell(row: &Row) -> String {
+    if !row.applicable {
+        return format!("- not applicable\n  {}", or_none(row.reason.as_deref()));
+    }
     let mark = if row.holds() { "✓" } else { "✗" };
-    let envoy = match (row.redirected, &row.proxy_node) {
-        (true, Some(node)) => format!("Envoy on {node}"),
-        (true, None) => "no Envoy".to_owned(),
-        (false, _) => "not redirected".to_owned(),
+    let envoy = match (row.redirected, &row.proxy_pod, &row.proxy_node) {
+        (true, Some(pod), _) => format!("Envoy in {}", short(pod)),
+        (true, None, Some(node)) => format!("Envoy on {node}"),
+        (true, None, None) => "no Envoy".to_owned(),
+        (false, ..) if row.proxies > 0 => "passed through".to_owned(),
+        (false, ..) => "not redirected".to_owned(),
+    };
+    let count = |number: usize, one: &str, more: &str| {
+        format!("{number} {}", if number == 1 { one } else { more })
     };
     format!(
-        "{mark} {} by {}, {envoy}\n  {} {}, {} {}, {:.3} ms",
+        "{mark} {} by {}, {envoy}\n  {}, {}, {}, {:.3} ms",
         status(row),
         answered_by(row),
-        row.proxies,
-        if row.proxies == 1 { "proxy" } else { "proxies" },
-        row.connections,
-        if row.connections == 1 {
-            "connection"
-        } else {
-            "connections"
-        },
+        count(row.proxies, "proxy", "proxies"),
+        count(row.connections, "connection", "connections"),
+        count(row.hops, "hop", "hops"),
         row.time_ms
     )
 }

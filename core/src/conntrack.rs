@@ -213,6 +213,13 @@ impl Conntrack {
         (meant != local).then_some(meant)
     }
 
+    /// Whether some connection that is not over was meant for that address.
+    #[must_use]
+    pub fn has_live_to(&self, destination: SocketAddr) -> bool {
+        let mut all = self.connections.values();
+        all.any(|it| it.original.destination == destination && !it.is_over())
+    }
+
     /// What a TCP segment belongs to.
     pub fn segment(&mut self, now: Duration, tuple: Tuple, flags: u8) -> Tracked {
         self.forget(now);

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodeway_datapath::{Flow, Hook, Reason};
+use nodeway_datapath::{Flow, FrontendState, Hook, Reason};
 
 use crate::netfilter;
 use crate::object::ObjectRef;
@@ -21,6 +21,11 @@ pub use stage::{Loser, Stage, Stop, stages};
 /// The way of one request, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Way {
+    /// How many links the request crossed from its client to whoever answered it: each veth pair,
+    /// uplink or `lo` at whose end a packet with bytes of the request arrived, once for each
+    /// connection that it took. What carries no bytes (SYN, ACK, FIN) and what goes back is not
+    /// counted, so that a connection that stood already makes no difference.
+    pub hops: usize,
     /// Steps, each with the virtual time at which it was taken.
     pub steps: Vec<(Duration, Step)>,
 }
@@ -38,7 +43,9 @@ pub enum Step {
     Rule(RuleStep),
     /// kube-proxy's rules translated the destination, or refused it.
     Translation(TranslationStep),
-    /// A listening socket of the node's proxy took the connection.
+    /// A pod's own proxy took a connection that was meant for somebody else.
+    Sidecar(SidecarStep),
+    /// A listener of the node's proxy, or of a pod's own, has the connection.
     Listener(ListenerStep),
     /// The listener chose a filter chain.
     FilterChain(FilterChainStep),
@@ -102,6 +109,17 @@ pub struct FrontendStep {
     pub address: FrontendKey,
     /// What the table has.
     pub frontend: Option<PlannedFrontend>,
+    /// Where it stands between being switched on and being gone; without meaning if there is none.
+    pub state: FrontendState,
+}
+
+impl FrontendStep {
+    /// Whether a new connection is led to the listener: the table has the frontend, and it is not
+    /// being switched off.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.frontend.is_some() && self.state != FrontendState::Draining
+    }
 }
 
 /// A verdict of a hook.
@@ -128,6 +146,8 @@ pub struct VerdictStep {
 pub struct RuleStep {
     /// The node.
     pub node: Arc<str>,
+    /// `namespace/name` of the pod whose rule it is; none for the node's own.
+    pub pod: Option<Arc<str>>,
     /// The kernel's hook.
     pub hook: netfilter::BuiltIn,
     /// The table.
@@ -153,14 +173,48 @@ pub struct TranslationStep {
     pub masqueraded: bool,
 }
 
-/// A connection accepted by the node's proxy.
+/// A connection that rules led to a pod's own proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SidecarStep {
+    /// The node of the pod.
+    pub node: Arc<str>,
+    /// `namespace/name` of the pod.
+    pub pod: Arc<str>,
+    /// The proxy's port.
+    pub port: u16,
+    /// The peer as the proxy sees it.
+    pub peer: SocketAddr,
+    /// Where the connection was meant to go (`SO_ORIGINAL_DST`).
+    pub meant: SocketAddr,
+    /// What the proxy does with it.
+    pub taken: Taken,
+}
+
+/// What a pod's own proxy does with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The pod sent it to a frontend: a listener of the plan has it.
+    Listened,
+    /// The pod sent it to somebody else: its bytes go on to where they were meant to go.
+    PassedOut,
+    /// The pod got it: its bytes go on to the pod's own port.
+    PassedIn {
+        /// The address that the proxy connects from.
+        from: IpAddr,
+    },
+}
+
+/// A connection that a listener of a proxy has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerStep {
     /// The node of the proxy.
     pub node: Arc<str>,
+    /// `namespace/name` of the pod whose own proxy it is; none for the node's.
+    pub pod: Option<Arc<str>>,
     /// The listener's qualified name.
     pub listener: ResourceName,
-    /// Its port on loopback.
+    /// The port that its connections come in by: its own on loopback, or the pod's for all
+    /// outbound connections.
     pub port: u16,
     /// The peer as the proxy sees it.
     pub peer: SocketAddr,
@@ -268,6 +322,8 @@ pub enum ReplyStep {
     Proxy {
         /// The node of the proxy.
         node: Arc<str>,
+        /// `namespace/name` of the pod whose own proxy it is; none for the node's.
+        pod: Option<Arc<str>>,
         /// HTTP status.
         status: u16,
         /// Why, in Envoy's words where it has some (`no healthy upstream`).

@@ -123,6 +123,18 @@ fn services(family: Family) -> Vec<ServicePort> {
     ]
 }
 
+/// A frontend on a port of its own; every state comes.
+fn frontend(n: u8) -> Frontend {
+    Frontend {
+        listener_port: 10_000 + 37 * u16::from(n),
+        state: match n % 3 {
+            0 => FrontendState::Draining,
+            1 => FrontendState::Active,
+            _ => FrontendState::Arming,
+        },
+    }
+}
+
 #[rstest]
 fn the_rules_of_tproxy_are_taken_and_come_back(
     #[values(Family::V4, Family::V6)] family: Family,
@@ -131,11 +143,7 @@ fn the_rules_of_tproxy_are_taken_and_come_back(
     let mut rules = Ruleset::new(family);
     tproxy::install(&mut rules);
     for n in 1..=listeners {
-        let frontend = Frontend {
-            listener_port: 10_000 + 37 * u16::from(n),
-            state: FrontendState::Active,
-        };
-        tproxy::put(&mut rules, key(family, n), &frontend);
+        tproxy::put(&mut rules, key(family, n), &frontend(n));
     }
     let ports = (1..=listeners).map(|n| 10_000 + 37 * u16::from(n));
     tproxy::lead(&mut rules, &ports.collect());
@@ -151,7 +159,9 @@ fn the_rules_beside_programs_are_taken_and_come_back(
 ) {
     let mut rules = Ruleset::new(family);
     install(&mut rules);
-    ebpf::put(&mut rules, key(family, 10));
+    for n in 1..=3 {
+        ebpf::put(&mut rules, key(family, n), &frontend(n));
+    }
     comes_back(rules);
 }
 

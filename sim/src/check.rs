@@ -35,7 +35,7 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let way = reply.map(|it| &it.way).or(failed.map(|it| &it.way));
     let redirected = way.is_some_and(|way| {
         way.steps.iter().any(|(_, step)| match step {
-            Step::Frontend(step) => step.frontend.is_some(),
+            Step::Frontend(step) => step.leads(),
             Step::Listener(_) => true,
             _ => false,
         })
@@ -49,10 +49,11 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let client_saw = reply
         .and_then(|it| it.client_saw.as_ref())
         .or(failed.and_then(|it| it.client_saw.as_ref()));
-    let failure = failed.map(|it| match &it.failure {
-        Cause::Network(failure) => failure.name().to_owned(),
-        Cause::Ask(error) => error.to_string(),
-    });
+    let failure = match failed.map(|it| &it.failure) {
+        Some(Cause::Network(failure)) => failure.name().to_owned(),
+        Some(Cause::Ask(error)) => error.to_string(),
+        None => "none".to_owned(),
+    };
 
     sheet.equal("status", expect.status, reply.map(|it| it.status));
     sheet.who(
@@ -75,7 +76,7 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let route = reply.and_then(|it| it.route.as_deref());
     sheet.text("route", &expect.route, route, is_route);
     sheet.text("cluster", &expect.cluster, cluster, ends_with_name);
-    sheet.text("failure", &expect.failure, failure.as_deref(), str::eq);
+    sheet.text("failure", &expect.failure, Some(&failure), str::eq);
     sheet.seen("client_saw", &expect.client_saw, client_saw);
     sheet.seen(
         "proxy_saw",
@@ -229,6 +230,7 @@ mod tests {
             pod: Who(Some(ObjectRef::new(Kind::Pod, "default", "details-v1-1"))),
             node: Some("node-2".to_owned()),
             proxy_node: Some("node-1".to_owned()),
+            proxy_pod: None,
             listener: Some("default/cec/listener".into()),
             route: Some("path_separated_prefix /details".to_owned()),
             cluster: Some("default/cec/default:details:9080".into()),

@@ -33,19 +33,30 @@ pub trait Cluster {
         self.request(from, Ask::get(url))
     }
 
-    /// Kills the Envoy of a node: its connections are reset, its ports are closed.
+    /// Kills the Envoy of a node: its connections are reset, its ports are closed. Where pods have
+    /// their own, those of all pods on that node, or that of one pod (`default/client`).
     ///
     /// # Errors
     ///
     /// When there is no such node.
-    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError>;
+    fn crash_proxy(&mut self, of: &str) -> Result<(), AskError>;
 
-    /// Starts the Envoy of a node again, with the node's plan.
+    /// Starts again, with the node's plan, what [`Cluster::crash_proxy`] kills.
     ///
     /// # Errors
     ///
     /// When there is no such node.
-    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError>;
+    fn restart_proxy(&mut self, of: &str) -> Result<(), AskError>;
+
+    /// Why the redirect is none for a client: by `sidecar`, it has no sidecar. It can ask all the
+    /// same, and gets what Services without any redirect give.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is called so.
+    fn not_applicable(&self, _from: &str) -> Result<Option<String>, AskError> {
+        Ok(None)
+    }
 
     /// The objects, with what was derived: what a way's evidence is in.
     fn objects(&self) -> &Objects;
@@ -218,6 +229,8 @@ pub struct Failed {
     pub url: String,
     /// The node whose hook or proxy the request met, if it met one.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the pod whose own proxy that is; none for a node's.
+    pub proxy_pod: Option<String>,
     /// The peer that the client's socket saw, if it was connected.
     pub client_saw: Option<crate::reply::Seen>,
     /// How it went up to there.

@@ -26,9 +26,10 @@ pub enum Fault {
         /// The two.
         between: [String; 2],
     },
-    /// The Envoy of a node crashes. Mended, a new one is started.
+    /// The Envoy of a node crashes; where pods have their own, those of all its pods. Mended, a new
+    /// one is started.
     Proxy {
-        /// The node.
+        /// The node; or a pod that has its own.
         node: String,
     },
     /// The agent of a node is down: nobody tells hook and proxy of changes, and a proxy that is

@@ -5,6 +5,7 @@ mod fault_spec;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,9 @@ pub struct Fixture {
     pub ingress: IngressSpec,
     /// What breaks meanwhile, each when its time comes.
     pub faults: Vec<FaultSpec>,
+    /// The folder of its manifests, seen from its own; `manifests` unless it says.
+    #[serde(rename = "manifests")]
+    pub manifests_folder: PathBuf,
     /// Who asks for what, in order.
     pub requests: Vec<RequestSpec>,
     /// The folder it was read from.
@@ -91,6 +95,7 @@ impl Default for Fixture {
             seed: 1,
             ingress: IngressSpec::default(),
             faults: Vec::new(),
+            manifests_folder: PathBuf::from("manifests"),
             requests: Vec::new(),
             folder: PathBuf::new(),
             manifests: Vec::new(),
@@ -229,6 +234,9 @@ pub struct RequestSpec {
     /// What must come of it.
     #[serde(default)]
     pub expect: Expect,
+    /// What must come of it instead by some redirect: each field takes the place of the one above.
+    #[serde(default)]
+    pub differs: BTreeMap<Redirect, Expect>,
 }
 
 fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
@@ -241,6 +249,15 @@ fn get() -> String {
 }
 
 impl RequestSpec {
+    /// What must come of it by a redirect.
+    #[must_use]
+    pub fn expected(&self, redirect: Redirect) -> Expect {
+        match self.differs.get(&redirect) {
+            Some(differs) => differs.clone().or(&self.expect),
+            None => self.expect.clone(),
+        }
+    }
+
     /// The request to send.
     #[must_use]
     pub fn ask(&self) -> Ask {
@@ -280,7 +297,7 @@ pub struct Expect {
     pub route: Option<String>,
     /// The cluster's name, its last part is enough.
     pub cluster: Option<String>,
-    /// Why there is no answer (`connection-refused`).
+    /// Why there is no answer (`connection-refused`); `none` where there is one.
     pub failure: Option<String>,
     /// The peer that the client's socket sees.
     pub client_saw: Option<String>,
@@ -296,4 +313,33 @@ pub struct Expect {
     pub covers: Option<bool>,
     /// Header fields of the response.
     pub headers: std::collections::BTreeMap<String, String>,
+}
+
+impl Expect {
+    /// What is expected here, and of the rest what `other` expects.
+    fn or(self, other: &Self) -> Self {
+        let other = other.clone();
+        let mut headers = other.headers;
+        headers.extend(self.headers);
+        Self {
+            status: self.status.or(other.status),
+            service: self.service.or(other.service),
+            pod: self.pod.or(other.pod),
+            version: self.version.or(other.version),
+            node: self.node.or(other.node),
+            proxy_node: self.proxy_node.or(other.proxy_node),
+            redirected: self.redirected.or(other.redirected),
+            listener: self.listener.or(other.listener),
+            route: self.route.or(other.route),
+            cluster: self.cluster.or(other.cluster),
+            failure: self.failure.or(other.failure),
+            client_saw: self.client_saw.or(other.client_saw),
+            proxy_saw: self.proxy_saw.or(other.proxy_saw),
+            backend_saw: self.backend_saw.or(other.backend_saw),
+            certificate: self.certificate.or(other.certificate),
+            terminated_by: self.terminated_by.or(other.terminated_by),
+            covers: self.covers.or(other.covers),
+            headers,
+        }
+    }
 }

@@ -90,6 +90,19 @@ pub trait Os {
     /// # Errors
     /// When there is no address or port for it. A refusal by the peer is an event.
     fn connect(&mut self, to: SocketAddr, way: Option<WayId>) -> Result<SocketId, CallError>;
+    /// Begins a connection from an address of the namespace, as after `bind`.
+    ///
+    /// # Errors
+    /// As [`Os::connect`], and when the namespace does not have that address.
+    fn connect_from(
+        &mut self,
+        from: IpAddr,
+        to: SocketAddr,
+        way: Option<WayId>,
+    ) -> Result<SocketId, CallError>;
+    /// Where an accepted connection was meant to go, when a rule of this namespace led it here:
+    /// `SO_ORIGINAL_DST`.
+    fn original_destination(&self, socket: SocketId) -> Option<SocketAddr>;
     /// Our end, as getsockname gives it: for a redirected connection the original destination.
     fn local(&self, socket: SocketId) -> Option<SocketAddr>;
     /// The other end, as getpeername gives it.
@@ -120,6 +133,10 @@ pub trait Os {
 pub trait Process: Any {
     /// Its name in traces (`details`, `envoy`).
     fn name(&self) -> &str;
+    /// The user that it runs as; root unless it says.
+    fn uid(&self) -> u32 {
+        0
+    }
     /// It was started, or woken from outside: the place to listen and to connect.
     fn on_wake(&mut self, os: &mut dyn Os);
     /// Something happened to a socket of its.

@@ -18,19 +18,28 @@ pub enum Redirect {
     SkLookup,
     /// Rules of iptables: frontends in an ipset are marked and led on by TPROXY.
     Iptables,
+    /// The baseline to compare with: each pod has an Envoy of its own, to which rules in the pod's
+    /// namespace lead all TCP, out and in. A client without one (a node, a host outside) has no such
+    /// way: see [`Redirect::applies_to`].
+    Sidecar,
 }
 
 impl Redirect {
     /// Every way that is simulated, in the order of reports.
-    pub const ALL: &'static [Self] = &[Self::Tc, Self::SkLookup, Self::Iptables];
+    pub const ALL: &'static [Self] = &[Self::Tc, Self::SkLookup, Self::Iptables, Self::Sidecar];
 
     /// How a new connection to a frontend ends whose listener has no socket. Each way is
     /// fail-closed; they differ in how soon a client learns of it: a look-up that finds nothing is
     /// answered by RST, `TPROXY` without a socket drops the SYN, and each that is sent again.
+    /// `REDIRECT` leads to a port where nobody listens: RST.
+    ///
+    /// They differ too in what else ends. Without a node's Envoy, connections to frontends do, and
+    /// nothing else; without a pod's own, every connection of that pod, in and out, since its rules
+    /// go on to redirect all TCP.
     #[must_use]
     pub const fn without_listener(self) -> Failure {
         match self {
-            Self::Tc | Self::SkLookup => Failure::ConnectionRefused,
+            Self::Tc | Self::SkLookup | Self::Sidecar => Failure::ConnectionRefused,
             Self::Iptables => Failure::TimedOut,
         }
     }
@@ -42,6 +51,7 @@ impl Redirect {
             Self::Tc => "tc",
             Self::SkLookup => "sk-lookup",
             Self::Iptables => "iptables",
+            Self::Sidecar => "sidecar",
         }
     }
 }
@@ -54,7 +64,7 @@ impl fmt::Display for Redirect {
 
 /// A name that is no redirect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no redirect; use `tc`, `sk-lookup` or `iptables`")]
+#[error("`{0}` is no redirect; use `tc`, `sk-lookup`, `iptables` or `sidecar`")]
 pub struct UnknownRedirect(pub String);
 
 impl FromStr for Redirect {

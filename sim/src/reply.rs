@@ -25,6 +25,8 @@ pub struct Reply {
     pub node: Option<String>,
     /// The node whose Envoy had the request; none when nothing was redirected.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the pod whose own Envoy that was; none for a node's.
+    pub proxy_pod: Option<String>,
     /// The listener's qualified name.
     pub listener: Option<ResourceName>,
     /// What the route matches (`path_separated_prefix /details`).

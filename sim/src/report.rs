@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use nodeway_core::ingress::ClassVerdict;
+use nodeway_core::netfilter::sidecar::OUTBOUND;
 use nodeway_core::object::{Kind, Object, ObjectRef, Provenance};
 use nodeway_core::plan::{FrontendKind, PlannedFrontend};
 use nodeway_core::problem::Problem;
 use serde::Serialize;
 
-use crate::cluster::AskError;
+use crate::cluster::{AskError, Cluster as _};
 use crate::fault::FaultError;
 use crate::fixture::{Fixture, RequestSpec};
 use crate::net::{CapturedInterface, TopologyError};
@@ -61,7 +62,8 @@ pub struct NodeLine {
     pub name: String,
     /// Its addresses.
     pub addresses: Vec<String>,
-    /// The ports of its Envoy's listeners, by qualified name.
+    /// The ports of its Envoy's listeners, by qualified name; where each pod has an Envoy, its port
+    /// for all that the pod sends.
     pub listeners: BTreeMap<String, u16>,
     /// `namespace/name` of its pods.
     pub pods: Vec<String>,
@@ -202,6 +204,11 @@ fn ask_all(fixture: &Fixture, sim: &mut Sim) -> Result<Vec<Row>, RunError> {
                 }
             }
         }
+        let known = sim.not_applicable(&spec.from);
+        if let Some(why) = known.map_err(|error| RunError::Request { index, error })? {
+            rows.push((index, Row::not_applicable(spec, redirect, why)));
+            continue;
+        }
         match sim.send(&spec.from, spec.ask()) {
             Err(failed) => rows.push(row(index, spec, Err(failed), sim)?),
             Ok(request) if spec.at.is_some() => under_way.push((index, spec, request)),
@@ -267,12 +274,20 @@ impl Report {
     }
 }
 
+/// The port that connections to a listener come in by: a pod's own Envoy has one for all.
+fn reached_at(sim: &Sim, port: u16) -> u16 {
+    match sim.settings().redirect {
+        Redirect::Sidecar => OUTBOUND,
+        _ => port,
+    }
+}
+
 fn nodes(sim: &Sim) -> Vec<NodeLine> {
     let ports = |node: &str| {
         let plan = sim.plan(node);
         let listeners = plan.into_iter().flat_map(|plan| &plan.listeners);
         listeners
-            .map(|(name, listener)| (name.to_string(), listener.port))
+            .map(|(name, listener)| (name.to_string(), reached_at(sim, listener.port)))
             .collect()
     };
     let nodes = sim.topology().nodes.iter();
@@ -313,7 +328,9 @@ fn ingresses(sim: &Sim) -> Vec<IngressLine> {
                     frontend.kind == kind && Some(&frontend.service) == service.as_ref()
                 })
         };
-        let port = |found: Option<(_, &PlannedFrontend)>| found.map(|(_, one)| one.listener_port);
+        let port = |found: Option<(_, &PlannedFrontend)>| {
+            found.map(|(_, one)| reached_at(sim, one.listener_port))
+        };
         IngressLine {
             ingress: reference.path(),
             address: frontends(FrontendKind::LoadBalancer).map(|(key, _)| key.to_string()),

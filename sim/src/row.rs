@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use nodeway_core::object::Objects;
-use nodeway_core::trace::{FrontendStep, Stage, Step, Way, stages};
+use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
 use crate::check::{Checked, check};
@@ -31,12 +31,17 @@ pub struct Row {
     pub connection: Option<String>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
+    /// Whether the redirect is one for this client. It is not by `sidecar` for a node or a host
+    /// outside, which have no sidecar: then nothing was asked, and nothing is expected.
+    pub applicable: bool,
     /// Whether this request went through a listener.
     pub redirected: bool,
-    /// Why not; null if it did.
+    /// Why not, or why the redirect is none for this client; null if it did.
     pub reason: Option<String>,
-    /// The node whose Envoy served it.
+    /// The node whose Envoy served it, or on which the Envoy of a pod did.
     pub proxy_node: Option<String>,
+    /// `namespace/name` of the client's pod, where its own Envoy served it; null for a node's Envoy.
+    pub proxy_pod: Option<String>,
     /// The listener's qualified name.
     pub listener: Option<String>,
     /// What the route matches.
@@ -65,8 +70,10 @@ pub struct Row {
     pub tls: Option<Shown>,
     /// Proxies that the request passed.
     pub proxies: usize,
-    /// TCP connections that it took: the client's, and each proxy's to an endpoint.
+    /// TCP connections that it took: the client's, and each proxy's to whom it passed the request on.
     pub connections: usize,
+    /// Links that the request crossed on its way to whoever answered: see [`Way::hops`].
+    pub hops: usize,
     /// Milliseconds from asking to the last byte; virtual ones in a simulation.
     pub time_ms: f64,
     /// What was expected, and whether it held.
@@ -86,6 +93,9 @@ impl Row {
         redirect: Redirect,
         cluster: &mut impl Cluster,
     ) -> Result<Self, AskError> {
+        if let Some(why) = cluster.not_applicable(&spec.from)? {
+            return Ok(Self::not_applicable(spec, redirect, why));
+        }
         let outcome = cluster.request(&spec.from, spec.ask());
         Self::new(spec, redirect, outcome, cluster.objects())
     }
@@ -100,7 +110,36 @@ impl Row {
         outcome: Result<Reply, Box<Failed>>,
         objects: &Objects,
     ) -> Result<Self, AskError> {
-        let mut row = Self {
+        let mut row = Self::asked(spec, redirect);
+        let expected = spec.expected(redirect);
+        row.expectations = check(&expected, outcome.as_ref().map_err(AsRef::as_ref));
+        match outcome {
+            Ok(reply) => row.answered(reply),
+            Err(failed) => row.failed(*failed)?,
+        }
+        (row.proxies, row.connections) = passed(&row.way);
+        row.hops = row.way.hops;
+        let in_table = frontend(&row.way).is_some_and(FrontendStep::leads);
+        row.redirected = row.listener.is_some() || in_table;
+        if !row.redirected {
+            row.reason = why_not(&stages(&row.way, objects));
+        }
+        Ok(row)
+    }
+
+    /// The row of a request whose client the redirect is none for, and why.
+    #[must_use]
+    pub fn not_applicable(spec: &RequestSpec, redirect: Redirect, why: String) -> Self {
+        Self {
+            applicable: false,
+            reason: Some(why),
+            ..Self::asked(spec, redirect)
+        }
+    }
+
+    /// What is asked, before anything came of it.
+    fn asked(spec: &RequestSpec, redirect: Redirect) -> Self {
+        Self {
             name: spec.name.clone(),
             client: spec.from.clone(),
             method: spec.method.clone(),
@@ -108,20 +147,9 @@ impl Row {
             host: spec.headers.get("host").cloned(),
             connection: spec.connection.clone(),
             redirect,
+            applicable: true,
             ..Self::default()
-        };
-        row.expectations = check(&spec.expect, outcome.as_ref().map_err(AsRef::as_ref));
-        match outcome {
-            Ok(reply) => row.answered(reply),
-            Err(failed) => row.failed(*failed)?,
         }
-        (row.proxies, row.connections) = passed(&row.way);
-        let in_table = frontend(&row.way).is_some_and(|step| step.frontend.is_some());
-        row.redirected = row.listener.is_some() || in_table;
-        if !row.redirected {
-            row.reason = why_not(&stages(&row.way, objects));
-        }
-        Ok(row)
     }
 
     fn failed(&mut self, failed: Failed) -> Result<(), AskError> {
@@ -131,6 +159,7 @@ impl Row {
         };
         self.failure = Some(failure.name());
         self.proxy_node = failed.proxy_node;
+        self.proxy_pod = failed.proxy_pod;
         self.client_saw = failed.client_saw;
         self.time_ms = milliseconds(failed.took);
         self.way = failed.way;
@@ -139,6 +168,7 @@ impl Row {
 
     fn answered(&mut self, reply: Reply) {
         self.proxy_node = reply.proxy_node;
+        self.proxy_pod = reply.proxy_pod;
         self.listener = reply.listener.map(|name| name.to_string());
         self.route = reply.route;
         self.cluster = reply.cluster.map(|name| name.to_string());
@@ -165,18 +195,25 @@ impl Row {
 /// How many proxies a way passed, and how many connections it took.
 fn passed(way: &Way) -> (usize, usize) {
     let count = |of: fn(&Step) -> bool| way.steps.iter().filter(|(_, step)| of(step)).count();
-    let proxies = count(|step| matches!(step, Step::Listener(_)));
-    let upstream = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
+    let of_nodes = count(|step| matches!(step, Step::Listener(it) if it.pod.is_none()));
+    let of_pods = count(|step| matches!(step, Step::Sidecar(_)));
+    let to_endpoints = count(|step| matches!(step, Step::Endpoint(it) if it.chosen.is_some()));
+    let passed_on = count(|step| matches!(step, Step::Sidecar(it) if it.taken != Taken::Listened));
     // A name is resolved for a new connection alone; without a step after it none was begun.
     let named = count(|step| matches!(step, Step::Name(_)));
     let begun = count(|step| !matches!(step, Step::Name(_) | Step::Reply(_) | Step::Fault(_)));
-    (proxies, named.min(begun) + upstream)
+    (
+        of_nodes + of_pods,
+        named.min(begun) + to_endpoints + passed_on,
+    )
 }
 
 /// Why nothing was redirected: the name was none, or the address is no frontend.
 fn why_not(stages: &[Stage]) -> Option<String> {
     let said = |name: &str| stages.iter().find(|stage| stage.stage == name);
-    let stage = said("frontend").or_else(|| said("name"))?;
+    let Some(stage) = said("frontend").or_else(|| said("name")) else {
+        return Some("its connection stood before".to_owned());
+    };
     Some(if stage.because.is_empty() {
         stage.decided.clone()
     } else {

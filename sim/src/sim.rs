@@ -22,6 +22,7 @@ use crate::envoy::NodeProxy;
 use crate::names::Names;
 use crate::net::{CapturedInterface, Hop, Place, ServiceTable, Settings, Topology};
 use crate::process::WayId;
+use crate::proxies::{self, places};
 use crate::reply::Seen;
 use crate::workload::backends;
 use crate::world::{ProcessId, World};
@@ -42,10 +43,12 @@ pub struct Sim {
     topology: Topology,
     names: Names,
     world: World,
-    proxies: BTreeMap<String, ProcessId>,
+    proxies: BTreeMap<Place, ProcessId>,
     /// Of the newest proxy: each start is another one.
     generation: u32,
     clients: BTreeMap<Place, ProcessId>,
+    /// The way on which a client's kept connection was opened.
+    opened: BTreeMap<(ProcessId, String), WayId>,
     options: Options,
     faults: Faults,
     source: String,
@@ -133,7 +136,10 @@ impl Sim {
     }
 
     fn tell_proxy(&mut self, node: &str, delta: &PlanDelta) {
-        if let Some(id) = self.proxies.get(node) {
+        for place in places(&self.topology, self.settings().redirect, node) {
+            let Some(id) = self.proxies.get(&place) else {
+                continue;
+            };
             if let Some(proxy) = self.world.process_mut::<NodeProxy>(*id) {
                 proxy.apply(delta);
             }
@@ -206,16 +212,22 @@ impl Sim {
         }
     }
 
-    /// Starts the proxy of a node: with the node's plan, or without any resource while no agent is
-    /// there to give it some. False if there is no such node.
-    fn start_proxy(&mut self, node: &str) -> bool {
-        let stack = self.world.stack(&Place::Node(node.to_owned()));
+    /// Starts the proxies that somebody names: with the plan of their node, or without any resource
+    /// while no agent is there to give them some.
+    fn start_proxies(&mut self, of: &str) {
+        for (node, place) in self.proxies_of(of).unwrap_or_default() {
+            self.start_proxy(&node, &place);
+        }
+    }
+
+    fn start_proxy(&mut self, node: &str, place: &Place) {
+        let stack = self.world.stack(place);
         let (Some(stack), Some(planner)) = (stack, self.planners.get(node)) else {
-            return false;
+            return;
         };
         let delta = planner.plan().as_delta();
         self.generation += 1;
-        let mut proxy = NodeProxy::new(node, self.generation);
+        let mut proxy = proxies::proxy(&mut self.world, node, place, self.generation);
         let told = !self.faults.agent_is_down(node);
         if told {
             proxy.apply(&delta);
@@ -223,11 +235,28 @@ impl Sim {
             self.faults.proxy_knows_nothing(node);
         }
         let id = self.world.spawn(stack, Box::new(proxy));
-        self.proxies.insert(node.to_owned(), id);
+        self.proxies.insert(place.clone(), id);
         if told {
             let _ = self.world.apply(node, &delta);
         }
-        true
+    }
+
+    /// The proxies that somebody names by their node, or one by its pod; each with its node.
+    fn proxies_of(&self, name: &str) -> Result<Vec<(String, Place)>, AskError> {
+        let redirect = self.settings().redirect;
+        let mut found = Vec::new();
+        for node in self.planners.keys() {
+            for place in places(&self.topology, redirect, node) {
+                let is_pod = matches!(&place, Place::Pod(pod) if pod == name);
+                if node == name || is_pod {
+                    found.push((node.clone(), place));
+                }
+            }
+        }
+        if found.is_empty() && !self.planners.contains_key(name) {
+            return Err(self.unknown_node(name));
+        }
+        Ok(found)
     }
 
     /// An address with the name of its holder.

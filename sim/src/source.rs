@@ -17,7 +17,6 @@ use crate::fixture::{Fixture, What};
 
 /// What a fixture's folder has.
 const FIXTURE: &str = "fixture.yaml";
-const MANIFESTS: &str = "manifests";
 
 /// Deeper than any tree of manifests; a link that leads back to its own folder ends here.
 const MAX_DEPTH: usize = 32;
@@ -131,7 +130,7 @@ pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
     let text = file(&folder.join(FIXTURE))?;
     let mut fixture: Fixture =
         source::read_one(&text).map_err(|errors| LoadErrors::of(errors, vec![text.clone()]))?;
-    fixture.manifests = read(&folder.join(MANIFESTS))?;
+    fixture.manifests = read(&folder.join(&fixture.manifests_folder))?;
     for spec in &mut fixture.faults {
         if let What::Apply {
             file: name,

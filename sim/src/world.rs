@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nodeway_core::datapath::{Family, Reason};
-use nodeway_core::netfilter::{Routing, Ruleset};
+use nodeway_core::netfilter::{Routing, Ruleset, RulesetError};
 use nodeway_core::plan::PlanDelta;
 use nodeway_core::trace::Way;
 
@@ -143,13 +143,9 @@ impl World {
     /// When there is no such node.
     pub fn apply(&mut self, node: &str, delta: &PlanDelta) -> Result<(), NoSuchNode> {
         let index = self.network.node_index(node);
-        match index.and_then(|index| self.network.nodes.get_mut(index as usize)) {
-            Some(node) => {
-                node.apply(delta);
-                Ok(())
-            }
-            None => Err(NoSuchNode(node.to_owned())),
-        }
+        let index = index.ok_or_else(|| NoSuchNode(node.to_owned()))?;
+        self.network.apply(index, delta);
+        Ok(())
     }
 
     /// Gives a node, or all, kube-proxy's table in the place of the one it had.
@@ -298,6 +294,14 @@ impl World {
         self.network.ways.get(usize::try_from(id.0).ok()?)
     }
 
+    /// Puts another way in the place of one.
+    pub(crate) fn replace_way(&mut self, id: WayId, way: Way) {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(old) = self.network.ways.get_mut(index) {
+            *old = way;
+        }
+    }
+
     /// Adds a step to a way, now: for what is known before a process acts.
     pub fn note(&mut self, way: WayId, step: nodeway_core::trace::Step) {
         self.network.note(way, step);
@@ -335,6 +339,26 @@ impl World {
         let node = self.network.nodes.get(index as usize)?;
         let own = self.network.tcp.stack(node.host)?;
         Some(node.routing(&own.addresses))
+    }
+
+    /// Puts rules into a pod's own network namespace; none for a pod in its node's.
+    ///
+    /// # Errors
+    /// When the rules cannot be followed; nothing is put then.
+    pub fn guard(&mut self, pod: StackId, v4: Ruleset, v6: Ruleset) -> Result<(), RulesetError> {
+        self.network.guard(pod, v4, v6)
+    }
+
+    /// Gives the `lo` of a namespace another address.
+    pub fn add_address(&mut self, stack: StackId, address: IpAddr) {
+        self.network.add_address(stack, address);
+    }
+
+    /// The rules of a pod's own network namespace, of one family; none where it has none.
+    #[must_use]
+    pub fn rules_of_pod(&self, pod: &str, family: Family) -> Option<&Ruleset> {
+        let stack = self.stack(&Place::Pod(pod.to_owned()))?;
+        Some(self.network.guards.get(&stack)?.rules(family))
     }
 
     /// How often each hook of a node gave each reason.
@@ -390,11 +414,13 @@ impl World {
         let Some(mut process) = slot.process.take() else {
             return;
         };
+        let uid = process.uid();
         what(
             &mut *process,
             &mut Calls {
                 network: &mut self.network,
                 process: id,
+                uid,
                 stack: slot.stack,
                 random: &mut slot.random,
             },

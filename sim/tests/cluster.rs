@@ -22,11 +22,21 @@ fn bookinfo(redirect: Redirect) -> Sim {
 
 #[rstest]
 fn a_request_of_a_pod_goes_through_its_own_nodes_envoy(
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
 ) {
-    check(&mut bookinfo(redirect));
+    let backend_sees = match redirect {
+        Redirect::Sidecar => "Pod default/details-v1-1",
+        _ => "Node node-1",
+    };
+    check(&mut bookinfo(redirect), backend_sees);
 
-    fn check(cluster: &mut impl Cluster) {
+    fn check(cluster: &mut impl Cluster, backend_sees: &str) {
         let reply = cluster.get("default/client", DETAILS).unwrap();
         assert_eq!(reply.status, 200);
         assert_eq!(reply.service, "details");
@@ -40,7 +50,7 @@ fn a_request_of_a_pod_goes_through_its_own_nodes_envoy(
             reply.proxy_destination.unwrap(),
             "Service default/cilium-ingress-basic-ingress:80"
         );
-        assert_eq!(reply.backend_saw.unwrap(), "Node node-1");
+        assert_eq!(reply.backend_saw.unwrap(), backend_sees);
         assert_eq!(reply.body["saw"]["headers"]["x-forwarded-proto"], "http");
     }
 }
@@ -81,9 +91,18 @@ fn a_crashed_envoy_fails_on_its_own_node_only_and_serves_when_it_is_back(
 
 #[rstest]
 fn both_families_go_the_same_way(
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
     #[values("default/client", "node/node-1", "outside")] from: &str,
 ) {
+    if redirect == Redirect::Sidecar && from != "default/client" {
+        return;
+    }
     let fixture = Fixture {
         dual_stack: true,
         ..Fixture::load(BOOKINFO).unwrap()
@@ -114,7 +133,13 @@ fn both_families_go_the_same_way(
 
 #[rstest]
 fn an_address_is_asked_as_it_stands(
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
 ) {
     let mut cluster = bookinfo(redirect);
     let seen = cluster

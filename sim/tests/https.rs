@@ -71,7 +71,13 @@ fn ask_of(
 
 #[rstest]
 fn the_chain_for_tls_takes_a_connection_by_its_servers_name(
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
 ) {
     let reply = ask(redirect, "https://cilium-ingress-shop/cart", "shop.example").unwrap();
     assert_eq!(reply.status, 200);
@@ -80,7 +86,12 @@ fn the_chain_for_tls_takes_a_connection_by_its_servers_name(
     let tls = reply.tls.unwrap();
     assert_eq!(tls.certificate.as_deref(), Some("default/shop"));
     assert_eq!(tls.names, ["shop.example", "*.shop.example"]);
-    assert!(tls.covers && tls.terminated_by.starts_with("Node "));
+    let by = match redirect {
+        Redirect::Sidecar => "Pod default/client",
+        _ => "Node node-1",
+    };
+    assert!(tls.covers);
+    assert_eq!(tls.terminated_by, by);
 }
 
 #[rstest]
@@ -92,7 +103,13 @@ fn a_handshake_without_a_certificate_fails_and_says_why(
     #[case] text: &str,
     #[case] instead: &str,
     #[case] why: &str,
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
 ) {
     let manifests = MANIFESTS
         .replace(text, instead)
@@ -109,7 +126,13 @@ fn a_handshake_without_a_certificate_fails_and_says_why(
 
 #[rstest]
 fn plain_text_is_sent_to_tls(
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
 ) {
     let reply = ask(redirect, "http://cilium-ingress-shop/cart", "shop.example").unwrap();
     assert_eq!(reply.status, 301);
@@ -122,7 +145,13 @@ fn plain_text_is_sent_to_tls(
 
 #[rstest]
 fn a_servers_name_that_no_chain_has_is_closed(
-    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(
+        Redirect::Tc,
+        Redirect::SkLookup,
+        Redirect::Iptables,
+        Redirect::Sidecar
+    )]
+    redirect: Redirect,
 ) {
     let failed = ask(redirect, "https://cilium-ingress-shop/", "other.example").unwrap_err();
     let told = failed.to_string();

@@ -6,10 +6,11 @@
 
 use std::net::IpAddr;
 
-use nodeway_datapath::Family;
+use nodeway_datapath::{Family, Frontend};
 
+use super::frontends;
 use super::tproxy::{self, PROXY_MASK, TO_PROXY};
-use super::{IpSet, LocalRoute, Match, PolicyRule, Routing, Rule, Ruleset, Table, Target};
+use super::{LocalRoute, Match, PolicyRule, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
 
 /// Adds the chains of the way `tc`: what it has marked is untracked; so are the replies, by the
@@ -30,19 +31,17 @@ pub fn install_tc(rules: &mut Ruleset) {
 
 /// Adds the chains of the way `sk-lookup`.
 pub fn install_sk_lookup(rules: &mut Ruleset) {
-    let known = tproxy::known(rules.family);
-    rules.sets.insert(known.clone(), IpSet::default());
-    tproxy::untrack(rules, &known);
+    frontends::install(rules, false);
 }
 
-/// Puts a frontend in.
-pub fn put(rules: &mut Ruleset, key: FrontendKey) {
-    tproxy::know(rules, key, true);
+/// Puts a frontend in, or changes it.
+pub fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend) {
+    frontends::put(rules, key, frontend, None);
 }
 
 /// Takes a frontend out.
 pub fn remove(rules: &mut Ruleset, key: FrontendKey) {
-    tproxy::know(rules, key, false);
+    frontends::remove(rules, key);
 }
 
 /// What delivers packets that tc has marked.

@@ -206,6 +206,9 @@ impl<H: Host> Evaluation<'_, H> {
             Match::DestinationPort { not, ports } => {
                 !packet.is_icmp() && ports.contains(&packet.flow.dport) != *not
             }
+            Match::TcpFlags { not, mask, set } => {
+                !packet.is_icmp() && (packet.flow.tcp_flags & mask == *set) != *not
+            }
             Match::Mark { not, value, mask } => (packet.mark & mask == *value) != *not,
             Match::ConnMark { not, value, mask } => self
                 .connection()

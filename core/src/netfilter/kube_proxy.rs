@@ -19,7 +19,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use nodeway_datapath::Family;
 use sha2::{Digest, Sha256};
 
-use super::tproxy::tcp;
+use super::frontends::tcp;
 use super::{
     BuiltIn, ChainName, ConnectionState, Match, RecentList, RejectWith, Rule, Ruleset, Table,
     Target,

@@ -10,6 +10,7 @@
 pub mod ebpf;
 mod evaluate;
 mod firewall;
+pub mod frontends;
 pub mod kube_proxy;
 mod marking;
 mod packet;

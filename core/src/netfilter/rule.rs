@@ -113,6 +113,16 @@ pub enum Match {
         /// The ports.
         ports: RangeInclusive<u16>,
     },
+    /// `-m tcp --tcp-flags MASK SET` (`--syn` is short for `FIN,SYN,RST,ACK SYN`): of the flags in
+    /// the mask, those are set and no others.
+    TcpFlags {
+        /// Turned round.
+        not: bool,
+        /// Which flags are looked at.
+        mask: u8,
+        /// Which of them are set.
+        set: u8,
+    },
     /// `-m mark --mark value/mask`
     Mark {
         /// Turned round.

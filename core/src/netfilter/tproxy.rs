@@ -7,17 +7,15 @@
 //! ```
 //!
 //! The mark is Cilium's: `0x0200 | htons(port) << 16`. Marked in `mangle` alone would be too late
-//! for `raw`, so `raw` asks the set itself. One set has the frontends in force; a second one has
-//! those that are being switched off too: their connections go on, and must stay untracked.
+//! for `raw`, so `raw` asks the sets themselves ([`frontends`](super::frontends)).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nodeway_datapath::{Family, Frontend, FrontendState, protocol};
+use nodeway_datapath::{Family, Frontend};
 
-use super::{
-    BuiltIn, IpSet, Marking, Match, Routing, Rule, Ruleset, SetEntry, SetName, Table, Target,
-};
+use super::frontends::{self, active, from_set, in_set, known, tcp};
+use super::{BuiltIn, Marking, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
 
 /// The bits of a mark that say that a packet is for the node's proxy, and their value there.
@@ -36,30 +34,13 @@ const PRE: &str = "NODEWAY_PRE";
 const OUT: &str = "NODEWAY_OUT";
 const IN: &str = "NODEWAY_IN";
 const DIVERT: &str = "NODEWAY_DIVERT";
+const MARK: &str = "NODEWAY_MARK";
 const TPROXY: &str = "NODEWAY_TPROXY";
 
 /// The mark of a packet for the listener on that port, host byte order.
 #[must_use]
 pub const fn mark(port: u16) -> u32 {
     TO_PROXY | (port.swap_bytes() as u32) << 16
-}
-
-/// The set of frontends in force.
-#[must_use]
-pub fn active(family: Family) -> SetName {
-    SetName::from(match family {
-        Family::V4 => "nodeway-v4",
-        Family::V6 => "nodeway-v6",
-    })
-}
-
-/// The set of frontends in force or being switched off.
-#[must_use]
-pub fn known(family: Family) -> SetName {
-    SetName::from(match family {
-        Family::V4 => "nodeway-known-v4",
-        Family::V6 => "nodeway-known-v6",
-    })
 }
 
 /// What delivers marked packets to this node.
@@ -71,16 +52,8 @@ pub fn routing() -> Routing {
 /// Adds the chains, without a frontend yet.
 pub fn install(rules: &mut Ruleset) {
     let family = rules.family;
+    frontends::install(rules, true);
     let (active, known) = (active(family), known(family));
-    rules.sets.insert(
-        active.clone(),
-        IpSet {
-            marks: true,
-            ..IpSet::default()
-        },
-    );
-    rules.sets.insert(known.clone(), IpSet::default());
-    untrack(rules, &known);
 
     rules.hook(Table::Mangle, BuiltIn::Prerouting, PRE);
     let socket = Match::Socket { transparent: true };
@@ -96,8 +69,16 @@ pub fn install(rules: &mut Ruleset) {
         [
             Rule::new([socket], Target::Jump(DIVERT.into()))
                 .comment("nodeway: who has a socket keeps it"),
-            map().comment("nodeway: the mark has the port of the listener"),
+            Rule::new([tcp(), in_set(&active)], Target::Jump(MARK.into())),
             Rule::new([tcp(), to_proxy()], Target::Jump(TPROXY.into())),
+        ],
+    );
+    rules.append(
+        Table::Mangle,
+        MARK,
+        [
+            frontends::older(family).comment("nodeway: connections from before"),
+            map().comment("nodeway: the mark has the port of the listener"),
         ],
     );
     let value = TO_PROXY;
@@ -120,7 +101,10 @@ pub fn install(rules: &mut Ruleset) {
     rules.append(
         Table::Mangle,
         OUT,
-        [map().comment("nodeway: clients of the node itself")],
+        [
+            frontends::not_yet(family),
+            map().comment("nodeway: clients of the node itself"),
+        ],
     );
     rules.hook(Table::Filter, BuiltIn::Input, IN);
     rules.append(
@@ -136,57 +120,15 @@ pub fn install(rules: &mut Ruleset) {
     );
 }
 
-/// Leaves a set's packets and their replies out of connection tracking.
-pub(super) fn untrack(rules: &mut Ruleset, set: &SetName) {
-    for (hook, chain) in [(BuiltIn::Prerouting, PRE), (BuiltIn::Output, OUT)] {
-        rules.hook(Table::Raw, hook, chain);
-        rules.append(
-            Table::Raw,
-            chain,
-            [
-                Rule::new([tcp(), in_set(set)], Target::NoTrack).comment("nodeway: to a frontend"),
-                Rule::new([tcp(), from_set(set)], Target::NoTrack).comment("nodeway: its replies"),
-            ],
-        );
-    }
-}
-
 /// Puts a frontend in, or changes it.
 pub fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend) {
-    let at = SocketAddr::new(key.address, key.port);
-    let entry = SetEntry {
-        mark: Some(mark(frontend.listener_port)),
-    };
-    let draining = frontend.state == FrontendState::Draining;
-    if let Some(set) = rules.sets.get_mut(&active(rules.family)) {
-        if draining {
-            set.entries.remove(&at);
-        } else {
-            set.entries.insert(at, entry);
-        }
-    }
-    know(rules, key, true);
+    let mark = mark(frontend.listener_port);
+    frontends::put(rules, key, frontend, Some(mark));
 }
 
 /// Takes a frontend out.
 pub fn remove(rules: &mut Ruleset, key: FrontendKey) {
-    let at = SocketAddr::new(key.address, key.port);
-    if let Some(set) = rules.sets.get_mut(&active(rules.family)) {
-        set.entries.remove(&at);
-    }
-    know(rules, key, false);
-}
-
-/// Keeps a frontend untracked, or no longer.
-pub(super) fn know(rules: &mut Ruleset, key: FrontendKey, is_known: bool) {
-    let at = SocketAddr::new(key.address, key.port);
-    if let Some(set) = rules.sets.get_mut(&known(rules.family)) {
-        if is_known {
-            set.entries.insert(at, SetEntry::default());
-        } else {
-            set.entries.remove(&at);
-        }
-    }
+    frontends::remove(rules, key);
 }
 
 /// Leads marks to the listeners on those ports, and to no other.
@@ -250,28 +192,5 @@ fn port_mark(port: u16, bits: u16) -> Match {
         not: false,
         value: mark(port) & mask,
         mask,
-    }
-}
-
-pub(super) fn tcp() -> Match {
-    Match::Protocol {
-        not: false,
-        protocol: protocol::TCP,
-    }
-}
-
-fn in_set(set: &SetName) -> Match {
-    Match::Set {
-        not: false,
-        set: set.clone(),
-        source: false,
-    }
-}
-
-fn from_set(set: &SetName) -> Match {
-    Match::Set {
-        not: false,
-        set: set.clone(),
-        source: true,
     }
 }

@@ -17,8 +17,8 @@ use crate::proxy::Lost;
 /// One stage of a request's way, in words. Its JSON form is part of the documented schema.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stage {
-    /// `name`, `frontend`, `hook`, `verdict`, `rule`, `translation`, `listener`, `filter chain`,
-    /// `handshake`, `virtual host`, `route`, `cluster`, `endpoint`, `fault` or `reply`.
+    /// `name`, `frontend`, `hook`, `verdict`, `rule`, `translation`, `sidecar`, `listener`,
+    /// `filter chain`, `handshake`, `virtual host`, `route`, `cluster`, `endpoint`, `fault` or `reply`.
     pub stage: &'static str,
     /// What was decided.
     pub decided: String,
@@ -112,13 +112,16 @@ pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
     let mut words = Words {
         objects,
         routed: None,
+        captured: false,
     };
     let mut proxied = false;
     let mut stages = Vec::new();
     for (_, step) in &way.steps {
         proxied |= matches!(step, Step::Listener(_));
-        if let Step::Route(step) = step {
-            words.routed = Some(&step.table);
+        match step {
+            Step::Route(step) => words.routed = Some(&step.table),
+            Step::Sidecar(_) => words.captured = true,
+            _ => {}
         }
         let expected = match step {
             Step::Frontend(step) => step.frontend.is_none(),
@@ -147,6 +150,8 @@ struct Words<'a> {
     objects: &'a Objects,
     /// The route table that the request went through last: it names the clusters that follow.
     routed: Option<&'a str>,
+    /// Whether a pod's own proxy had it: who has no listener for it then passes it on.
+    captured: bool,
 }
 
 impl Words<'_> {
@@ -157,6 +162,7 @@ impl Words<'_> {
             Step::Verdict(step) => network::verdict(step),
             Step::Rule(step) => vec![network::rule(step)],
             Step::Translation(step) => vec![self.translation(step)],
+            Step::Sidecar(step) => vec![network::sidecar(step)],
             Step::Listener(step) => vec![envoy::listener(step)],
             Step::FilterChain(step) => vec![self.filter_chain(step)],
             Step::Handshake(step) => vec![self.handshake(step)],

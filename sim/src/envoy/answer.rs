@@ -78,6 +78,7 @@ impl NodeProxy {
         if let Some(way) = way {
             let step = ReplyStep::Proxy {
                 node: Arc::clone(&self.node),
+                pod: self.pod.clone(),
                 status: answer.status,
                 why: answer.why,
             };

@@ -9,6 +9,7 @@ use nodeway_core::trace::{FilterChainStep, HandshakeStep, ListenerStep, Step};
 
 use super::relay::Relay;
 use super::session::Session;
+use super::sidecar::Captured;
 use super::{Due, NodeProxy};
 use crate::http::{Hello, Opening, Pipe};
 use crate::process::{ListenSocketId, Os, SocketEvent, SocketId, TimerId, WayId};
@@ -19,15 +20,21 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A connection from a client.
 pub(super) struct Downstream {
     pub(super) pipe: Pipe,
-    name: ResourceName,
-    listener: Arc<PlannedListener>,
     pub(super) stage: Stage,
+}
+
+/// By which listener a connection comes in.
+pub(super) struct Entry {
+    pub(super) name: ResourceName,
+    pub(super) listener: Arc<PlannedListener>,
+    /// How rules led it here, into a pod's own proxy.
+    pub(super) captured: Option<Captured>,
 }
 
 /// How far a connection is.
 pub(super) enum Stage {
     /// Its filter chain is not chosen yet.
-    Opening,
+    Opening(Box<Entry>),
     /// It speaks HTTP.
     Http(Box<Session>),
     /// Its bytes go to an endpoint as they are.
@@ -40,6 +47,7 @@ pub(super) enum Stage {
 
 /// What every request of a connection repeats on its way.
 pub(super) struct Arrival {
+    captured: Option<Captured>,
     pub(super) listener: ListenerStep,
     pub(super) chain: FilterChainStep,
     /// Where the proxy terminates TLS.
@@ -48,6 +56,9 @@ pub(super) struct Arrival {
 
 impl Arrival {
     pub(super) fn note(&self, way: Option<WayId>, os: &mut dyn Os) {
+        if let Some(captured) = &self.captured {
+            captured.note(way, os);
+        }
         if let Some(way) = way {
             os.note(way, Step::Listener(self.listener.clone()));
             os.note(way, Step::FilterChain(self.chain.clone()));
@@ -61,6 +72,10 @@ impl Arrival {
 impl NodeProxy {
     pub(super) fn accept(&mut self, socket: SocketId, by: ListenSocketId, os: &mut dyn Os) {
         let name = self.listening.name(by).cloned();
+        if let (Some(name), Some(pod)) = (&name, self.pod.clone()) {
+            self.capture(socket, name, pod, os);
+            return;
+        }
         let listener = name
             .as_ref()
             .and_then(|name| self.resources.listeners.get(name).cloned());
@@ -68,14 +83,19 @@ impl NodeProxy {
             os.abort(socket);
             return;
         };
-        self.counters.connections += 1;
-        let downstream = Downstream {
-            pipe: Pipe::new(socket),
+        let entry = Entry {
             name,
             listener,
-            stage: Stage::Opening,
+            captured: None,
         };
-        self.downstreams.insert(socket, downstream);
+        self.admit(socket, Stage::Opening(Box::new(entry)), os);
+    }
+
+    /// Begins with a connection.
+    pub(super) fn admit(&mut self, socket: SocketId, stage: Stage, os: &mut dyn Os) {
+        self.counters.connections += 1;
+        let pipe = Pipe::new(socket);
+        self.downstreams.insert(socket, Downstream { pipe, stage });
         self.drive(socket, os);
     }
 
@@ -104,10 +124,11 @@ impl NodeProxy {
         let pipe = &mut downstream.pipe;
         pipe.flush(os);
         pipe.read(os);
-        if matches!(downstream.stage, Stage::Opening) {
-            downstream.stage = self.open(&mut downstream, os);
+        if matches!(downstream.stage, Stage::Opening(_))
+            && let Stage::Opening(entry) = std::mem::replace(&mut downstream.stage, Stage::Gone)
+        {
+            downstream.stage = self.open(pipe, entry, os);
         }
-        let pipe = &mut downstream.pipe;
         downstream.stage = match std::mem::replace(&mut downstream.stage, Stage::Gone) {
             Stage::Http(session) => self.session(pipe, session, os),
             Stage::Tcp(relay) => self.relay(pipe, relay, os),
@@ -163,7 +184,7 @@ impl NodeProxy {
                 self.disarm(Some(until), os);
                 None
             }
-            Stage::Opening | Stage::Gone => None,
+            Stage::Opening(_) | Stage::Gone => None,
         };
         if let Some(upstream) = upstream.and_then(|socket| self.upstreams.remove(&socket)) {
             self.drop_upstream(&upstream, os);
@@ -171,18 +192,19 @@ impl NodeProxy {
     }
 
     /// Chooses the filter chain, once enough has come to choose by.
-    fn open(&mut self, downstream: &mut Downstream, os: &mut dyn Os) -> Stage {
-        let pipe = &mut downstream.pipe;
+    fn open(&mut self, pipe: &mut Pipe, entry: Box<Entry>, os: &mut dyn Os) -> Stage {
         let opening = match Opening::detect(&pipe.input) {
             Ok(Some(opening)) => opening,
             Ok(None) if pipe.peer_closed => return Stage::Gone,
             // A server may speak first, where no chain hangs on what the client says.
-            Ok(None) if pipe.input.is_empty() && !inspects(&downstream.listener) => Opening::Plain,
-            Ok(None) => return Stage::Opening,
+            Ok(None) if pipe.input.is_empty() && !inspects(&entry.listener) => Opening::Plain,
+            Ok(None) => return Stage::Opening(entry),
             Err(_) => return Stage::Gone,
         };
         let socket = pipe.socket;
-        let (Some(destination), Some(peer)) = (os.local(socket), os.peer(socket)) else {
+        let meant = entry.captured.as_ref().map(Captured::meant);
+        let destination = meant.or_else(|| os.local(socket));
+        let (Some(destination), Some(peer)) = (destination, os.peer(socket)) else {
             return Stage::Gone;
         };
         let hello = match &opening {
@@ -197,19 +219,26 @@ impl NodeProxy {
             transport_protocol: transport(hello).to_owned(),
             application_protocols: hello.map_or_else(Vec::new, |hello| hello.protocols.clone()),
         };
-        let model = &downstream.listener.model;
-        let choice = choose(model, &connection);
-        let chain = model.chain(&choice).cloned();
+        let Entry {
+            name,
+            listener,
+            captured,
+        } = *entry;
+        let choice = choose(&listener.model, &connection);
+        let chain = listener.model.chain(&choice).cloned();
+        let port = captured.as_ref().map_or(listener.port, Captured::port);
         let arrival = Arrival {
+            captured,
             listener: ListenerStep {
                 node: Arc::clone(&self.node),
-                listener: Arc::clone(&downstream.name),
-                port: downstream.listener.port,
+                pod: self.pod.clone(),
+                listener: Arc::clone(&name),
+                port,
                 peer,
                 destination,
             },
             chain: FilterChainStep {
-                listener: Arc::clone(&downstream.name),
+                listener: name,
                 choice,
             },
             handshake: None,

@@ -18,6 +18,14 @@ use crate::http::{Hello, server_flight};
 type Candidate = (Option<ObjectRef>, Arc<Certificate>);
 
 impl NodeProxy {
+    /// Whose proxy it is: that of a node, or of a pod.
+    fn host(&self) -> ObjectRef {
+        match self.pod.as_deref().and_then(|pod| pod.split_once('/')) {
+            Some((namespace, name)) => ObjectRef::new(Kind::Pod, namespace, name),
+            None => ObjectRef::cluster(Kind::Node, &*self.node),
+        }
+    }
+
     /// What a client is answered, and the records of that answer; none where the handshake fails.
     pub(super) fn handshake(
         &self,
@@ -25,7 +33,7 @@ impl NodeProxy {
         hello: &Hello,
     ) -> (HandshakeStep, Option<Vec<u8>>) {
         let mut step = HandshakeStep {
-            by: ObjectRef::cluster(Kind::Node, &*self.node),
+            by: self.host(),
             server_name: hello.server_name.clone(),
             certificate: None,
             names: Vec::new(),

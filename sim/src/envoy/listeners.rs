@@ -1,9 +1,11 @@
-//! The proxy's listening sockets: one on each loopback address for each planned listener.
+//! The proxy's listening sockets: one on each loopback address for each planned listener; in a pod,
+//! one for all that it sends and one for all that it gets.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use nodeway_core::netfilter::sidecar::{INBOUND, OUTBOUND};
 use nodeway_core::plan::ResourceName;
 
 use super::resources::Resources;
@@ -13,6 +15,10 @@ const LOOPBACKS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
+
+/// What Istio calls the listeners of a pod's two ports.
+pub(super) const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+const VIRTUAL_INBOUND: &str = "virtualInbound";
 
 /// The sockets that listen.
 #[derive(Default)]
@@ -50,6 +56,26 @@ impl Listening {
         for (name, listener) in &resources.listeners {
             if !self.sockets.contains_key(name) {
                 self.open(name, listener.port, os);
+            }
+        }
+    }
+
+    /// Opens the two ports that a pod's rules lead to, if they are not open yet.
+    pub(super) fn capture(&mut self, os: &mut dyn Os) {
+        self.refused.clear();
+        for (name, port) in [(VIRTUAL_OUTBOUND, OUTBOUND), (VIRTUAL_INBOUND, INBOUND)] {
+            let name: ResourceName = name.into();
+            if self.sockets.contains_key(&name) {
+                continue;
+            }
+            match os.listen(None, port) {
+                Ok(socket) => {
+                    self.names.insert(socket, Arc::clone(&name));
+                    self.sockets.insert(name, (port, vec![socket]));
+                }
+                Err(error) => {
+                    self.refused.insert(name, error);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The node's proxy as a process: what an Envoy does with connections and requests, on simulated
+//! A node's proxy as a process, or that of one pod: what an Envoy does with connections and requests, on simulated
 //! sockets.
 //!
 //! Every decision is asked of `nodeway_core::proxy`; what is here is the machine around it:
@@ -14,6 +14,7 @@ mod answer;
 mod balance;
 mod counters;
 mod downstream;
+mod draining;
 mod exchange;
 mod forwarded;
 mod handshake;
@@ -23,6 +24,7 @@ mod request;
 mod resources;
 mod response;
 mod session;
+mod sidecar;
 mod upstream;
 
 #[cfg(test)]
@@ -31,21 +33,27 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nodeway_core::plan::{PlanDelta, ResourceName};
+use nodeway_core::netfilter::sidecar::PROXY_UID;
+use nodeway_core::plan::ResourceName;
 
 pub use counters::Counters;
 
 use crate::process::{CallError, Os, Process, SocketEvent, SocketId, TimerId};
 use downstream::Downstream;
+use draining::Held;
 use listeners::Listening;
 use resources::Resources;
 use upstream::{Pool, Upstream};
 
-/// The proxy of a node: one generation of its Envoy.
+/// The proxy of a node, or of one of its pods: one generation of its Envoy. Both have the node's
+/// plan; they differ in how connections come in.
 pub struct NodeProxy {
     node: Arc<str>,
+    /// `namespace/name` of the pod whose own it is; none for the node's.
+    pod: Option<Arc<str>>,
     generation: u32,
     resources: Resources,
+    held: Held,
     listening: Listening,
     downstreams: BTreeMap<SocketId, Downstream>,
     upstreams: BTreeMap<SocketId, Upstream>,
@@ -73,8 +81,10 @@ impl NodeProxy {
     pub fn new(node: &str, generation: u32) -> Self {
         Self {
             node: node.into(),
+            pod: None,
             generation,
             resources: Resources::default(),
+            held: Held::default(),
             listening: Listening::default(),
             downstreams: BTreeMap::new(),
             upstreams: BTreeMap::new(),
@@ -82,6 +92,15 @@ impl NodeProxy {
             turns: BTreeMap::new(),
             timers: BTreeMap::new(),
             counters: Counters::default(),
+        }
+    }
+
+    /// The proxy of one pod of a node, without any resource.
+    #[must_use]
+    pub fn sidecar(node: &str, pod: &str, generation: u32) -> Self {
+        Self {
+            pod: Some(pod.into()),
+            ..Self::new(node, generation)
         }
     }
 
@@ -95,12 +114,6 @@ impl NodeProxy {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
-    }
-
-    /// Takes resources over, as an Envoy takes them from xDS. Sockets follow at the next wake;
-    /// connections that stand keep the listener they came in by.
-    pub fn apply(&mut self, delta: &PlanDelta) {
-        self.resources.apply(delta);
     }
 
     /// What it did so far.
@@ -141,8 +154,17 @@ impl Process for NodeProxy {
         "envoy"
     }
 
+    fn uid(&self) -> u32 {
+        if self.pod.is_some() { PROXY_UID } else { 0 }
+    }
+
     fn on_wake(&mut self, os: &mut dyn Os) {
-        self.listening.follow(&self.resources, os);
+        if self.pod.is_some() {
+            self.listening.capture(os);
+        } else {
+            self.listening.follow(&self.resources, os);
+        }
+        self.release();
         self.close_unplanned(os);
     }
 
@@ -154,6 +176,7 @@ impl Process for NodeProxy {
         } else if self.upstreams.contains_key(&socket) {
             self.on_upstream(socket, event, os);
         }
+        self.release();
     }
 
     fn on_timer(&mut self, timer: TimerId, os: &mut dyn Os) {

@@ -4,6 +4,7 @@ use nodeway_core::plan::ResourceName;
 
 use super::NodeProxy;
 use super::downstream::Stage;
+use super::sidecar::Captured;
 use crate::http::Pipe;
 use crate::process::{Os, SocketId, WayId};
 
@@ -12,6 +13,36 @@ pub(super) struct Relay {
     pub(super) upstream: SocketId,
     /// Whether the endpoint was told that the client sends no more, and the other way round.
     told: (bool, bool),
+    /// How rules led the connection here, and the way on which that was noted last.
+    captured: Option<(Captured, Option<WayId>)>,
+}
+
+impl Relay {
+    pub(super) fn new(upstream: SocketId) -> Self {
+        Self {
+            upstream,
+            told: (false, false),
+            captured: None,
+        }
+    }
+
+    /// One of a pod's own proxy. Who keeps the connection for several requests has it on the way
+    /// of each.
+    pub(super) fn captured(upstream: SocketId, by: Captured) -> Self {
+        Self {
+            captured: Some((by, None)),
+            ..Self::new(upstream)
+        }
+    }
+
+    fn note(&mut self, way: Option<WayId>, os: &mut dyn Os) {
+        if let Some((captured, noted)) = &mut self.captured
+            && *noted != way
+        {
+            *noted = way;
+            captured.note(way, os);
+        }
+    }
 }
 
 impl NodeProxy {
@@ -26,16 +57,15 @@ impl NodeProxy {
             return Stage::Gone;
         };
         match self.connect((cluster, address), downstream, way, false, os) {
-            Ok(upstream) => Stage::Tcp(Relay {
-                upstream,
-                told: (false, false),
-            }),
+            Ok(upstream) => Stage::Tcp(Relay::new(upstream)),
             Err(_) => Stage::Gone,
         }
     }
 
     /// Moves what there is and what there is room for.
     pub(super) fn relay(&mut self, pipe: &mut Pipe, mut relay: Relay, os: &mut dyn Os) -> Stage {
+        let way = os.way(pipe.socket);
+        relay.note(way, os);
         let Some(mut upstream) = self.upstreams.remove(&relay.upstream) else {
             return Stage::Gone;
         };
@@ -48,7 +78,6 @@ impl NodeProxy {
             pass(pipe, &mut upstream.pipe, to_endpoint, os);
             pass(&mut upstream.pipe, pipe, to_client, os);
         }
-        let way = os.way(pipe.socket);
         os.set_way(relay.upstream, way);
         if upstream.failed.is_none() {
             self.upstreams.insert(relay.upstream, upstream);

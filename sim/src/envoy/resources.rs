@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::{
-    PlanDelta, PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedListener, PlannedRoutes,
-    PlannedSecret, ResourceName, Update,
+    FrontendKey, PlanDelta, PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedFrontend,
+    PlannedListener, PlannedRoutes, PlannedSecret, ResourceName, Update,
 };
 use nodeway_core::proxy::{Discovery, LoadAssignment};
 
@@ -19,6 +19,8 @@ pub(super) struct Resources {
     pub(super) clusters: BTreeMap<ResourceName, Arc<PlannedCluster>>,
     endpoints: BTreeMap<ResourceName, Arc<PlannedEndpoints>>,
     pub(super) secrets: BTreeMap<ResourceName, Arc<PlannedSecret>>,
+    /// Whose listener has which address: a pod's proxy finds it by where a connection meant to go.
+    frontends: BTreeMap<FrontendKey, PlannedFrontend>,
 }
 
 /// The endpoints of a cluster.
@@ -37,6 +39,12 @@ impl Resources {
         update(&mut self.clusters, &delta.clusters);
         update(&mut self.endpoints, &delta.endpoints);
         update(&mut self.secrets, &delta.secrets);
+        update(&mut self.frontends, &delta.frontends);
+    }
+
+    /// The frontend that has an address.
+    pub(super) fn frontend(&self, at: FrontendKey) -> Option<&PlannedFrontend> {
+        self.frontends.get(&at)
     }
 
     /// The endpoints of a cluster, or the way of finding them that is not simulated.
@@ -83,13 +91,10 @@ fn written_candidates(name: ResourceName, written: &LoadAssignment) -> Candidate
     candidates
 }
 
-fn update<T: Clone>(
-    held: &mut BTreeMap<ResourceName, T>,
-    changes: &BTreeMap<ResourceName, Update<T>>,
-) {
+fn update<K: Ord + Clone, T: Clone>(held: &mut BTreeMap<K, T>, changes: &BTreeMap<K, Update<T>>) {
     for (name, change) in changes {
         match change {
-            Update::Put(value) => held.insert(Arc::clone(name), value.clone()),
+            Update::Put(value) => held.insert(name.clone(), value.clone()),
             Update::Remove => held.remove(name),
         };
     }

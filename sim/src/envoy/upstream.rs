@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nodeway_core::plan::ResourceName;
 
@@ -69,13 +70,27 @@ impl NodeProxy {
             return Ok(socket);
         }
         let socket = os.connect(key.1, way)?;
-        self.counters.upstream_connects += 1;
         let cluster = self.resources.clusters.get(&key.0);
         let mut pipe = Pipe::new(socket);
         if cluster.is_some_and(|cluster| cluster.model.tls) {
             pipe.start_tls(&Hello::default());
         }
         let timeout = cluster.map(|cluster| cluster.model.connect_timeout);
+        self.hold(key, pipe, user, timeout, os);
+        Ok(socket)
+    }
+
+    /// Takes a connection that was begun into the books.
+    pub(super) fn hold(
+        &mut self,
+        key: Key,
+        pipe: Pipe,
+        user: SocketId,
+        timeout: Option<Duration>,
+        os: &mut dyn Os,
+    ) {
+        self.counters.upstream_connects += 1;
+        let socket = pipe.socket;
         let connect_timer = timeout.map(|after| self.arm(after, Due::Connect(socket), os));
         let upstream = Upstream {
             pipe,
@@ -87,7 +102,6 @@ impl NodeProxy {
             connect_timer,
         };
         self.upstreams.insert(socket, upstream);
-        Ok(socket)
     }
 
     /// Keeps a connection for the next request.

@@ -19,6 +19,10 @@ pub(crate) struct Connection {
     handle: SocketHandle,
     /// Nobody after the process has died: what is left is closed in the background.
     pub(crate) owner: Option<ProcessId>,
+    /// The user of its socket.
+    pub(crate) uid: u32,
+    /// Whether it was begun from here.
+    pub(crate) began: bool,
     /// The ListenSocket it came through, until it is accepted.
     pub(crate) through: Option<ListenSocketId>,
     /// What getpeername says when a connect hook led the call elsewhere.
@@ -80,6 +84,8 @@ impl Connection {
             set,
             handle,
             owner: None,
+            uid: 0,
+            began: false,
             through: None,
             asked: None,
             way: None,

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Socket(SocketId),
     /// A process's timer runs out.
     Timer(TimerId),
+    /// A node looks at its frontends that arm or drain.
+    Review(u32),
 }
 
 /// What happens next.

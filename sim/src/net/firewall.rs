@@ -1,4 +1,4 @@
-//! A node's rules on a packet: what they ask of the node, and what they did, told on the packet's way.
+//! A namespace's rules on a packet: what they ask of it, and what they did, told on the packet's way.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use nodeway_core::datapath::{Family, Flow};
 use nodeway_core::netfilter::{
-    self, BuiltIn, FoundSocket, Host, InterfaceName, Matched, Owner, Table, Target, Verdict, text,
+    self, BuiltIn, FoundSocket, Host, InterfaceName, Matched, Table, Target, Verdict, text,
 };
 use nodeway_core::trace::{RuleStep, Step};
 
+use super::forward::{At, Of};
 use super::network::Network;
 use super::packet::{destination, source};
 use super::stack::{StackId, Tuple};
@@ -19,7 +20,7 @@ use crate::redirect::Redirect;
 use crate::seed::Seed;
 use crate::time::Time;
 
-/// A node as its rules see it.
+/// A network namespace as its rules see it.
 pub(super) struct Around<'a> {
     now: Time,
     tcp: &'a Tcp,
@@ -101,46 +102,72 @@ impl Host for Around<'_> {
 }
 
 impl Network {
-    /// Whether a node's rules have nothing to say about any packet of that family.
-    pub(super) fn is_unfiltered(&self, index: u32, family: Family) -> bool {
-        self.node(index)
-            .is_none_or(|node| node.firewall.is_idle(family))
+    /// Whether a namespace's rules have nothing to say about any packet of that family.
+    pub(super) fn is_unfiltered(&self, at: At, family: Family) -> bool {
+        let firewall = match at.of {
+            Of::Node(index) => self.node(index).map(|node| &node.firewall),
+            Of::Pod(_) => self.guards.get(&at.stack),
+        };
+        firewall.is_none_or(|firewall| firewall.is_idle(family))
     }
 
-    /// Takes a packet through a station of a node's rules; what they did is told on its way.
+    /// Where rules of a namespace have sent a connection elsewhere: where it was meant to go.
+    pub(super) fn original_destination(
+        &self,
+        stack: StackId,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let conntrack = self.guards.get(&stack)?.conntrack();
+        conntrack.original_destination(peer, local)
+    }
+
+    /// Takes a packet through a station of a namespace's rules; what they did is told on its way.
     pub(super) fn station(
         &mut self,
-        index: u32,
+        at: At,
         hook: BuiltIn,
         packet: &mut netfilter::Packet,
         way: Option<WayId>,
     ) -> Verdict {
-        let way = way.filter(|_| {
-            // Where a program decides, the rules beside it do not.
-            self.settings.redirect == Redirect::Iptables && packet.flow.opens()
-        });
+        // Where a program or a pod's own rules decide, the node's rules beside them do not.
+        let decides = match at.of {
+            Of::Node(_) => self.settings.redirect == Redirect::Iptables,
+            Of::Pod(_) => true,
+        };
+        let way = way.filter(|_| decides && packet.flow.opens());
+        let (Of::Node(index) | Of::Pod(index)) = at.of;
         let Some(node) = self.nodes.get_mut(index as usize) else {
+            return Verdict::Accept;
+        };
+        let (name, luck) = (Arc::clone(&node.name), Seed(node.luck));
+        let firewall = match at.of {
+            Of::Node(_) => Some(&mut node.firewall),
+            Of::Pod(_) => self.guards.get_mut(&at.stack),
+        };
+        let Some(firewall) = firewall else {
             return Verdict::Accept;
         };
         let mut around = Around {
             now: self.now,
             tcp: &self.tcp,
-            stack: node.host,
-            luck: Seed(node.luck),
+            stack: at.stack,
+            luck,
             family: packet.flow.family,
             told: way.map(|_| Vec::new()),
         };
-        if packet.input.is_none() {
-            packet.owner.get_or_insert(Owner::default());
-        }
-        let verdict = node.firewall.at(hook, packet, &mut around);
-        let name = Arc::clone(&node.name);
+        let verdict = firewall.at(hook, packet, &mut around);
         let told = around.told;
         if let (Some(way), Some(told)) = (way, told) {
+            let pod = match at.of {
+                Of::Node(_) => None,
+                Of::Pod(_) => self.tcp.stack(at.stack).map(|it| Arc::clone(&it.name)),
+            };
             for Told { hook, table, rule } in told {
-                let node = Arc::clone(&name);
+                let (node, pod) = (Arc::clone(&name), pod.clone());
                 let step = RuleStep {
                     node,
+                    pod,
                     hook,
                     table,
                     rule,

@@ -1,4 +1,5 @@
-//! What a node does with a packet: its hooks, its rules, its routes.
+//! What a network namespace does with a packet: a node's hooks, its rules, its routes; and the rules
+//! of a pod that has some.
 //!
 //! In the kernel's order: tc ingress, PREROUTING, the route; then INPUT and a socket, or FORWARD and
 //! POSTROUTING. What the node itself sends: OUTPUT, the route, POSTROUTING; over `lo` it comes in
@@ -8,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use nodeway_core::conntrack::{Direction, Tracked};
-use nodeway_core::datapath::{Flow, Hook, Packet as Kind, Reason, Verdict};
+use nodeway_core::datapath::{Flow, FrontendState, Hook, Packet as Kind, Reason, Verdict};
 use nodeway_core::netfilter::{self, BuiltIn, tproxy};
 use nodeway_core::plan::FrontendKey;
 use nodeway_core::trace::{FrontendStep, Step, TranslationStep, VerdictStep};
@@ -21,27 +22,37 @@ use super::network::{LinkEnd, Network};
 use super::packet::{
     Carried, Packet, count_down, destination, goes_to, port_unreachable, readdress, source,
 };
-use super::stack::StackId;
+use super::stack::{Role, StackId};
 use crate::process::WayId;
 use crate::redirect::Redirect;
 
-/// Where a node has a packet from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    /// A pod of its own.
-    Pod(StackId),
-    /// Its uplink.
-    Uplink,
-    /// Its own stack.
-    Itself,
+/// In which network namespace a packet is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    pub(super) stack: StackId,
+    /// Whose namespace that is.
+    pub(super) of: Of,
+    /// Whether the namespace sends it, rather than got it.
+    own: bool,
 }
 
-/// At which node a packet is, and where that has it from.
-#[derive(Clone, Copy, Debug)]
-struct At {
-    index: u32,
-    host: StackId,
-    from: From,
+/// Whose network namespace it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// That of a node.
+    Node(u32),
+    /// That of a pod on a node, which has rules.
+    Pod(u32),
+}
+
+impl At {
+    /// The node, where it is the node's own namespace.
+    fn node(self) -> Option<u32> {
+        match self.of {
+            Of::Node(index) => Some(index),
+            Of::Pod(_) => None,
+        }
+    }
 }
 
 impl Network {
@@ -121,10 +132,12 @@ impl Network {
             address: to.ip(),
             port: to.port(),
         };
+        let installed = node.frontends.get(&address);
         let step = FrontendStep {
             node: Arc::clone(&node.name),
             address,
-            frontend: node.frontends.get(&address).map(|it| it.planned.clone()),
+            frontend: installed.map(|it| it.planned.clone()),
+            state: installed.map_or(FrontendState::Active, |it| it.frontend.state),
         };
         self.note_once(way, Step::Frontend(step));
     }
@@ -173,8 +186,11 @@ impl Network {
                 }
             }
         }
-        let from = pod.map_or(From::Uplink, From::Pod);
-        let at = At { index, host, from };
+        let at = At {
+            stack: host,
+            of: Of::Node(index),
+            own: false,
+        };
         match flow {
             Some(flow) => {
                 let mut seen = netfilter::Packet::new(flow);
@@ -186,47 +202,64 @@ impl Network {
         }
     }
 
-    /// A packet that the node's own stack sends.
-    pub(crate) fn host_sends(&mut self, index: u32, flow: Flow, mut packet: Packet) {
-        let Some(host) = self.node(index).map(|node| node.host) else {
-            return;
+    /// The namespace of a node, or of a pod that has rules.
+    fn ruled(&self, stack: StackId, own: bool) -> Option<At> {
+        let of = match self.tcp.stack(stack)?.role {
+            Role::Host { node } => Of::Node(node),
+            Role::Pod { node } if self.guards.contains_key(&stack) => Of::Pod(node),
+            Role::Pod { .. } | Role::Outside => return None,
         };
-        let at = At {
-            index,
-            host,
-            from: From::Itself,
+        Some(At { stack, of, own })
+    }
+
+    /// A packet that a node's own stack sends, or that of a pod. Gives it back where no rule can
+    /// say anything: in a pod that has none.
+    pub(crate) fn sends(
+        &mut self,
+        stack: StackId,
+        flow: Flow,
+        mut packet: Packet,
+    ) -> Option<Packet> {
+        let Some(at) = self.ruled(stack, true) else {
+            return Some(packet);
         };
-        self.note_asked(index, &flow, &packet);
+        if let Some(index) = at.node() {
+            self.note_asked(index, &flow, &packet);
+        }
         let mut seen = netfilter::Packet::new(flow);
-        let filtered = !self.is_unfiltered(index, flow.family);
+        seen.owner = Some(packet.owner());
+        let filtered = !self.is_unfiltered(at, flow.family);
+        // The route is looked up before the rules, and again where they lead elsewhere.
+        let meant = destination(&flow).ip();
+        let local = self.is_local(at, seen.mark, meant);
+        seen.output = Some(self.device_to(at, local, meant));
         if filtered && !self.passes(at, BuiltIn::Output, &mut seen, &mut packet, &flow) {
-            return;
+            return None;
         }
         let to = destination(&seen.flow).ip();
         let local = self.is_local(at, seen.mark, to);
         seen.output = Some(self.device_to(at, local, to));
         if filtered && !self.passes(at, BuiltIn::Postrouting, &mut seen, &mut packet, &flow) {
-            return;
+            return None;
         }
         if local {
             packet.carried = Some(Box::new(Carried {
                 mark: seen.mark,
                 tracked: seen.tracked,
             }));
-            self.loop_back(host, packet);
+            self.loop_back(stack, packet);
         } else {
             self.send_on(at, &seen.flow, packet);
         }
+        None
     }
 
-    /// A packet that the node has sent to itself.
-    pub(crate) fn over_lo(&mut self, index: u32, mut packet: Packet) {
-        let Some(host) = self.node(index).map(|node| node.host) else {
-            return;
-        };
+    /// A packet that a namespace has sent to itself.
+    pub(crate) fn over_lo(&mut self, stack: StackId, mut packet: Packet) {
         let carried = packet.carried.take();
-        let Ok(flow) = self.datapath.parse(&packet.bytes) else {
-            self.deliver(host, None, packet, None);
+        let flow = self.datapath.parse(&packet.bytes).ok();
+        let (Some(at), Some(flow)) = (self.ruled(stack, true), flow) else {
+            self.deliver(stack, None, packet, None);
             return;
         };
         let mut seen = netfilter::Packet::new(flow);
@@ -235,11 +268,18 @@ impl Network {
             seen.mark = carried.mark;
             seen.tracked = carried.tracked;
         }
-        let at = At {
-            index,
-            host,
-            from: From::Itself,
+        self.come_in(at, seen, packet, None);
+    }
+
+    /// A packet that comes in by a pod's own device.
+    pub(crate) fn into_pod(&mut self, stack: StackId, packet: Packet) {
+        let flow = self.datapath.parse(&packet.bytes).ok();
+        let (Some(at), Some(flow)) = (self.ruled(stack, false), flow) else {
+            self.deliver(stack, None, packet, None);
+            return;
         };
+        let mut seen = netfilter::Packet::new(flow);
+        seen.input = Some(self.device_to(at, false, destination(&flow).ip()));
         self.come_in(at, seen, packet, None);
     }
 
@@ -250,7 +290,10 @@ impl Network {
 
     /// Without a program at the door, it is a route or a set that knows a frontend.
     fn note_asked(&mut self, index: u32, flow: &Flow, packet: &Packet) {
-        let by_address = self.settings.redirect != Redirect::Tc;
+        let by_address = matches!(
+            self.settings.redirect,
+            Redirect::SkLookup | Redirect::Iptables
+        );
         if let (true, true, Some(way)) = (by_address, flow.opens(), packet.way) {
             self.note_frontend(index, destination(flow), way);
         }
@@ -264,13 +307,13 @@ impl Network {
         mut packet: Packet,
         mut assigned: Option<SimSocket>,
     ) {
-        let (flow, At { index, host, from }) = (seen.flow, at);
-        if from != From::Itself {
+        let (flow, host) = (seen.flow, at.stack);
+        if let (false, Some(index)) = (at.own, at.node()) {
             self.note_asked(index, &flow, &packet);
         }
-        let filtered = !self.is_unfiltered(index, flow.family);
+        let filtered = !self.is_unfiltered(at, flow.family);
         if filtered {
-            let verdict = self.station(index, BuiltIn::Prerouting, &mut seen, packet.way);
+            let verdict = self.station(at, BuiltIn::Prerouting, &mut seen, packet.way);
             if let netfilter::Verdict::Assign(to) = verdict {
                 let listener = self.tcp.stack(host).and_then(|stack| stack.listener(to));
                 assigned = listener.map(SimSocket::Listen);
@@ -284,7 +327,7 @@ impl Network {
         }
         let to = destination(&seen.flow).ip();
         let local = self.is_local(at, seen.mark, to);
-        if from != From::Itself && self.is_martian(&seen.flow) {
+        if !at.own && self.is_martian(&seen.flow) {
             self.discard(host, Some(seen.flow), packet, Happening::Martian);
             return;
         }
@@ -293,6 +336,11 @@ impl Network {
                 return;
             }
             self.deliver(host, Some(seen.flow), packet, assigned);
+            return;
+        }
+        if at.node().is_none() {
+            // A pod is no router.
+            self.discard(host, Some(seen.flow), packet, Happening::NoRoute);
             return;
         }
         if !count_down(&mut packet.bytes) {
@@ -321,11 +369,11 @@ impl Network {
         came: &Flow,
     ) -> bool {
         let before = seen.flow;
-        let verdict = self.station(at.index, hook, seen, packet.way);
+        let verdict = self.station(at, hook, seen, packet.way);
         if !self.obeys(at, verdict, came, packet) {
             return false;
         }
-        self.rewrite(at.host, &before, seen, packet);
+        self.rewrite(at.stack, &before, seen, packet);
         let decided = matches!(
             &seen.tracked,
             Tracked::Of {
@@ -333,8 +381,9 @@ impl Network {
                 ..
             }
         );
-        if let (true, true, Some(way)) = (decided, came.opens(), packet.way) {
-            self.note_translation(at.index, came, &seen.flow, way);
+        if let (true, true, Some(way), Some(index)) = (decided, came.opens(), packet.way, at.node())
+        {
+            self.note_translation(index, came, &seen.flow, way);
         }
         true
     }
@@ -351,7 +400,7 @@ impl Network {
             netfilter::Verdict::Accept | netfilter::Verdict::Assign(_) => true,
             netfilter::Verdict::Drop => {
                 let packet = std::mem::take(packet);
-                self.discard(at.host, Some(*came), packet, Happening::Filtered);
+                self.discard(at.stack, Some(*came), packet, Happening::Filtered);
                 false
             }
             netfilter::Verdict::Reject(_) => {
@@ -402,10 +451,11 @@ impl Network {
         self.note_once(way, Step::Translation(step));
     }
 
-    /// REJECT: an ICMP error from the node to whoever asked.
+    /// REJECT: an ICMP error from the namespace to whoever asked.
     fn reject(&mut self, at: At, flow: Flow, packet: Packet) {
-        self.hop_at(at.host, (&packet, Some(flow)), Happening::Rejected);
-        if let (Some(way), Some(node)) = (packet.way, self.node(at.index)) {
+        self.hop_at(at.stack, (&packet, Some(flow)), Happening::Rejected);
+        let node = at.node().and_then(|index| self.node(index));
+        if let (Some(way), Some(node)) = (packet.way, node) {
             let meant = destination(&flow);
             let entry = node.services.entries.get(&(meant.ip(), meant.port()));
             let step = entry.map(|entry| TranslationStep {
@@ -423,7 +473,7 @@ impl Network {
         let client = source(&flow).ip();
         let own = self
             .tcp
-            .stack(at.host)
+            .stack(at.stack)
             .and_then(|stack| stack.source(client));
         let error = own.and_then(|own| port_unreachable(&packet.bytes, own));
         let way = packet.way;
@@ -432,27 +482,29 @@ impl Network {
             let error = Packet {
                 bytes,
                 way,
-                carried: None,
+                ..Packet::default()
             };
-            if at.from == From::Itself {
-                self.loop_back(at.host, error);
+            if at.own {
+                self.loop_back(at.stack, error);
             } else {
-                let from = From::Itself;
-                self.route_unread(At { from, ..at }, error);
+                self.route_unread(At { own: true, ..at }, error);
             }
         }
     }
 
-    /// Whether a packet is for the node: by its mark, as its own address, or by a local route.
+    /// Whether a packet is for the namespace: by its mark, as its own address, or by a local route.
     fn is_local(&self, at: At, mark: u32, to: IpAddr) -> bool {
-        let marked = mark & tproxy::PROXY_MASK == tproxy::TO_PROXY;
+        if self.tcp.stack(at.stack).is_some_and(|stack| stack.has(to)) {
+            return true;
+        }
+        let Some(index) = at.node() else {
+            return false;
+        };
         let by_address = self.settings.redirect == Redirect::SkLookup;
-        let stack = self.tcp.stack(at.host);
-        marked
-            || stack.is_some_and(|stack| stack.has(to))
+        mark & tproxy::PROXY_MASK == tproxy::TO_PROXY
             || by_address
                 && self
-                    .node(at.index)
+                    .node(index)
                     .is_some_and(|node| node.has_frontend_address(to))
     }
 
@@ -469,7 +521,10 @@ impl Network {
         if local {
             return Arc::from("lo");
         }
-        let pod = self.node(at.index).and_then(|node| node.pods.get(&to));
+        let Some(index) = at.node() else {
+            return Arc::from("eth0");
+        };
+        let pod = self.node(index).and_then(|node| node.pods.get(&to));
         let links = pod.and_then(|pod| self.links.get(pod.index()));
         links.map_or_else(|| Arc::clone(&self.uplink), |it| Arc::clone(&it.device))
     }
@@ -477,25 +532,25 @@ impl Network {
     /// A packet that no flow can be read from has nothing that rules or hooks look at.
     fn route_unread(&mut self, at: At, mut packet: Packet) {
         let Some(to) = goes_to(&packet.bytes) else {
-            self.discard(at.host, None, packet, Happening::NotTcp);
+            self.discard(at.stack, None, packet, Happening::NotTcp);
             return;
         };
         let local = self.is_local(at, 0, to);
-        if at.from != From::Itself {
+        if !at.own {
             if to.is_loopback() || to.is_unspecified() || to.is_multicast() {
-                self.discard(at.host, None, packet, Happening::Martian);
+                self.discard(at.stack, None, packet, Happening::Martian);
                 return;
             }
             if local {
-                self.deliver(at.host, None, packet, None);
+                self.deliver(at.stack, None, packet, None);
                 return;
             }
             if !count_down(&mut packet.bytes) {
-                self.discard(at.host, None, packet, Happening::TimeToLive);
+                self.discard(at.stack, None, packet, Happening::TimeToLive);
                 return;
             }
         } else if local {
-            self.loop_back(at.host, packet);
+            self.loop_back(at.stack, packet);
             return;
         }
         self.send_to(at, to, None, packet);
@@ -505,11 +560,15 @@ impl Network {
         self.send_to(at, destination(flow).ip(), Some(*flow), packet);
     }
 
-    /// To a pod of the node's own, or to the uplink.
+    /// From a pod to its node; from a node to a pod of its own, or to the uplink.
     fn send_to(&mut self, at: At, to: IpAddr, flow: Option<Flow>, packet: Packet) {
-        self.hop_at(at.host, (&packet, flow), Happening::Forwarded);
+        let Some(index) = at.node() else {
+            self.up(at.stack, packet);
+            return;
+        };
+        self.hop_at(at.stack, (&packet, flow), Happening::Forwarded);
         let pod = self
-            .node(at.index)
+            .node(index)
             .and_then(|node| node.pods.get(&to))
             .copied();
         match pod {
@@ -517,7 +576,7 @@ impl Network {
                 self.went(Device::Veth(pod), &packet.bytes);
                 self.carry(pod, LinkEnd::Back, Port::Stack(pod), packet);
             }
-            None => self.leave(at.host, to, flow, packet),
+            None => self.leave(at.stack, to, flow, packet),
         }
     }
 }

@@ -56,6 +56,8 @@ pub enum SimSocket {
 pub(crate) struct Installed {
     pub(crate) frontend: Frontend,
     pub(crate) planned: PlannedFrontend,
+    /// When it stops arming or draining at the latest.
+    pub(crate) until: Option<Time>,
 }
 
 /// A node's tables, as a decision asks them.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
+use nodeway_core::netfilter::{Firewall, Ruleset, RulesetError};
+use nodeway_core::plan::{FrontendKey, PlanDelta};
 use nodeway_core::trace::{FaultStep, Step, Way};
 use smoltcp::socket::tcp::State;
 
@@ -28,6 +30,17 @@ use crate::process::{SocketError, SocketId, TimerId, WayId};
 use crate::redirect::Redirect;
 use crate::time::Time;
 use crate::world::ProcessId;
+
+/// How often a node looks whether frontends that arm or drain are done.
+const REVIEW: Duration = Duration::from_secs(1);
+
+/// Whether a stack has a connection that came by a frontend.
+fn serves(tcp: &Tcp, host: StackId, key: FrontendKey) -> bool {
+    let at = SocketAddr::new(key.address, key.port);
+    let stack = tcp.stack(host).into_iter();
+    let mut connections = stack.flat_map(|stack| stack.connections.keys());
+    connections.any(|tuple| tuple.local() == at)
+}
 
 /// The links of a stack.
 pub(crate) struct Links {
@@ -71,11 +84,15 @@ pub(crate) struct Network {
     pub(crate) tcp: Tcp,
     pub(crate) links: Vec<Links>,
     pub(crate) nodes: Vec<Node>,
+    /// The packet filters of pods that have one.
+    pub(crate) guards: BTreeMap<StackId, Firewall>,
     /// Where the fabric between nodes and hosts outside takes an address.
     pub(crate) fabric: BTreeMap<IpAddr, Port>,
     pub(crate) datapath: Box<dyn Datapath>,
     pub(crate) places: BTreeMap<Place, StackId>,
     pub(crate) ways: Vec<Way>,
+    /// The links that each way has crossed, each with the connection that crossed it.
+    crossed: Vec<Vec<(Port, SocketAddr, SocketAddr)>>,
     pub(crate) hops: Vec<Hop>,
     /// Only where captures are asked for.
     pub(crate) recorder: Option<Box<Recorder>>,
@@ -128,10 +145,12 @@ impl Network {
             settings,
             links: Vec::new(),
             nodes: Vec::new(),
+            guards: BTreeMap::new(),
             fabric: BTreeMap::new(),
             datapath,
             places: BTreeMap::new(),
             ways: Vec::new(),
+            crossed: Vec::new(),
             hops: Vec::new(),
             partitions: BTreeSet::new(),
             delivered: 0,
@@ -273,9 +292,36 @@ impl Network {
         let stacks: Vec<StackId> = node.pods.values().copied().chain([node.host]).collect();
         for id in stacks {
             self.tcp.forget(id);
+            self.guards.remove(&id);
+            self.guards.remove(&id);
             if let Some(links) = self.links_mut(id) {
                 links.down = !on;
             }
+        }
+    }
+
+    /// Puts the frontends of a change into a node's table.
+    pub(crate) fn apply(&mut self, index: u32, delta: &PlanDelta) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index as usize) else {
+            return;
+        };
+        let (tcp, host) = (&self.tcp, node.host);
+        let before = node.is_switching();
+        let switching = node.apply(delta, now, |key| serves(tcp, host, key));
+        if switching && !before {
+            self.events.add(now + REVIEW, Event::Review(index));
+        }
+    }
+
+    fn review(&mut self, index: u32) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index as usize) else {
+            return;
+        };
+        let (tcp, host) = (&self.tcp, node.host);
+        if node.review(now, |key| serves(tcp, host, key)) {
+            self.events.add(now + REVIEW, Event::Review(index));
         }
     }
 
@@ -292,6 +338,28 @@ impl Network {
             self.partitions.insert(pair);
         } else {
             self.partitions.remove(&pair);
+        }
+    }
+
+    /// Gives a pod's own namespace a packet filter, or other rules.
+    pub(crate) fn guard(
+        &mut self,
+        pod: StackId,
+        v4: Ruleset,
+        v6: Ruleset,
+    ) -> Result<(), RulesetError> {
+        match self.tcp.stack(pod).map(|stack| stack.role) {
+            Some(Role::Pod { .. }) => self.guards.entry(pod).or_default().replace(v4, v6),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a namespace's `lo` another address.
+    pub(crate) fn add_address(&mut self, id: StackId, address: IpAddr) {
+        if let Some(stack) = self.tcp.stacks.get_mut(id.index())
+            && !stack.addresses.contains(&address)
+        {
+            stack.addresses.push(address);
         }
     }
 
@@ -331,6 +399,10 @@ impl Network {
                 None
             }
             Next::Event(Event::Timer(id)) => Some(id),
+            Next::Event(Event::Review(node)) => {
+                self.review(node);
+                None
+            }
         };
         self.flush();
         Some(timer)
@@ -437,17 +509,23 @@ impl Network {
         let Some(stack) = self.tcp.stack(id) else {
             return;
         };
+        let role = stack.role;
+        let Some(packet) = self.sends(id, flow, packet) else {
+            return;
+        };
         let to = destination(&flow).ip();
-        let own = stack.has(to);
-        match stack.role {
-            Role::Host { node } => self.host_sends(node, flow, packet),
+        let own = self.tcp.stack(id).is_some_and(|stack| stack.has(to));
+        match role {
             _ if own => self.loop_back(id, packet),
-            Role::Pod { .. } => {
-                self.went(Device::Own(id), &packet.bytes);
-                self.carry(id, LinkEnd::Out, Port::Veth(id), packet);
-            }
-            Role::Outside => self.leave(id, to, Some(flow), packet),
+            Role::Pod { .. } => self.up(id, packet),
+            Role::Host { .. } | Role::Outside => self.leave(id, to, Some(flow), packet),
         }
+    }
+
+    /// From a pod to its node.
+    pub(crate) fn up(&mut self, pod: StackId, packet: Packet) {
+        self.went(Device::Own(pod), &packet.bytes);
+        self.carry(pod, LinkEnd::Out, Port::Veth(pod), packet);
     }
 
     /// Over a stack's own `lo`.
@@ -556,12 +634,12 @@ impl Network {
         if self.recorder.is_some() {
             self.came(port, &packet.bytes);
         }
+        if packet.asks {
+            self.crosses(port, &packet);
+        }
         match port {
-            Port::Stack(stack) => self.deliver(stack, None, packet, None),
-            Port::Loopback(stack) => match self.tcp.stack(stack).map(|stack| stack.role) {
-                Some(Role::Host { node }) => self.over_lo(node, packet),
-                _ => self.deliver(stack, None, packet, None),
-            },
+            Port::Stack(stack) => self.into_pod(stack, packet),
+            Port::Loopback(stack) => self.over_lo(stack, packet),
             Port::Veth(pod) => {
                 if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {
                     self.ingress(node, Some(pod), packet);
@@ -569,6 +647,28 @@ impl Network {
             }
             Port::Uplink(node) => self.ingress(node, None, packet),
             Port::Fabric(to) => self.off_the_fabric(to, packet),
+        }
+    }
+
+    /// Counts a link that bytes of a request have crossed, once a connection. The fabric is the
+    /// middle of one.
+    fn crosses(&mut self, port: Port, packet: &Packet) {
+        let way = packet.way.and_then(|way| usize::try_from(way.0).ok());
+        let (Some(way), Ok(flow)) = (way, datapath::parse(&*packet.bytes)) else {
+            return;
+        };
+        if matches!(port, Port::Fabric(_)) {
+            return;
+        }
+        if self.crossed.len() <= way {
+            self.crossed.resize_with(way + 1, Vec::new);
+        }
+        let crossing = (port, source(&flow), destination(&flow));
+        if let (Some(crossed), Some(way)) = (self.crossed.get_mut(way), self.ways.get_mut(way))
+            && !crossed.contains(&crossing)
+        {
+            crossed.push(crossing);
+            way.hops = crossed.len();
         }
     }
 

@@ -1,18 +1,20 @@
 //! A node: its hooks' table, its rules and tracked connections, and the way to its pods.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nodeway_core::datapath::{Family, Frontend, FrontendState, Reason};
 use nodeway_core::netfilter::{Firewall, Routing, Ruleset, ebpf, kube_proxy, tproxy};
-use nodeway_core::plan::{FrontendKey, PlanDelta, Update};
+use nodeway_core::plan::{FrontendKey, PlanDelta, PlannedFrontend, Update};
 
 use super::kernel::Installed;
 use super::service::ServiceTable;
 use super::stack::StackId;
 use super::topology::Settings;
 use crate::redirect::Redirect;
+use crate::time::Time;
 
 /// A node.
 pub(crate) struct Node {
@@ -29,6 +31,8 @@ pub(crate) struct Node {
     /// How often each hook gave each reason.
     pub(crate) reasons: BTreeMap<(&'static str, Reason), u64>,
     pub(crate) luck: u64,
+    arming: Duration,
+    draining: Duration,
 }
 
 impl Node {
@@ -48,22 +52,28 @@ impl Node {
                 .seed
                 .stream(&format!("kube-proxy of {name}"))
                 .draw(),
+            arming: settings.arming,
+            draining: settings.draining,
         }
     }
 
-    /// Takes the frontends of a change; all are in force at once.
-    pub(crate) fn apply(&mut self, delta: &PlanDelta) {
+    /// Takes the frontends of a change; `served` says whether the node's proxy has a connection
+    /// that came by a frontend. Says whether one is left that arms or drains. Where pods have
+    /// their own proxies, those have the frontends, and a node knows of none.
+    pub(crate) fn apply(
+        &mut self,
+        delta: &PlanDelta,
+        now: Time,
+        served: impl Fn(FrontendKey) -> bool,
+    ) -> bool {
+        if self.redirect == Redirect::Sidecar {
+            return false;
+        }
         let fresh = self.is_bare();
         for (key, update) in &delta.frontends {
             match update {
-                Update::Put(planned) => {
-                    let frontend = Frontend {
-                        listener_port: planned.listener_port,
-                        state: FrontendState::Active,
-                    };
-                    let planned = planned.clone();
-                    self.frontends.insert(*key, Installed { frontend, planned });
-                }
+                Update::Put(planned) => self.switch_on(*key, planned, now),
+                Update::Remove if served(*key) => self.drain(*key, now),
                 Update::Remove => {
                     self.frontends.remove(key);
                 }
@@ -77,6 +87,77 @@ impl Node {
             }
             self.lead();
         }
+        self.is_switching()
+    }
+
+    /// A frontend is in force at once, unless somebody has connections to it from before.
+    fn switch_on(&mut self, key: FrontendKey, planned: &PlannedFrontend, now: Time) {
+        let before = self.frontends.get(&key);
+        let before = before.map(|it| (it.frontend.state, it.until));
+        let at = SocketAddr::new(key.address, key.port);
+        let (state, until) = match before {
+            Some((state @ (FrontendState::Arming | FrontendState::Active), until)) => {
+                (state, until)
+            }
+            _ if self.firewall.conntrack().has_live_to(at) => {
+                (FrontendState::Arming, Some(now + self.arming))
+            }
+            _ => (FrontendState::Active, None),
+        };
+        let frontend = Frontend {
+            listener_port: planned.listener_port,
+            state,
+        };
+        let planned = planned.clone();
+        self.frontends.insert(
+            key,
+            Installed {
+                frontend,
+                planned,
+                until,
+            },
+        );
+    }
+
+    /// Nothing new is taken; what is served goes on, up to a bound.
+    fn drain(&mut self, key: FrontendKey, now: Time) {
+        let until = Some(now + self.draining);
+        if let Some(installed) = self.frontends.get_mut(&key) {
+            installed.frontend.state = FrontendState::Draining;
+            installed.until = until;
+        }
+    }
+
+    /// Whether some frontend arms or drains.
+    pub(crate) fn is_switching(&self) -> bool {
+        self.frontends.values().any(|it| it.until.is_some())
+    }
+
+    /// Looks at the frontends that arm or drain: whoever has no older connection left is in force,
+    /// whoever serves none is gone, and so is who has waited long enough. Says whether one is left.
+    pub(crate) fn review(&mut self, now: Time, served: impl Fn(FrontendKey) -> bool) -> bool {
+        let switching = self.frontends.iter().filter_map(|(key, it)| {
+            let over = it.until? <= now;
+            Some((*key, it.frontend.state, over))
+        });
+        for (key, state, over) in switching.collect::<Vec<_>>() {
+            let at = SocketAddr::new(key.address, key.port);
+            match state {
+                FrontendState::Draining if over || !served(key) => {
+                    self.frontends.remove(&key);
+                }
+                FrontendState::Arming if over || !self.firewall.conntrack().has_live_to(at) => {
+                    if let Some(installed) = self.frontends.get_mut(&key) {
+                        installed.frontend.state = FrontendState::Active;
+                        installed.until = None;
+                    }
+                }
+                _ => continue,
+            }
+            self.rule(key);
+        }
+        self.lead();
+        self.is_switching()
     }
 
     /// Forgets all that a kernel forgets when its machine is turned off.
@@ -118,6 +199,7 @@ impl Node {
                 Redirect::Tc => ebpf::install_tc(&mut rules),
                 Redirect::SkLookup => ebpf::install_sk_lookup(&mut rules),
                 Redirect::Iptables => tproxy::install(&mut rules),
+                Redirect::Sidecar => {}
             }
             if self.kube_proxy {
                 kube_proxy::install(&mut rules);
@@ -149,7 +231,7 @@ impl Node {
         match (self.redirect, self.frontends.get(&key)) {
             (Redirect::Iptables, Some(it)) => tproxy::put(rules, key, &it.frontend),
             (Redirect::Iptables, None) => tproxy::remove(rules, key),
-            (_, Some(_)) => ebpf::put(rules, key),
+            (_, Some(it)) => ebpf::put(rules, key, &it.frontend),
             (_, None) => ebpf::remove(rules, key),
         }
     }
@@ -174,6 +256,7 @@ impl Node {
         match self.redirect {
             Redirect::Tc => ebpf::routing_tc(),
             Redirect::Iptables => tproxy::routing(),
+            Redirect::Sidecar => Routing::default(),
             Redirect::SkLookup => {
                 let routes = self.frontends.keys();
                 let local: BTreeSet<_> = routes

@@ -7,6 +7,7 @@ use nodeway_core::trace::Step;
 
 use super::network::Network;
 use super::stack::StackId;
+use super::tcp::{Caller, Course};
 use crate::process::{CallError, ListenSocketId, Os, SocketError, SocketId, TimerId, WayId};
 use crate::seed::Random;
 use crate::time::Time;
@@ -16,8 +17,40 @@ use crate::world::ProcessId;
 pub(crate) struct Calls<'a> {
     pub(crate) network: &'a mut Network,
     pub(crate) process: ProcessId,
+    /// The user that the process runs as.
+    pub(crate) uid: u32,
     pub(crate) stack: StackId,
     pub(crate) random: &'a mut Random,
+}
+
+impl Calls<'_> {
+    fn caller(&self) -> Caller {
+        Caller {
+            process: self.process,
+            uid: self.uid,
+        }
+    }
+
+    fn begin(
+        &mut self,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        way: Option<WayId>,
+    ) -> Result<SocketId, CallError> {
+        let caller = self.caller();
+        let really = self.network.connect_hook(self.stack, to, way);
+        let course = Course {
+            from,
+            to: really.unwrap_or(to),
+            asked: really.filter(|really| *really != to).map(|_| to),
+        };
+        let tcp = &mut self.network.tcp;
+        let id = tcp.connect(self.stack, caller, course, way)?;
+        if really.is_none() {
+            tcp.fail(id, SocketError::Refused);
+        }
+        Ok(id)
+    }
 }
 
 impl Os for Calls<'_> {
@@ -26,9 +59,8 @@ impl Os for Calls<'_> {
     }
 
     fn listen(&mut self, address: Option<IpAddr>, port: u16) -> Result<ListenSocketId, CallError> {
-        self.network
-            .tcp
-            .listen(self.stack, self.process, address, port)
+        let caller = self.caller();
+        self.network.tcp.listen(self.stack, caller, address, port)
     }
 
     fn unlisten(&mut self, socket: ListenSocketId) {
@@ -36,15 +68,23 @@ impl Os for Calls<'_> {
     }
 
     fn connect(&mut self, to: SocketAddr, way: Option<WayId>) -> Result<SocketId, CallError> {
-        let really = self.network.connect_hook(self.stack, to, way);
-        let asked = really.filter(|really| *really != to).map(|_| to);
-        let target = really.unwrap_or(to);
-        let tcp = &mut self.network.tcp;
-        let id = tcp.connect(self.stack, self.process, target, asked, way)?;
-        if really.is_none() {
-            tcp.fail(id, SocketError::Refused);
-        }
-        Ok(id)
+        self.begin(None, to, way)
+    }
+
+    fn connect_from(
+        &mut self,
+        from: IpAddr,
+        to: SocketAddr,
+        way: Option<WayId>,
+    ) -> Result<SocketId, CallError> {
+        self.begin(Some(from), to, way)
+    }
+
+    fn original_destination(&self, socket: SocketId) -> Option<SocketAddr> {
+        let connection = self.network.tcp.connection(socket)?;
+        let (peer, local) = (connection.tuple.remote(), connection.tuple.local());
+        self.network
+            .original_destination(connection.stack, peer, local)
     }
 
     fn local(&self, socket: SocketId) -> Option<SocketAddr> {

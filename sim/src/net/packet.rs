@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nodeway_core::conntrack::Tracked;
 use nodeway_core::datapath::{Address, Family, Flow};
+use nodeway_core::netfilter::Owner;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Icmpv6DstUnreachable, Icmpv6Packet, Icmpv6Repr,
@@ -28,6 +29,20 @@ pub(crate) struct Packet {
     pub(crate) way: Option<WayId>,
     /// What a packet over `lo` keeps of how it was sent.
     pub(crate) carried: Option<Box<Carried>>,
+    /// The user of the socket that sent it.
+    pub(crate) uid: u32,
+    /// Whether it carries bytes from who asks to who answers.
+    pub(crate) asks: bool,
+}
+
+impl Packet {
+    /// Who sent it, as rules see that.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            uid: self.uid,
+            gid: self.uid,
+        }
+    }
 }
 
 /// What the kernel keeps beside a packet's bytes within one namespace.

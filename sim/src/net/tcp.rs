@@ -33,7 +33,25 @@ pub(crate) struct ListenSocket {
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
     owner: ProcessId,
+    uid: u32,
     half_open: usize,
+}
+
+/// Who calls: a process and its user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) process: ProcessId,
+    pub(crate) uid: u32,
+}
+
+/// Where a connection goes to, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    /// The address that its socket was bound to; the route's if none.
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) to: SocketAddr,
+    /// What the process asked for, if a hook changed it.
+    pub(crate) asked: Option<SocketAddr>,
 }
 
 /// What became of a packet that was given to a stack.
@@ -55,6 +73,24 @@ pub(crate) struct Told {
     pub(crate) process: ProcessId,
     pub(crate) socket: SocketId,
     pub(crate) event: SocketEvent,
+}
+
+/// What packets keep of the socket that sent them.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    way: Option<WayId>,
+    uid: u32,
+    began: bool,
+}
+
+impl Sent {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            way: connection.way,
+            uid: connection.uid,
+            began: connection.began,
+        }
+    }
 }
 
 /// All stacks and their sockets.
@@ -181,7 +217,7 @@ impl Tcp {
     pub(crate) fn listen(
         &mut self,
         stack_id: StackId,
-        owner: ProcessId,
+        caller: Caller,
         address: Option<IpAddr>,
         port: u16,
     ) -> Result<ListenSocketId, CallError> {
@@ -203,7 +239,8 @@ impl Tcp {
                 stack: stack_id,
                 address,
                 port,
-                owner,
+                owner: caller.process,
+                uid: caller.uid,
                 half_open: 0,
             },
         );
@@ -221,18 +258,21 @@ impl Tcp {
         }
     }
 
-    /// Begins a connection; `asked` is what the process asked for, if a hook changed it.
+    /// Begins a connection.
     pub(crate) fn connect(
         &mut self,
         stack_id: StackId,
-        owner: ProcessId,
-        to: SocketAddr,
-        asked: Option<SocketAddr>,
+        caller: Caller,
+        course: Course,
         way: Option<WayId>,
     ) -> Result<SocketId, CallError> {
-        let buffer = self.buffer;
+        let (buffer, to) = (self.buffer, course.to);
         let stack = self.stack_mut(stack_id).ok_or(CallError::NoAddress)?;
-        let source = stack.source(to.ip()).ok_or(CallError::NoAddress)?;
+        let source = match course.from {
+            Some(from) if stack.has(from) && from.is_ipv4() == to.is_ipv4() => from,
+            Some(_) => return Err(CallError::NoAddress),
+            None => stack.source(to.ip()).ok_or(CallError::NoAddress)?,
+        };
         let local = stack.free_port(source, to)?;
         let mut connection = Connection::new(stack_id, Tuple::new(local, to), buffer);
         let context = stack.interface.context();
@@ -241,8 +281,10 @@ impl Tcp {
             .connect(context, (to.ip(), to.port()), (local.ip(), local.port()))
             .map_err(|_| CallError::NoAddress)?;
         connection.state = State::SynSent;
-        connection.owner = Some(owner);
-        connection.asked = asked;
+        connection.owner = Some(caller.process);
+        connection.uid = caller.uid;
+        connection.began = true;
+        connection.asked = course.asked;
         connection.way = way;
         let id = self.add(connection);
         self.mark(id);
@@ -290,10 +332,11 @@ impl Tcp {
             return Taken::BacklogFull;
         }
         listener.half_open += 1;
-        let owner = listener.owner;
+        let (owner, uid) = (listener.owner, listener.uid);
         let local = tuple.local();
         let mut connection = Connection::new(stack, tuple, buffer);
         connection.owner = Some(owner);
+        connection.uid = uid;
         connection.through = Some(through);
         connection.way = packet.way;
         if connection
@@ -316,7 +359,11 @@ impl Tcp {
             let sockets: &mut SocketSet<'static> = &mut stack.nobody;
             stack.interface.poll(instant(now), &mut self.wire, sockets);
         }
-        self.carry(stack_id, packet.way);
+        let sent = Sent {
+            way: packet.way,
+            ..Sent::default()
+        };
+        self.carry(stack_id, sent);
         self.wire.settle();
         Taken::Refused
     }
@@ -330,7 +377,7 @@ impl Tcp {
             let answer = Packet {
                 bytes: rest.answer.clone(),
                 way: packet.way,
-                carried: None,
+                ..Packet::default()
             };
             self.output.push_back((stack_id, answer));
         }
@@ -344,17 +391,18 @@ impl Tcp {
         }
     }
 
-    /// Hands on what smoltcp has sent.
-    fn carry(&mut self, stack: StackId, way: Option<WayId>) {
+    /// Hands on what smoltcp has sent for a socket.
+    fn carry(&mut self, stack: StackId, sent: Sent) {
         while let Some(bytes) = self.wire.take() {
-            self.output.push_back((
-                stack,
-                Packet {
-                    bytes,
-                    way,
-                    carried: None,
-                },
-            ));
+            let asks = sent.began && sent.way.is_some() && has_data(&bytes);
+            let packet = Packet {
+                bytes,
+                way: sent.way,
+                carried: None,
+                uid: sent.uid,
+                asks,
+            };
+            self.output.push_back((stack, packet));
         }
     }
 
@@ -375,7 +423,7 @@ impl Tcp {
             .poll(instant(now), &mut self.wire, &mut connection.set);
         self.wire.settle();
         let before = self.output.len();
-        self.carry(stack_id, connection.way);
+        self.carry(stack_id, Sent::of(&connection));
         let sent = self.output.len() > before;
         let through = connection.through;
         let accepting = through.is_some_and(|through| self.listeners.contains_key(&through));
@@ -525,7 +573,7 @@ impl Tcp {
         connection.owner = None;
         if !quiet {
             connection.socket().abort();
-            let (stack, way) = (connection.stack, connection.way);
+            let (stack, sent) = (connection.stack, Sent::of(connection));
             let slot = self.connections.get_mut(Self::index(id));
             if let (Some(Some(connection)), Some(stack)) =
                 (slot, self.stacks.get_mut(stack.index()))
@@ -534,7 +582,7 @@ impl Tcp {
                     .interface
                     .poll(instant(now), &mut self.wire, &mut connection.set);
             }
-            self.carry(stack, way);
+            self.carry(stack, sent);
         }
         self.remove(id);
     }

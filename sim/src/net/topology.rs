@@ -109,6 +109,11 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a connection waits for an acknowledgement.
     pub retransmit_timeout: Duration,
+    /// How long a frontend that is switched on leaves older connections alone at the longest.
+    pub arming: Duration,
+    /// How long one that is switched off serves known connections at the longest: Envoy's own
+    /// `--drain-time-s`.
+    pub draining: Duration,
     /// How long a closed connection's ports stay taken; also how long an orphan waits for its FIN.
     pub time_wait: Duration,
 }
@@ -138,6 +143,8 @@ impl Default for Settings {
             backlog: 4096,
             connect_timeout: Duration::from_secs(127),
             retransmit_timeout: Duration::from_secs(120),
+            arming: Duration::from_secs(300),
+            draining: Duration::from_secs(600),
             time_wait: Duration::from_secs(60),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct FakeSocket {
     pub(crate) local: SocketAddr,
     /// Whom it is connected to.
     pub(crate) peer: SocketAddr,
+    /// Where it was meant to go, when rules led it here.
+    pub(crate) meant: Option<SocketAddr>,
     /// Its way.
     pub(crate) way: Option<WayId>,
     /// What was sent on it.
@@ -88,6 +90,7 @@ impl FakeOs {
         let fake = FakeSocket {
             local,
             peer,
+            meant: None,
             way,
             sent: Vec::new(),
             room: usize::MAX,
@@ -157,6 +160,21 @@ impl Os for FakeOs {
         let socket = self.open(HERE.parse().unwrap(), to, way);
         self.connects.push(socket);
         Ok(socket)
+    }
+
+    fn connect_from(
+        &mut self,
+        from: IpAddr,
+        to: SocketAddr,
+        way: Option<WayId>,
+    ) -> Result<SocketId, CallError> {
+        let socket = self.connect(to, way)?;
+        self.of(socket).local.set_ip(from);
+        Ok(socket)
+    }
+
+    fn original_destination(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.sockets.get(&socket)?.meant
     }
 
     fn local(&self, socket: SocketId) -> Option<SocketAddr> {

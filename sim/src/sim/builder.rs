@@ -122,6 +122,7 @@ impl SimBuilder {
             proxies: BTreeMap::new(),
             generation: 0,
             clients: BTreeMap::new(),
+            opened: BTreeMap::new(),
             options,
             faults: Faults::default(),
             source: self.source,
@@ -131,7 +132,7 @@ impl SimBuilder {
         sim.start_programs(None);
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
-            sim.start_proxy(&node);
+            sim.start_proxies(&node);
         }
         let _ = sim.world.translate_services(None, services);
         Ok(sim)

@@ -107,9 +107,7 @@ impl Sim {
             // Places were found when the fault began, and stay.
             Undo::Impair(place, toward) => drop(self.world.impair(&place, toward, None)),
             Undo::Heal(a, b) => drop(self.world.partition(&a, &b, false)),
-            Undo::StartProxy(node) => {
-                self.start_proxy(&node);
-            }
+            Undo::StartProxy(of) => self.start_proxies(&of),
             Undo::StartAgent(node) => self.start_agent(&node),
             Undo::PowerOn(node) => self.power_on(&node),
             Undo::Change(changes) => changes.iter().for_each(|change| self.change(change)),
@@ -202,9 +200,8 @@ impl Sim {
         match fault {
             Fault::Link { of, .. } => self.place_of(of).map(drop),
             Fault::Partition { between } => self.machines(between).map(drop),
-            Fault::Proxy { node } | Fault::Agent { node } | Fault::Node { node } => {
-                self.known_node(node)
-            }
+            Fault::Proxy { node } => Ok(self.proxies_of(node).map(drop)?),
+            Fault::Agent { node } | Fault::Node { node } => self.known_node(node),
             Fault::Endpoints { service, pods } => self.leaving(service, pods).map(drop),
             Fault::Objects { changes, .. } => self.consequences(changes).map(drop),
         }
@@ -428,6 +425,6 @@ impl Sim {
         let services = crate::assembly::services(&self.objects);
         let _ = self.world.translate_services(Some(node), services);
         self.start_programs(Some(node));
-        self.start_proxy(node);
+        self.start_proxies(node);
     }
 }

@@ -59,6 +59,8 @@ pub struct UnderWay {
     way: WayId,
     client: ProcessId,
     started: Time,
+    /// The way on which its connection was opened, if that was another.
+    opened: Option<WayId>,
 }
 
 impl UnderWay {
@@ -89,7 +91,10 @@ impl Sim {
         let client = self.client(&errand.place);
         let through = match (&ask.connection, client) {
             (Some(name), Some(client)) if self.keeps(client, name) => Some(Through::Kept),
-            _ => {
+            (kept, _) => {
+                if let (Some(name), Some(client)) = (kept, client) {
+                    self.opened.insert((client, name.clone()), way);
+                }
                 let to = errand.to();
                 self.world.note(way, Step::Name(errand.name));
                 to.map(Through::New)
@@ -98,10 +103,12 @@ impl Sim {
         let (Some(through), Some(client)) = (through, client) else {
             return Err(self.ended(asked, way, Failure::UnknownName, None, Duration::ZERO));
         };
+        let connection = ask.connection.clone();
         if let Some(process) = self.world.process_mut::<Client>(client) {
             let asked_of_it = process.ask(ask, through, way);
             asked_of_it.map_err(|error| self.refused(asked, error))?;
         }
+        let opened = connection.and_then(|name| self.opened.get(&(client, name)).copied());
         let started = self.world.now();
         self.faults.under_way(way);
         self.world.wake(client);
@@ -111,6 +118,7 @@ impl Sim {
             way,
             client,
             started,
+            opened: opened.filter(|opened| *opened != way),
         })
     }
 
@@ -126,6 +134,7 @@ impl Sim {
             way,
             client,
             started,
+            opened,
         } = request;
         let limit = started + PATIENCE;
         self.advance(limit, |world| is_over(world, client, way));
@@ -149,12 +158,40 @@ impl Sim {
                 return Err(self.ended((&from, &url), way, failure, client_saw, took));
             }
         };
+        if let Some(opened) = opened {
+            self.remember(way, opened, started);
+        }
         let ending = self.world.way(way);
         if let Some(ending) = ending.and_then(|it| self.ending(it, answer.status)) {
             self.world.note(way, Step::Reply(ending));
         }
         let steps = self.world.way(way).cloned().unwrap_or_default();
         Ok(self.reply(steps, answer, client_saw, took))
+    }
+
+    /// Whoever looks at packets alone decides once, when a connection is opened: on a later request
+    /// that no listener has looked at, what was decided then is told again.
+    fn remember(&mut self, way: WayId, opened: WayId, at: Time) {
+        let looked_at = |way: &Way| {
+            let mut steps = way.steps.iter();
+            steps.any(|(_, step)| matches!(step, Step::Listener(_)))
+        };
+        let (Some(now), Some(then)) = (self.world.way(way), self.world.way(opened)) else {
+            return;
+        };
+        if looked_at(now) {
+            return;
+        }
+        let decided = then.steps.iter().filter_map(|(_, step)| match step {
+            Step::Translation(_) | Step::Sidecar(_) => Some(step.clone()),
+            _ => None,
+        });
+        let mut remembered = Way {
+            steps: decided.map(|step| (at.since_start(), step)).collect(),
+            ..now.clone()
+        };
+        remembered.steps.extend(now.steps.iter().cloned());
+        self.world.replace_way(way, remembered);
     }
 
     fn keeps(&self, client: ProcessId, connection: &str) -> bool {
@@ -215,6 +252,7 @@ impl Sim {
             .pointer("/saw/peer")
             .and_then(Value::as_str)
             .and_then(|peer| peer.parse().ok());
+        let own_proxy = backend_peer.and_then(|peer| steps.own_proxy(peer));
         let pod = steps.pod.filter(|_| served);
         let node = pod.as_ref().and_then(|pod| {
             let pod = self.objects.pod(&pod.namespace, &pod.name)?;
@@ -235,6 +273,7 @@ impl Sim {
             pod: Who(pod),
             node,
             proxy_node: steps.proxy,
+            proxy_pod: steps.proxy_pod,
             listener: steps.listener,
             route: steps.route,
             cluster: steps.cluster,
@@ -242,7 +281,7 @@ impl Sim {
             client_saw: client_saw.map(seen),
             proxy_saw,
             proxy_destination: steps.proxy_destination.map(seen),
-            backend_saw: backend_peer.map(seen),
+            backend_saw: own_proxy.or(backend_peer.map(seen)),
             tls: shown(steps.handshake, answer.shown),
             headers: answer.headers,
             body,
@@ -270,6 +309,7 @@ impl Sim {
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: served.proxy.or(served.led_by),
+            proxy_pod: served.proxy_pod,
             client_saw: client_saw.map(|address| self.names.seen(address)),
             way,
             objects: Arc::clone(&self.objects),
@@ -346,6 +386,7 @@ impl Sim {
             from: from.to_owned(),
             url: url.to_owned(),
             proxy_node: None,
+            proxy_pod: None,
             client_saw: None,
             way: Way::default(),
             objects: Arc::clone(&self.objects),
@@ -367,26 +408,27 @@ impl Cluster for Sim {
         self.finish(under_way)
     }
 
-    fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        let proxy = self
-            .proxies
-            .get(node)
-            .ok_or_else(|| self.unknown_node(node))?;
-        self.world.kill(*proxy);
+    fn crash_proxy(&mut self, of: &str) -> Result<(), AskError> {
+        for (_, place) in self.proxies_of(of)? {
+            if let Some(proxy) = self.proxies.get(&place) {
+                self.world.kill(*proxy);
+            }
+        }
         Ok(())
+    }
+
+    fn restart_proxy(&mut self, of: &str) -> Result<(), AskError> {
+        self.crash_proxy(of)?;
+        self.start_proxies(of);
+        Ok(())
+    }
+
+    fn not_applicable(&self, from: &str) -> Result<Option<String>, AskError> {
+        self.without_sidecar(from)
     }
 
     fn objects(&self) -> &Objects {
         &self.objects
-    }
-
-    fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        self.crash_proxy(node)?;
-        if self.start_proxy(node) {
-            Ok(())
-        } else {
-            Err(self.unknown_node(node))
-        }
     }
 }
 

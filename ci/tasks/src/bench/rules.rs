@@ -63,7 +63,7 @@ impl Way {
             if self == Self::Iptables {
                 tproxy::put(&mut rules, key, &frontend);
             } else {
-                ebpf::put(&mut rules, key);
+                ebpf::put(&mut rules, key, &frontend);
             }
         }
         rules

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nodeway_datapath::{Family, protocol};
 
+use super::render::FLAGS;
 use crate::netfilter::{
     BuiltIn, Chain, ChainName, ConnectionState, IpSet, Match, Policy, RecentList, RejectWith, Rule,
     Ruleset, SetEntry, Table, Target,
@@ -237,6 +238,16 @@ impl Reader {
                 not,
                 ports: self.ports(option)?,
             },
+            "--tcp-flags" => Match::TcpFlags {
+                not,
+                mask: self.flags(option)?,
+                set: self.flags(option)?,
+            },
+            "--syn" => Match::TcpFlags {
+                not,
+                mask: 0x17,
+                set: 0x02,
+            },
             "--comment" => {
                 // iptables escapes an apostrophe even within quotation marks, where a shell does not.
                 self.comment = Some(self.words.next("a comment")?.replace("\\'", "'"));
@@ -354,6 +365,22 @@ impl Reader {
                 "`{text}` is no value of `{option}`"
             ))),
         }
+    }
+
+    /// `FIN,SYN`, `ALL` or `NONE`.
+    fn flags(&mut self, option: &str) -> Parsed<u8> {
+        let text = self.words.next("TCP flags")?;
+        let flag = |name: &str| match name {
+            "ALL" => Some(0x3f),
+            "NONE" => Some(0),
+            name => FLAGS
+                .iter()
+                .find(|(it, _)| *it == name)
+                .map(|(_, bit)| *bit),
+        };
+        let flags = text.split(',').map(flag);
+        let all: Option<u8> = flags.fold(Some(0), |all, one| Some(all? | one?));
+        all.ok_or_else(|| What::Malformed(format!("`{text}` is no value of `{option}`")))
     }
 
     /// `VALUE[/MASK]`, decimal or hexadecimal.

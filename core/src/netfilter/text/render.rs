@@ -75,11 +75,11 @@ pub fn rule(rule: &Rule, family: Family) -> String {
     }
     let mut tcp = false;
     for one in &rule.matches {
-        let ports = matches!(
+        let of_tcp = matches!(
             one,
-            Match::SourcePort { .. } | Match::DestinationPort { .. }
+            Match::SourcePort { .. } | Match::DestinationPort { .. } | Match::TcpFlags { .. }
         );
-        if ports && !std::mem::replace(&mut tcp, true) {
+        if of_tcp && !std::mem::replace(&mut tcp, true) {
             out.push_str(" -m tcp");
         }
         let _ = module(&mut out, one, family);
@@ -126,6 +126,10 @@ fn module(out: &mut String, one: &Match, family: Family) -> fmt::Result {
         }
         Match::DestinationPort { not, ports } => {
             write!(out, "{} --dport {}", bang(*not), range(ports))
+        }
+        Match::TcpFlags { not, mask, set } => {
+            let (mask, set) = (flags(*mask), flags(*set));
+            write!(out, "{} --tcp-flags {mask} {set}", bang(*not))
         }
         Match::Mark { not, value, mask } => {
             write!(
@@ -241,6 +245,29 @@ fn address(to: SocketAddr) -> String {
     match to.port() {
         0 => to.ip().to_string(),
         _ => to.to_string(),
+    }
+}
+
+/// The flags of a TCP header by the names that iptables gives them, in its order.
+pub(super) const FLAGS: [(&str, u8); 6] = [
+    ("FIN", 0x01),
+    ("SYN", 0x02),
+    ("RST", 0x04),
+    ("PSH", 0x08),
+    ("ACK", 0x10),
+    ("URG", 0x20),
+];
+
+fn flags(set: u8) -> String {
+    let names: Vec<&str> = FLAGS
+        .iter()
+        .filter(|(_, bit)| set & bit != 0)
+        .map(|(name, _)| *name)
+        .collect();
+    if names.is_empty() {
+        "NONE".to_owned()
+    } else {
+        names.join(",")
     }
 }
 

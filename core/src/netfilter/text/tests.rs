@@ -37,6 +37,14 @@ fn one(line: &str) -> Result<Rule, String> {
     " -m comment --comment \"it\\'s \\\"so\\\"\" -j X"
 )]
 #[case::old_states("-m state --state NEW -j X", " -m conntrack --ctstate NEW -j X")]
+#[case::syn(
+    "-p tcp ! --syn -j X",
+    " -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j X"
+)]
+#[case::flags(
+    "-p tcp --tcp-flags ALL NONE",
+    " -p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE"
+)]
 #[case::only_counted("-p tcp", " -p tcp")]
 fn a_rule_is_read_however_it_is_written(#[case] written: &str, #[case] printed: &str) {
     assert_eq!(rule(&one(written).unwrap(), Family::V4), printed);
@@ -47,7 +55,11 @@ fn a_rule_is_read_however_it_is_written(#[case] written: &str, #[case] printed: 
 #[case::a_target("-j LOG", "line 2: not simulated: -j LOG")]
 #[case::a_targets_option("-j CT --zone 1", "line 2: not simulated: -j CT --zone")]
 #[case::a_protocol("-p sctp", "line 2: not simulated: -p sctp")]
-#[case::an_option("-p tcp --syn -j X", "line 2: not simulated: --syn")]
+#[case::an_option("-p tcp --tcp-option 5 -j X", "line 2: not simulated: --tcp-option")]
+#[case::a_flag(
+    "-p tcp --tcp-flags SYN,ECE SYN",
+    "line 2: `SYN,ECE` is no value of `--tcp-flags`"
+)]
 #[case::an_address("-d example.com -j X", "line 2: `example.com` is no value of `-d`")]
 #[case::a_port("-p tcp --dport http -j X", "line 2: `http` is no value of `--dport`")]
 #[case::an_open_quote(

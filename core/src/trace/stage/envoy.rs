@@ -1,5 +1,6 @@
 //! From the listener to the reply: the stages of the node's Envoy.
 
+use super::network::proxy;
 use super::{Loser, Stage, Words};
 use crate::object::{Kind, Object, ObjectRef};
 use crate::proxy::{Action, RouteChoice};
@@ -13,8 +14,10 @@ pub(super) fn listener(step: &ListenerStep) -> Stage {
     Stage::new(
         "listener",
         format!(
-            "{} on port {} of Envoy on {}",
-            step.listener, step.port, step.node
+            "{} on port {} of {}",
+            step.listener,
+            step.port,
+            proxy(&step.node, step.pod.as_ref())
         ),
     )
     .because(format!(
@@ -246,8 +249,14 @@ impl Words<'_> {
                 Stage::new("reply", format!("{status} by endpoint {address}"))
                     .evidence(["simulated".to_owned()])
             }
-            ReplyStep::Proxy { node, status, why } => {
-                Stage::new("reply", format!("{status} by Envoy on {node} itself"))
+            ReplyStep::Proxy {
+                node,
+                pod,
+                status,
+                why,
+            } => {
+                let envoy = proxy(node, pod.as_ref());
+                Stage::new("reply", format!("{status} by {envoy} itself"))
                     .because(why.clone())
                     .evidence(["simulated".to_owned()])
             }

@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use nodeway_datapath::Hook;
+use nodeway_datapath::{FrontendState, Hook};
 
 use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
 use crate::plan::{FrontendKind, PlannedEndpoint};
 use crate::service;
 use crate::trace::{
-    FaultStep, FrontendStep, Name, NameStep, RuleStep, TranslationStep, VerdictStep,
+    FaultStep, FrontendStep, Name, NameStep, RuleStep, SidecarStep, Taken, TranslationStep,
+    VerdictStep,
 };
 
 impl Words<'_> {
@@ -84,26 +85,37 @@ impl Words<'_> {
 
     pub(super) fn frontend(&self, step: &FrontendStep) -> Stage {
         if let Some(frontend) = &step.frontend {
-            return Stage::new(
+            let draining = step.state == FrontendState::Draining;
+            let led = if draining { "was led" } else { "led" };
+            let stage = Stage::new(
                 "frontend",
                 format!(
-                    "{} is {} of {}, led to listener {} (port {})",
+                    "{} is {} of {}, {led} to listener {} (port {})",
                     step.address,
                     address_kind(frontend.kind),
                     frontend.service,
                     frontend.listener,
                     frontend.listener_port
                 ),
-            )
-            .because(format!(
-                "{} lists that Service under `services`",
-                frontend.config
-            ))
-            .evidence(self.source(&frontend.config));
+            );
+            let config = &frontend.config;
+            return if draining {
+                stage.because(format!(
+                    "{config} lists that Service no more: connections that stand are served, new ones go past"
+                ))
+            } else {
+                stage
+                    .because(format!("{config} lists that Service under `services`"))
+                    .evidence(self.source(config))
+            };
         }
         let stage = Stage::new(
             "frontend",
-            format!("{} is no frontend: nothing is redirected", step.address),
+            if self.captured {
+                format!("{} is no frontend: no listener has it", step.address)
+            } else {
+                format!("{} is no frontend: nothing is redirected", step.address)
+            },
         );
         let Some(service) = self.service_at(step.address.address) else {
             return stage.because("no Service has that address");
@@ -323,13 +335,47 @@ fn address_kind(kind: FrontendKind) -> &'static str {
     }
 }
 
-/// A verdict is two stages: which hook saw the packet, and what it said.
 /// A rule, as `iptables-save` prints it.
 pub(super) fn rule(step: &RuleStep) -> Stage {
     let (table, hook) = (step.table.name(), step.hook.name());
+    let at = match &step.pod {
+        Some(pod) => format!("in Pod {pod} on {}", step.node),
+        None => format!("on {}", step.node),
+    };
     Stage::new("rule", format!("{table}: {}", step.rule))
-        .because(format!("the packet matched it at {hook} on {}", step.node))
+        .because(format!("the packet matched it at {hook} {at}"))
         .evidence(["rules".to_owned()])
+}
+
+/// A pod's own proxy, and what it does with a connection.
+pub(super) fn sidecar(step: &SidecarStep) -> Stage {
+    let SidecarStep { meant, port, .. } = step;
+    let envoy = proxy(&step.node, Some(&step.pod));
+    let decided = match step.taken {
+        Taken::Listened => format!("outbound, port {port} of {envoy}: a listener has {meant}"),
+        Taken::PassedOut => {
+            format!("outbound, port {port} of {envoy}: the bytes are passed on to {meant}")
+        }
+        Taken::PassedIn { from } => {
+            format!(
+                "inbound, port {port} of {envoy}: the bytes are passed on to {meant}, from {from}"
+            )
+        }
+    };
+    Stage::new("sidecar", decided)
+        .because(format!(
+            "its socket took the connection; it sees peer {}, and SO_ORIGINAL_DST says that {meant} was meant",
+            step.peer
+        ))
+        .evidence(["simulated".to_owned()])
+}
+
+/// Whose Envoy it is.
+pub(super) fn proxy(node: &str, pod: Option<&std::sync::Arc<str>>) -> String {
+    match pod {
+        Some(pod) => format!("Envoy in Pod {pod} on {node}"),
+        None => format!("Envoy on {node}"),
+    }
 }
 
 /// What was done to the cluster on purpose.
@@ -344,6 +390,7 @@ pub(super) fn fault(step: &FaultStep) -> Stage {
     .evidence(["simulated".to_owned()])
 }
 
+/// A verdict is two stages: which hook saw the packet, and what it said.
 pub(super) fn verdict(step: &VerdictStep) -> Vec<Stage> {
     let node = &step.node;
     let hook = match step.hook {

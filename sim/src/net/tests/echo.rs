@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::net::tcp::Caller;
 use crate::process::{SocketError, SocketEvent};
 
 #[rstest]
@@ -76,15 +77,16 @@ fn a_closed_half_still_reads() {
 fn a_port_is_listened_on_once() {
     let mut world = world(Redirect::Tc);
     let stack = world.stack(&place("node one")).unwrap();
-    let owner = echo(&mut world, "node one", Some("127.0.0.1"), 80);
+    let process = echo(&mut world, "node one", Some("127.0.0.1"), 80);
+    let caller = Caller { process, uid: 0 };
     let tcp = &mut world.network_mut().tcp;
     use crate::process::CallError::{AddressInUse, NoAddress};
-    assert_eq!(tcp.listen(stack, owner, None, 80), Err(AddressInUse));
+    assert_eq!(tcp.listen(stack, caller, None, 80), Err(AddressInUse));
     let same = Some(ip("127.0.0.1"));
-    assert_eq!(tcp.listen(stack, owner, same, 80), Err(AddressInUse));
-    assert!(tcp.listen(stack, owner, Some(ip("::1")), 80).is_ok());
+    assert_eq!(tcp.listen(stack, caller, same, 80), Err(AddressInUse));
+    assert!(tcp.listen(stack, caller, Some(ip("::1")), 80).is_ok());
     let foreign = Some(ip("10.0.1.1"));
-    assert_eq!(tcp.listen(stack, owner, foreign, 81), Err(NoAddress));
+    assert_eq!(tcp.listen(stack, caller, foreign, 81), Err(NoAddress));
 }
 
 #[test]

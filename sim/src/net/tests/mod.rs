@@ -5,6 +5,7 @@ mod garbage;
 mod process;
 mod redirect;
 mod service;
+mod sidecar;
 mod teardown;
 
 use std::net::{IpAddr, SocketAddr};

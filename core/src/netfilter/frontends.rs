@@ -1,0 +1,174 @@
+//! The frontends as every way's rules know them: sets by state, and what is left out of connection
+//! tracking, so that kube-proxy never translates what is redirected.
+//!
+//! | set | arming | active | draining |
+//! |---|---|---|---|
+//! | `nodeway-v4`: new connections are led on | yes | yes | |
+//! | `nodeway-arming-v4`: connections from before are left alone | yes | | |
+//! | `nodeway-known-v4`: connections with a socket go on | yes | yes | yes |
+//!
+//! What has a socket of the node is untracked in every state. Of an arming frontend nothing else is
+//! but a SYN: an older connection keeps its translation. Of a draining one nothing else is at all:
+//! a new connection is kube-proxy's. A node's own packets come by no socket match (it is a match of
+//! PREROUTING and INPUT), so while a frontend arms, its calls stay kube-proxy's, and while it drains
+//! all of them stay untracked: a call that comes anew then finds nobody.
+
+use std::net::SocketAddr;
+
+use nodeway_datapath::{Family, Frontend, FrontendState, protocol, tcp_flags};
+
+use super::{BuiltIn, IpSet, Match, Rule, Ruleset, SetEntry, SetName, Table, Target};
+use crate::frontend::FrontendKey;
+
+const PRE: &str = "NODEWAY_PRE";
+const OUT: &str = "NODEWAY_OUT";
+const FRONTEND: &str = "NODEWAY_FRONTEND";
+
+/// The set of frontends whose new connections are led on.
+#[must_use]
+pub fn active(family: Family) -> SetName {
+    name(family, "nodeway-v4", "nodeway-v6")
+}
+
+/// The set of frontends that were just switched on.
+#[must_use]
+pub fn arming(family: Family) -> SetName {
+    name(family, "nodeway-arming-v4", "nodeway-arming-v6")
+}
+
+/// The set of all frontends, those that are being switched off among them.
+#[must_use]
+pub fn known(family: Family) -> SetName {
+    name(family, "nodeway-known-v4", "nodeway-known-v6")
+}
+
+fn name(family: Family, v4: &str, v6: &str) -> SetName {
+    SetName::from(match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    })
+}
+
+/// Adds the sets, empty, and the chains of `raw`. With `marks` each entry of the active set has the
+/// mark of its listener.
+pub(super) fn install(rules: &mut Ruleset, marks: bool) {
+    let family = rules.family;
+    let set = |marks| IpSet {
+        marks,
+        ..IpSet::default()
+    };
+    rules.sets.insert(active(family), set(marks));
+    rules.sets.insert(arming(family), set(false));
+    rules.sets.insert(known(family), set(false));
+    let replies = || {
+        Rule::new([tcp(), from_set(&known(family))], Target::NoTrack)
+            .comment("nodeway: its replies")
+    };
+    rules.hook(Table::Raw, BuiltIn::Prerouting, PRE);
+    rules.append(
+        Table::Raw,
+        PRE,
+        [
+            Rule::new(
+                [tcp(), in_set(&known(family))],
+                Target::Jump(FRONTEND.into()),
+            )
+            .comment("nodeway: to a frontend"),
+            replies(),
+        ],
+    );
+    let socket = Match::Socket { transparent: false };
+    rules.append(
+        Table::Raw,
+        FRONTEND,
+        [
+            Rule::new([socket], Target::NoTrack).comment("nodeway: who has a socket keeps it"),
+            older(family).comment("nodeway: connections from before"),
+            Rule::new([tcp(), in_set(&active(family))], Target::NoTrack),
+        ],
+    );
+    rules.hook(Table::Raw, BuiltIn::Output, OUT);
+    rules.append(
+        Table::Raw,
+        OUT,
+        [
+            not_yet(family),
+            Rule::new([tcp(), in_set(&known(family))], Target::NoTrack)
+                .comment("nodeway: to a frontend"),
+            replies(),
+        ],
+    );
+}
+
+/// Lets what an older connection sends to an arming frontend go on as before.
+pub(super) fn older(family: Family) -> Rule {
+    const ALL: u8 = tcp_flags::FIN | tcp_flags::SYN | tcp_flags::RST | tcp_flags::ACK;
+    let no_syn = Match::TcpFlags {
+        not: true,
+        mask: ALL,
+        set: tcp_flags::SYN,
+    };
+    Rule::new([tcp(), in_set(&arming(family)), no_syn], Target::Return)
+}
+
+/// Leaves the node's own calls to an arming frontend alone.
+pub(super) fn not_yet(family: Family) -> Rule {
+    Rule::new([tcp(), in_set(&arming(family))], Target::Return)
+        .comment("nodeway: own calls, not yet")
+}
+
+/// Puts a frontend in, or changes it; the entry of the active set has that mark.
+pub(super) fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend, mark: Option<u32>) {
+    let (family, state) = (rules.family, frontend.state);
+    let plain = SetEntry::default();
+    let led_on = (state != FrontendState::Draining).then_some(SetEntry { mark });
+    set(rules, &active(family), key, led_on);
+    let arms = (state == FrontendState::Arming).then_some(plain);
+    set(rules, &arming(family), key, arms);
+    set(rules, &known(family), key, Some(plain));
+}
+
+/// Takes a frontend out.
+pub(super) fn remove(rules: &mut Ruleset, key: FrontendKey) {
+    let family = rules.family;
+    for name in [active(family), arming(family), known(family)] {
+        set(rules, &name, key, None);
+    }
+}
+
+fn set(rules: &mut Ruleset, name: &SetName, key: FrontendKey, entry: Option<SetEntry>) {
+    let at = SocketAddr::new(key.address, key.port);
+    if let Some(set) = rules.sets.get_mut(name) {
+        match entry {
+            Some(entry) => {
+                set.entries.insert(at, entry);
+            }
+            None => {
+                set.entries.remove(&at);
+            }
+        }
+    }
+}
+
+pub(super) fn tcp() -> Match {
+    Match::Protocol {
+        not: false,
+        protocol: protocol::TCP,
+    }
+}
+
+pub(super) fn in_set(set: &SetName) -> Match {
+    Match::Set {
+        not: false,
+        set: set.clone(),
+        source: false,
+    }
+}
+
+pub(super) fn from_set(set: &SetName) -> Match {
+    Match::Set {
+        not: false,
+        set: set.clone(),
+        source: true,
+    }
+}

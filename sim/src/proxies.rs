@@ -1,0 +1,69 @@
+//! The proxies of a cluster: one a node, or by `sidecar` one in each of its pods.
+//!
+//! A pod in its node's network has none of its own, as nobody would put one there: its rules would
+//! be the node's.
+
+use std::net::IpAddr;
+
+use nodeway_core::datapath::Family;
+use nodeway_core::netfilter::sidecar;
+
+use crate::asker::place;
+use crate::cluster::AskError;
+use crate::envoy::NodeProxy;
+use crate::net::{Place, Topology};
+use crate::redirect::Redirect;
+use crate::sim::Sim;
+use crate::world::World;
+
+/// Where the proxies of a node run.
+pub(crate) fn places(topology: &Topology, redirect: Redirect, node: &str) -> Vec<Place> {
+    if redirect != Redirect::Sidecar {
+        return vec![Place::Node(node.to_owned())];
+    }
+    let nodes = topology.nodes.iter().filter(|it| it.name == node);
+    nodes
+        .flat_map(|node| &node.pods)
+        .filter(|pod| !pod.host_network)
+        .map(|pod| Place::Pod(pod.name.clone()))
+        .collect()
+}
+
+/// The proxy of a place on a node, without any resource. In a pod, the rules that lead to it too.
+pub(crate) fn proxy(world: &mut World, node: &str, place: &Place, generation: u32) -> NodeProxy {
+    let Place::Pod(pod) = place else {
+        return NodeProxy::new(node, generation);
+    };
+    if let Some(stack) = world.stack(place) {
+        let [v4, v6] = [Family::V4, Family::V6].map(|family| sidecar::rules(family, &[]));
+        // Rules that our own generator writes are valid: a test holds that.
+        let guarded = world.guard(stack, v4, v6);
+        debug_assert_eq!(guarded, Ok(()));
+        // All of 127.0.0.0/8 is the pod's own; of IPv6 only what it is given.
+        if world.addresses(stack).iter().any(IpAddr::is_ipv6) {
+            world.add_address(stack, sidecar::FROM_PROXY_V6.into());
+        }
+    }
+    NodeProxy::sidecar(node, pod, generation)
+}
+
+impl Sim {
+    /// Why a client has no sidecar, where that is the redirect.
+    pub(crate) fn without_sidecar(&self, from: &str) -> Result<Option<String>, AskError> {
+        if self.settings().redirect != Redirect::Sidecar {
+            return Ok(None);
+        }
+        let what = match place(from, self.objects(), self.topology())? {
+            Place::Pod(pod) if !self.in_host_network(&pod) => return Ok(None),
+            Place::Pod(_) => "a pod in its node's network",
+            Place::Node(_) => "a node",
+            Place::Outside(_) => "a host outside",
+        };
+        Ok(Some(format!("{from} is {what}, which has no sidecar")))
+    }
+
+    fn in_host_network(&self, name: &str) -> bool {
+        let mut pods = self.topology().nodes.iter().flat_map(|node| &node.pods);
+        pods.any(|pod| pod.name == name && pod.host_network)
+    }
+}
