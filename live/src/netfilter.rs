@@ -16,6 +16,8 @@ mod settings;
 mod tool;
 mod wanted;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use nodeway_core::datapath::Family;
@@ -121,6 +123,7 @@ struct Known {
     v4: Own,
     v6: Own,
     routing: Routing,
+    addresses: BTreeSet<IpAddr>,
 }
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -151,6 +154,7 @@ impl Netfilter {
             v4: Own::of(&wanted.v4, self.owner),
             v6: Own::of(&wanted.v6, self.owner),
             routing: wanted.routing.clone(),
+            addresses: wanted.addresses.clone(),
         };
         match self.change(netns, &known, &to) {
             Ok(()) => {
@@ -172,6 +176,7 @@ impl Netfilter {
             v4: Own::default(),
             v6: Own::default(),
             routing: Routing::default(),
+            addresses: BTreeSet::new(),
         };
         self.change(netns, &from, &to)?;
         for family in families(netns)? {
@@ -238,6 +243,7 @@ impl Netfilter {
             v6: Own::default(),
             // Routes are read when they are changed.
             routing: Routing::default(),
+            addresses: BTreeSet::new(),
         };
         for family in families(netns)? {
             let saved = saved::read(netns, family)?;
@@ -251,14 +257,12 @@ impl Netfilter {
     }
 
     fn change(&self, netns: &NetNs, from: &Known, to: &Known) -> Result<(), NetfilterError> {
-        let routes = self.owner == Owner::Nodeway;
-        let route = |routing: &Routing| match routes {
-            true => routes::apply(netns, routing),
-            false => Ok(()),
-        };
+        let routed = |it: &Known| (it.routing.clone(), it.addresses.clone());
+        let changes = routed(from) != routed(to);
         // Marked packets are delivered before the first is marked, and after the last.
-        if from.routing != to.routing {
-            route(&both(&from.routing, &to.routing))?;
+        if changes && self.owner == Owner::Nodeway {
+            let addresses = from.addresses.union(&to.addresses).copied().collect();
+            routes::apply(netns, &both(&from.routing, &to.routing), &addresses)?;
         }
         for family in families(netns)? {
             let (from, to) = match family {
@@ -271,8 +275,9 @@ impl Netfilter {
             tool::ipset_restore(netns, &script.sets_after)?;
         }
         // Without rules there is nothing to route, even if a killed process left some.
-        if from.routing != to.routing || to.routing == Routing::default() {
-            route(&to.routing)?;
+        let nothing = routed(to) == Default::default();
+        if (changes || nothing) && self.owner == Owner::Nodeway {
+            routes::apply(netns, &to.routing, &to.addresses)?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Policy routing of our own, told from that of others by its protocol number.
 //!
 //! What is marked is delivered to the node by a rule and a table with one route; an address that
-//! no device has is delivered by a local route. The kernel is asked each time, so what a killed
+//! no device has is delivered by a local route, and one that a process must be able to send from
+//! stands on `lo`. The kernel is asked each time, so what a killed
 //! process left is found and kept, changed or taken away like our own.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use nodeway_core::datapath::Family;
 use nodeway_core::netfilter::{LocalRoute, PolicyRule, Routing};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -71,6 +73,8 @@ struct Own {
     tables: BTreeSet<(Family, u32)>,
     /// Addresses that are delivered here.
     local: BTreeSet<LocalRoute>,
+    /// Addresses of `lo`.
+    addresses: BTreeSet<IpAddr>,
 }
 
 /// A policy rule of somebody else.
@@ -93,7 +97,7 @@ pub(crate) struct Found {
 }
 
 impl Own {
-    fn of(routing: &Routing, has_v6: bool) -> Self {
+    fn of(routing: &Routing, addresses: &BTreeSet<IpAddr>, has_v6: bool) -> Self {
         let families = || {
             FAMILIES
                 .into_iter()
@@ -108,6 +112,8 @@ impl Own {
         }
         let local = routing.local.iter().copied();
         own.local = local.filter(|it| has_v6 || it.address.is_ipv4()).collect();
+        let addresses = addresses.iter().copied();
+        own.addresses = addresses.filter(|it| has_v6 || it.is_ipv4()).collect();
         own
     }
 }
@@ -116,16 +122,21 @@ fn key(family: Family, rule: &PolicyRule) -> (Family, u32, u32, u32, u32) {
     (family, rule.preference, rule.mark, rule.mask, rule.table)
 }
 
-/// Makes a namespace have these rules and routes of ours and no others; those of others stay.
+/// Makes a namespace have these rules and routes of ours, and these addresses on `lo`, and no others;
+/// those of others stay.
 ///
 /// # Errors
 /// When the kernel refuses one. What was there before is then there again, as far as it can be.
-pub fn apply(netns: &NetNs, routing: &Routing) -> Result<(), RoutesError> {
-    let routing = routing.clone();
+pub fn apply(
+    netns: &NetNs,
+    routing: &Routing,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<(), RoutesError> {
+    let (routing, addresses) = (routing.clone(), addresses.clone());
     let name = netns.name();
     inside(netns, async move |handle| {
         let before = read_own(&handle, name).await?.own;
-        let wanted = Own::of(&routing, has_v6());
+        let wanted = Own::of(&routing, &addresses, has_v6());
         let changed = change(&handle, name, &before, &wanted).await;
         if changed.is_err() {
             let half = read_own(&handle, name).await?.own;
@@ -141,7 +152,7 @@ pub fn apply(netns: &NetNs, routing: &Routing) -> Result<(), RoutesError> {
 /// # Errors
 /// When the kernel refuses.
 pub fn remove(netns: &NetNs) -> Result<(), RoutesError> {
-    apply(netns, &Routing::default())
+    apply(netns, &Routing::default(), &BTreeSet::new())
 }
 
 /// What a namespace has.
@@ -226,6 +237,13 @@ async fn read_own(handle: &Handle, name: &str) -> Result<Found, RoutesError> {
             .map_err(failed)?;
         routes.iter().for_each(|route| found.route(family, route));
     }
+    let addresses = handle.address().get().set_link_index_filter(LOOPBACK);
+    let addresses: Vec<AddressMessage> = addresses
+        .execute()
+        .try_collect()
+        .await
+        .map_err(|error| refused("read", "addresses".to_owned(), name)(io_error(error)))?;
+    found.own.addresses = addresses.iter().filter_map(own_address).collect();
     Ok(found)
 }
 
@@ -284,6 +302,19 @@ impl Found {
     }
 }
 
+/// An address of `lo` that is ours.
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    let (mut address, mut ours) = (None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(it) => address = Some(*it),
+            AddressAttribute::Protocol(it) => ours = u8::from(*it) == PROTOCOL,
+            _ => {}
+        }
+    }
+    address.filter(|_| ours)
+}
+
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some((*v4).into()),
@@ -319,6 +350,30 @@ async fn change(handle: &Handle, name: &str, from: &Own, to: &Own) -> Result<(),
     for rule in from.rules.difference(&to.rules) {
         let what = rule_text(rule);
         let deleted = handle.rule().del(rule_message(rule)).execute().await;
+        deleted.map_err(|error| refused("take away", what, name)(io_error(error)))?;
+    }
+    for address in to.addresses.difference(&from.addresses) {
+        let mut request = handle.address().add(LOOPBACK, *address, bits(address));
+        let ours = AddressAttribute::Protocol(PROTOCOL.into());
+        request.message_mut().attributes.push(ours);
+        let added = request.execute().await;
+        let what = address_text(address);
+        added.map_err(|error| refused("add", what, name)(io_error(error)))?;
+    }
+    for address in from.addresses.difference(&to.addresses) {
+        let mut message = AddressMessage::default();
+        message.header.family = match address {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        message.header.prefix_len = bits(address);
+        message.header.index = LOOPBACK;
+        message.attributes = vec![
+            AddressAttribute::Local(*address),
+            AddressAttribute::Address(*address),
+        ];
+        let deleted = handle.address().del(message).execute().await;
+        let what = address_text(address);
         deleted.map_err(|error| refused("take away", what, name)(io_error(error)))?;
     }
     for (family, table) in from.tables.difference(&to.tables) {
@@ -416,6 +471,17 @@ pub(crate) const fn ip_of(family: Family) -> &'static str {
 fn rule_text((family, preference, mark, mask, table): &(Family, u32, u32, u32, u32)) -> String {
     let ip = ip_of(*family);
     format!("{ip} rule fwmark {mark:#x}/{mask:#x} lookup {table} pref {preference}")
+}
+
+const fn bits(address: &IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn address_text(address: &IpAddr) -> String {
+    format!("ip addr {address}/{} dev lo", bits(address))
 }
 
 fn route_text(route: &LocalRoute) -> String {

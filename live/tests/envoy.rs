@@ -1,92 +1,84 @@
 //! A real Envoy from a plan, in a namespace of its own. Needs root, and Envoy in `$ENVOY` or on
 //! `PATH`: `ci/setup` gets it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the set-up of tests"
+)]
+
+mod bed;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
+use bed::{Bed, Listener, Machine};
+use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::envoy::bootstrap::{AccessEntry, AccessKind};
+use nodeway_core::frontend::FrontendKey;
+use nodeway_core::netfilter::Marking;
 use nodeway_core::plan::NodePlan;
 use nodeway_live::envoy::{Envoy, EnvoyError, EnvoyOptions, RunsAs, find};
-use nodeway_live::netns::NetNs;
+use nodeway_live::netfilter::{Netfilter, Owner, Wanted};
 use nodeway_sim::{Fixture, Sim};
+use rstest::rstest;
 
-/// A namespace that goes away with the test.
-struct Node {
-    name: String,
-    netns: NetNs,
+/// Gives every endpoint of a plan an address on a machine, and a server that answers with its own.
+fn serve(machine: &Machine, plan: &NodePlan) {
+    let endpoints = plan.endpoints.values().flat_map(|it| &it.endpoints);
+    let mut addresses: Vec<SocketAddr> = endpoints.map(|it| it.address).collect();
+    addresses.sort();
+    addresses.dedup();
+    for address in addresses {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        // A second port of one pod finds the address there.
+        machine.run(&format!("ip addr replace {}/{bits} dev lo", address.ip()));
+        let bind = || TcpListener::bind(address);
+        let listener = machine.netns.run(bind).unwrap().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                answer(stream.unwrap(), address);
+            }
+        });
+    }
+}
+
+/// The options of an Envoy with a folder that goes away.
+struct Place {
     folder: tempfile::TempDir,
 }
 
-impl Node {
-    fn new(what: &str) -> Self {
-        let name = format!("nwtest-{what}-{}", std::process::id());
-        let netns = NetNs::create(&name).unwrap_or_else(|error| panic!("{error}"));
-        let node = Self {
-            name,
-            netns,
+impl Place {
+    fn new() -> Self {
+        Self {
             folder: tempfile::tempdir().unwrap(),
-        };
-        node.ip("link set lo up");
-        node
-    }
-
-    fn ip(&self, words: &str) {
-        let run = || Command::new("ip").args(words.split(' ')).output();
-        let output = self.netns.run(run).unwrap().unwrap();
-        assert!(output.status.success(), "ip {words}: {output:?}");
-    }
-
-    /// Gives every endpoint of a plan an address here, and a server that answers with its own.
-    fn serve(&self, plan: &NodePlan) {
-        let endpoints = plan.endpoints.values().flat_map(|it| &it.endpoints);
-        let mut addresses: Vec<SocketAddr> = endpoints.map(|it| it.address).collect();
-        addresses.sort();
-        addresses.dedup();
-        for address in addresses {
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            // A second port of one pod finds the address there.
-            let add = format!("addr replace {}/{bits} dev lo", address.ip());
-            self.ip(&add);
-            let bind = || TcpListener::bind(address);
-            let listener = self.netns.run(bind).unwrap().unwrap();
-            std::thread::spawn(move || {
-                for stream in listener.incoming() {
-                    answer(stream.unwrap(), address);
-                }
-            });
         }
     }
 
-    fn options(&self) -> EnvoyOptions {
+    fn node(&self) -> EnvoyOptions {
         let program = find(None).unwrap_or_else(|error| panic!("{error}"));
         EnvoyOptions::new(program, self.folder.path().join("envoy"), "node-1")
     }
 
-    /// Asks a listener by its own port, and gives back all that came.
-    fn ask(&self, port: u16, path: &str, way: &str) -> String {
-        let connect = || TcpStream::connect(("127.0.0.1", port));
-        let mut stream = self.netns.run(connect).unwrap().unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: bookinfo\r\nx-nodeway-way: {way}\r\nconnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+    fn pod(&self) -> EnvoyOptions {
+        let program = find(None).unwrap_or_else(|error| panic!("{error}"));
+        EnvoyOptions::sidecar(program, self.folder.path().join("envoy"), "default/client")
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = NetNs::delete(&self.name);
-    }
+/// Asks by HTTP, and gives back all that came.
+fn get(machine: &Machine, (to, port): (&str, u16), path: &str, way: &str) -> String {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: bookinfo\r\nx-nodeway-way: {way}\r\nconnection: close\r\n\r\n"
+    );
+    machine.say(to, port, &request).unwrap()
+}
+
+fn ask(machine: &Machine, port: u16, path: &str, way: &str) -> String {
+    get(machine, ("127.0.0.1", port), path, way)
 }
 
 fn answer(mut stream: TcpStream, own: SocketAddr) {
@@ -127,12 +119,13 @@ fn entry(envoy: &Envoy, way: &str) -> AccessEntry {
 
 #[test]
 fn a_request_is_answered_and_its_line_leads_back_to_the_plans_route() {
-    let node = Node::new("route");
+    let place = Place::new();
+    let node = Machine::new("route");
     let plan = plan("bookinfo");
-    node.serve(&plan);
-    let envoy = Envoy::start(&node.netns, &plan, &node.options()).unwrap();
+    serve(&node, &plan);
+    let envoy = Envoy::start(&node.netns, &plan, &place.node()).unwrap();
     assert_eq!(envoy.left_out(), [""; 0]);
-    let answer = node.ask(only_port(&plan), "/details/0", "7.1");
+    let answer = ask(&node, only_port(&plan), "/details/0", "7.1");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     let entry = entry(&envoy, "7.1");
@@ -163,11 +156,12 @@ fn a_request_is_answered_and_its_line_leads_back_to_the_plans_route() {
 
 #[test]
 fn a_service_without_endpoints_is_answered_503_by_envoy_itself() {
-    let node = Node::new("empty");
+    let place = Place::new();
+    let node = Machine::new("empty");
     let plan = plan("no-endpoints");
-    let envoy = Envoy::start(&node.netns, &plan, &node.options()).unwrap();
+    let envoy = Envoy::start(&node.netns, &plan, &place.node()).unwrap();
     let port = only_port(&plan);
-    assert!(node.ask(port, "/", "a").starts_with("HTTP/1.1 503"));
+    assert!(ask(&node, port, "/", "a").starts_with("HTTP/1.1 503"));
     let entry = entry(&envoy, "a");
     assert_eq!(entry.flags, ["UH"]);
     assert_eq!(entry.endpoint, None);
@@ -177,8 +171,9 @@ fn a_service_without_endpoints_is_answered_503_by_envoy_itself() {
 #[test]
 fn it_runs_as_nobody_with_one_capability_in_a_folder_of_its_own() {
     use std::os::unix::fs::MetadataExt as _;
-    let node = Node::new("user");
-    let envoy = Envoy::start(&node.netns, &plan("bookinfo"), &node.options()).unwrap();
+    let place = Place::new();
+    let node = Machine::new("user");
+    let envoy = Envoy::start(&node.netns, &plan("bookinfo"), &place.node()).unwrap();
     assert_eq!(envoy.runs_as(), &RunsAs::User(65_534));
     let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid())).unwrap();
     let value = |name: &str| {
@@ -198,8 +193,9 @@ fn it_runs_as_nobody_with_one_capability_in_a_folder_of_its_own() {
 
 #[test]
 fn nothing_is_left_of_one_that_goes_out_of_scope() {
-    let node = Node::new("drop");
-    let options = node.options();
+    let place = Place::new();
+    let node = Machine::new("drop");
+    let options = place.node();
     let envoy = Envoy::start(&node.netns, &plan("bookinfo"), &options).unwrap();
     let process = PathBuf::from(format!("/proc/{}", envoy.pid()));
     assert!(process.exists() && options.folder.exists());
@@ -210,16 +206,14 @@ fn nothing_is_left_of_one_that_goes_out_of_scope() {
 
 #[test]
 fn one_that_is_left_is_found_again_and_one_that_crashed_is_gone() {
-    let node = Node::new("adopt");
-    let options = node.options();
+    let place = Place::new();
+    let node = Machine::new("adopt");
+    let options = place.node();
     let plan = plan("no-endpoints");
     drop(Envoy::start(&node.netns, &plan, &options).unwrap().leave());
     let mut found = Envoy::adopt(&options.folder, "node-1").unwrap();
     assert_eq!(found.runs_as(), &RunsAs::User(65_534));
-    assert!(
-        node.ask(only_port(&plan), "/", "b")
-            .starts_with("HTTP/1.1 503")
-    );
+    assert!(ask(&node, only_port(&plan), "/", "b").starts_with("HTTP/1.1 503"));
     assert_eq!(entry(&found, "b").status, Some(503));
     found.crash();
     assert!(!found.lives());
@@ -231,7 +225,8 @@ fn one_that_is_left_is_found_again_and_one_that_crashed_is_gone() {
 
 #[test]
 fn a_port_that_is_taken_is_told_in_envoys_own_words_and_nothing_is_left() {
-    let node = Node::new("taken");
+    let place = Place::new();
+    let node = Machine::new("taken");
     let plan = plan("bookinfo");
     let port = only_port(&plan);
     let _other = node
@@ -239,7 +234,7 @@ fn a_port_that_is_taken_is_told_in_envoys_own_words_and_nothing_is_left() {
         .run(|| TcpListener::bind(("127.0.0.1", port)))
         .unwrap()
         .unwrap();
-    let options = node.options();
+    let options = place.node();
     let error = Envoy::start(&node.netns, &plan, &options).unwrap_err();
     assert!(matches!(error, EnvoyError::Ended { .. }), "{error}");
     assert!(
@@ -251,15 +246,94 @@ fn a_port_that_is_taken_is_told_in_envoys_own_words_and_nothing_is_left() {
 
 #[test]
 fn two_of_one_plan_run_side_by_side_in_two_namespaces() {
-    let (one, other) = (Node::new("side-a"), Node::new("side-b"));
+    let (one, other) = (Machine::new("side-a"), Machine::new("side-b"));
+    let (place, another) = (Place::new(), Place::new());
     let plan = plan("no-endpoints");
-    let first = Envoy::start(&one.netns, &plan, &one.options()).unwrap();
-    let second = Envoy::start(&other.netns, &plan, &other.options()).unwrap();
+    let first = Envoy::start(&one.netns, &plan, &place.node()).unwrap();
+    let second = Envoy::start(&other.netns, &plan, &another.node()).unwrap();
     second.stop().unwrap();
     assert!(first.lives());
-    assert!(
-        one.ask(only_port(&plan), "/", "c")
-            .starts_with("HTTP/1.1 503")
-    );
+    assert!(ask(&one, only_port(&plan), "/", "c").starts_with("HTTP/1.1 503"));
     assert_eq!(entry(&first, "c").status, Some(503));
+}
+
+/// The service address of an Ingress, of one family.
+fn service(plan: &NodePlan, v4: bool) -> FrontendKey {
+    let mut keys = plan.frontends.keys();
+    *keys
+        .find(|key| key.port == 80 && key.address.is_ipv4() == v4)
+        .unwrap()
+}
+
+fn frontends(plan: &NodePlan) -> Vec<(FrontendKey, Frontend)> {
+    let frontend = |port| Frontend {
+        listener_port: port,
+        state: FrontendState::Active,
+    };
+    let planned = plan.frontends.iter();
+    planned
+        .map(|(key, it)| (*key, frontend(it.listener_port)))
+        .collect()
+}
+
+#[rstest]
+fn a_pod_reaches_the_nodes_envoy_by_a_service_address(#[values(0, 1)] family: usize) {
+    let (bed, place) = (Bed::new(&format!("all{family}")), Place::new());
+    let plan = plan("dual-stack");
+    serve(&bed.node, &plan);
+    let envoy = Envoy::start(&bed.node.netns, &plan, &place.node()).unwrap();
+    let wanted = Wanted::tproxy(&frontends(&plan), &Marking::default());
+    let mut rules = Netfilter::new(Owner::Nodeway);
+    rules.apply(&bed.node.netns, &wanted).unwrap();
+
+    let service = service(&plan, family == 0);
+    let address = service.address.to_string();
+    let answer = get(&bed.pod, (&address, 80), "/", "way-1");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let entry = entry(&envoy, "way-1");
+    assert_eq!(entry.destination.to_string(), service.to_string());
+    assert_eq!(entry.peer.ip().to_string(), bed::POD[family]);
+    assert!(entry.matched(&plan).is_some());
+}
+
+#[test]
+fn a_pods_own_envoy_takes_its_frontends_and_passes_all_else() {
+    let (bed, place) = (Bed::new("sidecar"), Place::new());
+    let plan = plan("bookinfo");
+    serve(&bed.node, &plan);
+    let _elsewhere = Listener::anywhere(&bed.node, 8081);
+    let _app = Listener::anywhere(&bed.pod, 8080);
+    let envoy = Envoy::start(&bed.pod.netns, &plan, &place.pod()).unwrap();
+    assert_eq!(envoy.runs_as(), &RunsAs::User(1337));
+    let mut rules = Netfilter::new(Owner::Nodeway);
+    rules.apply(&bed.pod.netns, &Wanted::sidecar(&[])).unwrap();
+
+    // A frontend: routed as on a node.
+    let service = service(&plan, true);
+    let answer = get(
+        &bed.pod,
+        (&service.address.to_string(), 80),
+        "/details/0",
+        "way-2",
+    );
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let entry = entry(&envoy, "way-2");
+    assert_eq!(entry.destination.to_string(), service.to_string());
+    let matched = entry.matched(&plan).unwrap();
+    let route = &*matched.route.matches.description;
+    assert_eq!(route, "path_separated_prefix /details");
+
+    // What is no frontend: passed on, in both directions.
+    let said = bed.pod.ask(bed::NODE[0], 8081).unwrap();
+    assert_eq!(said, format!("{} 8081 {}", bed::NODE[0], bed::POD[0]));
+    let said = bed.node.ask(bed::POD[0], 8080).unwrap();
+    assert!(
+        said.starts_with(&format!("{} 8080 ", bed::POD[0])),
+        "{said}"
+    );
+    // The port itself goes round no circle: it is answered by nobody.
+    assert_eq!(bed.pod.ask("127.0.0.1", 15_001).unwrap_or_default(), "");
+    let passed: Vec<AccessEntry> = envoy.entries().unwrap();
+    let of = |listener: &str| passed.iter().filter(|it| it.listener == listener).count();
+    assert_eq!((of("virtualOutbound"), of("virtualInbound")), (2, 1));
 }

@@ -17,6 +17,8 @@ pub struct Wanted {
     pub v6: Ruleset,
     /// For both.
     pub routing: Routing,
+    /// Addresses that `lo` shall have.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl Default for Wanted {
@@ -31,6 +33,7 @@ impl Wanted {
             v4: Ruleset::new(Family::V4),
             v6: Ruleset::new(Family::V6),
             routing: Routing::default(),
+            addresses: BTreeSet::new(),
         };
         write(&mut wanted.v4);
         write(&mut wanted.v6);
@@ -59,8 +62,8 @@ impl Wanted {
     pub fn tc(frontends: &[(FrontendKey, Frontend)]) -> Self {
         let mut wanted = Self::with(|rules| {
             ebpf::install_tc(rules);
-            for (key, _) in of_family(frontends, rules.family) {
-                ebpf::put(rules, *key);
+            for (key, frontend) in of_family(frontends, rules.family) {
+                ebpf::put(rules, *key, frontend);
             }
         });
         wanted.routing = ebpf::routing_tc();
@@ -72,8 +75,8 @@ impl Wanted {
     pub fn sk_lookup(frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
         let mut wanted = Self::with(|rules| {
             ebpf::install_sk_lookup(rules);
-            for (key, _) in of_family(frontends, rules.family) {
-                ebpf::put(rules, *key);
+            for (key, frontend) in of_family(frontends, rules.family) {
+                ebpf::put(rules, *key, frontend);
             }
         });
         let keys = frontends.iter().map(|(key, _)| *key);
@@ -92,7 +95,9 @@ impl Wanted {
         Self {
             v4: sidecar::rules(Family::V4, excluded),
             v6: sidecar::rules(Family::V6, excluded),
-            routing: Routing::default(),
+            // All of 127.0.0.0/8 is the pod's own; of IPv6 only what it is given.
+            addresses: BTreeSet::from([sidecar::FROM_PROXY_V6.into()]),
+            ..Self::default()
         }
     }
 
@@ -102,7 +107,7 @@ impl Wanted {
         Self {
             v4: kube_proxy::rules(Family::V4, services),
             v6: kube_proxy::rules(Family::V6, services),
-            routing: Routing::default(),
+            ..Self::default()
         }
     }
 

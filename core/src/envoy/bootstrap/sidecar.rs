@@ -1,9 +1,10 @@
 //! A plan as a pod's own Envoy has it: everything comes to two ports.
 //!
 //! What the pod sends comes to the first; the listener of the frontend that it was meant for has
-//! no socket and is found by that address. What is for no frontend goes where it was meant to go,
-//! as does all that comes to the second port. A connection that nobody redirected was meant for
-//! the port itself and would go round for ever, so it is sent to nobody.
+//! no socket and is found by that address. What is for no frontend goes where it was meant to go.
+//! All that comes to the second port goes on to the pod itself, from an address that the pod's rules
+//! leave alone. A connection that nobody redirected was meant for the port itself and would go round
+//! for ever, so it is sent to nobody. Names are those of the model and of Istio.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,13 +12,17 @@ use serde_json::{Value, json};
 
 use super::listener::{push, see_destination};
 use super::{Settings, access_log, address, cluster, text};
-use crate::netfilter::sidecar::{INBOUND, OUTBOUND};
+use crate::netfilter::sidecar::{FROM_PROXY_V4, FROM_PROXY_V6, INBOUND, OUTBOUND};
 use crate::plan::NodePlan;
 
-/// The cluster of connections that go where they were meant to go.
-const PASS: &str = "nodeway-original-destination";
+const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+const VIRTUAL_INBOUND: &str = "virtualInbound";
+/// The cluster of what goes out to where it was meant to go.
+const PASS_OUT: &str = "PassthroughCluster";
+/// The cluster of what comes in.
+const PASS_IN: &str = "InboundPassthroughCluster";
 /// The cluster of connections that were meant for the port itself.
-const BLACK_HOLE: &str = "nodeway-black-hole";
+const BLACK_HOLE: &str = "BlackHoleCluster";
 
 const TCP_PROXY: &str =
     "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
@@ -30,14 +35,28 @@ pub(super) fn redirect(
     settings: &Settings,
 ) {
     listeners.retain_mut(|listener| without_socket(listener, plan));
-    listeners.push(catch("nodeway-outbound", OUTBOUND, settings));
-    listeners.push(catch("nodeway-inbound", INBOUND, settings));
-    clusters.push(json!({
-        "name": PASS,
-        "type": "ORIGINAL_DST",
-        "lbPolicy": "CLUSTER_PROVIDED",
-    }));
+    listeners.push(catch((VIRTUAL_OUTBOUND, OUTBOUND), PASS_OUT, settings));
+    listeners.push(catch((VIRTUAL_INBOUND, INBOUND), PASS_IN, settings));
+    let mut pass_in = pass(PASS_IN);
+    if let Some(fields) = pass_in.as_object_mut() {
+        let bind = json!({
+            "sourceAddress": bind_address(FROM_PROXY_V4.into()),
+            // The one of the destination's family is taken.
+            "extraSourceAddresses": [{"address": bind_address(FROM_PROXY_V6.into())}],
+        });
+        fields.insert("upstreamBindConfig".to_owned(), bind);
+    }
+    clusters.extend([pass(PASS_OUT), pass_in]);
     clusters.push(cluster::empty(BLACK_HOLE));
+}
+
+/// A cluster whose endpoint is where a connection was meant to go.
+fn pass(name: &str) -> Value {
+    json!({"name": name, "type": "ORIGINAL_DST", "lbPolicy": "CLUSTER_PROVIDED"})
+}
+
+fn bind_address(ip: IpAddr) -> Value {
+    json!({"address": ip.to_string(), "portValue": 0})
 }
 
 /// Puts a listener at the addresses of its frontends; false when it has none.
@@ -62,7 +81,7 @@ fn without_socket(listener: &mut Value, plan: &NodePlan) -> bool {
 }
 
 /// The listener of all that is redirected to a port.
-fn catch(name: &str, port: u16, settings: &Settings) -> Value {
+fn catch((name, port): (&str, u16), pass: &str, settings: &Settings) -> Value {
     let filters = |chain: usize, cluster: &str| {
         let mut config = json!({"@type": TCP_PROXY, "statPrefix": name, "cluster": cluster});
         if let (Some(path), Some(fields)) = (&settings.access_log, config.as_object_mut()) {
@@ -83,7 +102,7 @@ fn catch(name: &str, port: u16, settings: &Settings) -> Value {
         "useOriginalDst": port == OUTBOUND,
         "filterChains": [
             {"filterChainMatch": {"destinationPort": port}, "filters": filters(0, BLACK_HOLE)},
-            {"filters": filters(1, PASS)},
+            {"filters": filters(1, pass)},
         ],
     });
     if let Some(fields) = listener.as_object_mut() {

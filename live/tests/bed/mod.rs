@@ -1,0 +1,245 @@
+//! A pod and its node, each a network namespace, for one test: all of it goes away with the test.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the set-up of tests; each file of tests uses a part of it"
+)]
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nodeway_live::netns::NetNs;
+
+/// The pod's addresses.
+pub const POD: [&str; 2] = ["10.0.0.2", "fd00::2"];
+/// The node's.
+pub const NODE: [&str; 2] = ["10.0.0.1", "fd00::1"];
+
+/// One namespace.
+pub struct Machine {
+    name: String,
+    pub netns: NetNs,
+}
+
+impl Machine {
+    /// A machine that is connected to nothing.
+    pub fn new(what: &str) -> Self {
+        Self::named(format!("nwtest-{what}-{}", std::process::id()))
+    }
+
+    fn named(name: String) -> Self {
+        let netns = NetNs::create(&name).unwrap_or_else(|error| panic!("{error}"));
+        let machine = Self { name, netns };
+        // No addresses that come by themselves, some time later.
+        machine.run("sysctl -qw net.ipv6.conf.default.addr_gen_mode=1");
+        machine.run("ip link set lo up");
+        machine
+    }
+
+    fn output(&self, words: &str) -> Output {
+        let mut words = words.split(' ');
+        let program = words.next().unwrap();
+        let run = || {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let mut command = Command::new(program);
+            command
+                .args(words)
+                .env("PATH", format!("{path}:/usr/sbin:/sbin"));
+            command.output()
+        };
+        let output = self.netns.run(run).unwrap();
+        output.unwrap_or_else(|error| panic!("{program}: {error}; run ci/setup"))
+    }
+
+    /// Runs a command that must succeed; its output.
+    pub fn run(&self, words: &str) -> String {
+        let output = self.output(words);
+        assert!(output.status.success(), "{words}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a shell command that must succeed.
+    pub fn shell(&self, script: &str) -> String {
+        let run = || Command::new("bash").args(["-ec", script]).output();
+        let output = self.netns.run(run).unwrap().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Everything that rules and routes could leave behind, as the tools for them tell it.
+    pub fn state(&self) -> String {
+        let mut state = String::new();
+        for words in [
+            "iptables-save",
+            "ip6tables-save",
+            "ipset list",
+            "ip rule",
+            "ip -6 rule",
+            "ip route show table all",
+            "ip -6 route show table all",
+        ] {
+            state.push_str(&format!("== {words}\n"));
+            // Comments have the time of day; the kernel's own route comes when the link is up.
+            let lines = self.run(words);
+            let passing = ["#", "multicast ff00::/8 "];
+            let passes = |line: &&str| passing.iter().any(|it| line.starts_with(it));
+            let lines = lines.lines().filter(|line| !passes(line));
+            lines.for_each(|line| state.push_str(&format!("{line}\n")));
+        }
+        state
+    }
+
+    /// What nftables has, which sees more than the tools of iptables do.
+    pub fn nftables(&self) -> String {
+        self.run("nft -s list ruleset")
+    }
+
+    /// Fails with the lines that differ if the state is not what it was.
+    #[track_caller]
+    pub fn is_as(&self, before: &str) {
+        let now = self.state();
+        if now == before {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = [("before", before), ("now", &now)].map(|(name, text)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        });
+        let diff = Command::new("diff")
+            .arg("-u")
+            .args([one, other])
+            .output()
+            .unwrap();
+        panic!(
+            "the state is another:\n{}",
+            String::from_utf8_lossy(&diff.stdout)
+        );
+    }
+
+    /// Connects, and reads all that comes.
+    pub fn ask(&self, to: &str, port: u16) -> std::io::Result<String> {
+        self.say(to, port, "")
+    }
+
+    /// Connects, says something, and reads all that comes.
+    pub fn say(&self, to: &str, port: u16, what: &str) -> std::io::Result<String> {
+        let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
+        let talk = || {
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(1500))?;
+            stream.set_read_timeout(Some(Duration::from_millis(4000)))?;
+            stream.write_all(what.as_bytes())?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        self.netns.run(talk).unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = NetNs::delete(&self.name);
+    }
+}
+
+/// A node with one pod.
+pub struct Bed {
+    pub pod: Machine,
+    pub node: Machine,
+}
+
+impl Bed {
+    pub fn new(what: &str) -> Self {
+        let own = std::process::id();
+        let bed = Self {
+            pod: Machine::named(format!("nwtest-{what}-pod-{own}")),
+            node: Machine::named(format!("nwtest-{what}-node-{own}")),
+        };
+        let pod = &bed.pod.name;
+        bed.node.run(&format!(
+            "ip link add to-pod type veth peer name eth0 netns {pod}"
+        ));
+        for (machine, device, own) in [(&bed.node, "to-pod", NODE), (&bed.pod, "eth0", POD)] {
+            machine.run(&format!("ip addr add {}/24 dev {device}", own[0]));
+            machine.run(&format!("ip addr add {}/64 dev {device} nodad", own[1]));
+            machine.run(&format!("ip link set {device} up"));
+        }
+        bed.pod
+            .run(&format!("ip route add default via {}", NODE[0]));
+        bed.pod
+            .run(&format!("ip -6 route add default via {}", NODE[1]));
+        bed
+    }
+}
+
+/// A program that listens and says to each connection `OWN-ADDRESS OWN-PORT PEER`.
+pub struct Listener(Child);
+
+const PROGRAM: &str = r#"
+import socket, sys, threading
+port, transparent = int(sys.argv[1]), sys.argv[2] == "transparent"
+def serve(s):
+    while True:
+        c, peer = s.accept()
+        own = c.getsockname()
+        c.sendall(f"{own[0]} {own[1]} {peer[0]}".encode())
+        c.close()
+loopback = {"127.0.0.1": (socket.AF_INET, socket.SOL_IP, 19), "::1": (socket.AF_INET6, 41, 75)}
+anywhere = {"0.0.0.0": (socket.AF_INET, 0, 0), "::": (socket.AF_INET6, 41, 26)}
+for address, (family, level, option) in (loopback if transparent else anywhere).items():
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if option:
+        s.setsockopt(level, option, 1)
+    s.bind((address, port))
+    s.listen(64)
+    threading.Thread(target=serve, args=(s,), daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"#;
+
+impl Listener {
+    /// Transparent, on 127.0.0.1 and ::1, as a node's Envoy is.
+    pub fn transparent(machine: &Machine, port: u16) -> Self {
+        Self::start(machine, port, "transparent")
+    }
+
+    /// On every address.
+    pub fn anywhere(machine: &Machine, port: u16) -> Self {
+        Self::start(machine, port, "anywhere")
+    }
+
+    fn start(machine: &Machine, port: u16, how: &str) -> Self {
+        let start = || {
+            Command::new("python3")
+                .args(["-c", PROGRAM, &port.to_string(), how])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+        };
+        let mut child = machine
+            .netns
+            .run(start)
+            .unwrap()
+            .expect("python3: run ci/setup");
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
