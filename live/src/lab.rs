@@ -142,9 +142,8 @@ pub struct Lab {
     options: LabOptions,
     machines: Machines,
     programs: Vec<Backends>,
-    envoys: BTreeMap<String, Envoy>,
-    /// Of the newest Envoy: each start is another one.
-    generation: u32,
+    /// One a node, or by `sidecar` one in each of its pods.
+    envoys: BTreeMap<Place, Envoy>,
     redirected: Option<Redirected>,
     certificates: BTreeMap<Vec<u8>, ObjectRef>,
     /// Whether it goes away with this.
@@ -188,7 +187,6 @@ impl Lab {
             machines: Machines::default(),
             programs: Vec::new(),
             envoys: BTreeMap::new(),
-            generation: 0,
             redirected: None,
             own: true,
         };
@@ -200,9 +198,9 @@ impl Lab {
                 lab.programs.push(Backends::start(netns, programs)?);
             }
         }
-        for node in lab.nodes() {
-            tell(&format!("Envoy of {node}"));
-            lab.start_envoy(&node)?;
+        for (node, place) in lab.proxy_places() {
+            tell(&format!("Envoy of {place}"));
+            lab.start_envoy(&node, &place)?;
         }
         tell(&format!("redirect {}", state.redirect));
         lab.redirected = Some(Redirected::install(&lab.model.0, &lab.machines)?);
@@ -239,13 +237,12 @@ impl Lab {
             options,
             programs: Vec::new(),
             envoys: BTreeMap::new(),
-            generation: 0,
             redirected: None,
             own: false,
         };
-        for node in lab.nodes() {
-            let envoy = Envoy::adopt(&lab.envoy_folder(&node), &node)?;
-            lab.envoys.insert(node, envoy);
+        for (_, place) in lab.proxy_places() {
+            let envoy = Envoy::adopt(&lab.envoy_folder(&place), place.to_string())?;
+            lab.envoys.insert(place, envoy);
         }
         Ok(lab)
     }
@@ -275,51 +272,67 @@ impl Lab {
         let redirect = self.model.0.settings().redirect;
         let mut rows = Vec::new();
         for (index, spec) in fixture.requests.iter().enumerate() {
-            let outcome = self.request(&spec.from, spec.ask());
-            let row = Row::new(spec, redirect, outcome, self.objects());
+            let row = Row::of(spec, redirect, self);
             rows.push(row.map_err(|error| RunError::Request { index, error })?);
         }
         Ok(Report::of(fixture, &self.model.0, rows))
     }
 
-    fn nodes(&self) -> Vec<String> {
-        let plans = self.model.0.plans();
-        plans.map(|(node, _)| node.to_owned()).collect()
+    /// Where the Envoys of a node run.
+    fn places_on(&self, node: &str) -> Result<Vec<Place>, AskError> {
+        let model = &self.model.0;
+        let known = model.plan(node);
+        known.ok_or_else(|| model.unknown_node(node))?;
+        Ok(model.proxy_places(node))
     }
 
-    fn envoy_folder(&self, node: &str) -> PathBuf {
-        let folder = self.options.labs.folder(&self.options.name);
-        folder.join(format!("envoy-{node}"))
-    }
-
-    fn start_envoy(&mut self, node: &str) -> Result<(), LabError> {
-        let place = Place::Node(node.to_owned());
-        let (Some(netns), Some(plan)) = (self.machines.get(&place), self.model.0.plan(node)) else {
-            return Ok(());
+    /// Where Envoys run, each with the node whose plan it serves.
+    fn proxy_places(&self) -> Vec<(String, Place)> {
+        let model = &self.model.0;
+        let of_node = |node: &str| {
+            let node = node.to_owned();
+            let places = model.proxy_places(&node).into_iter();
+            places.map(move |place| (node.clone(), place))
         };
+        let plans = model.plans();
+        plans.flat_map(|(node, _)| of_node(node)).collect()
+    }
+
+    fn envoy_folder(&self, place: &Place) -> PathBuf {
+        let folder = self.options.labs.folder(&self.options.name);
+        let name = place.to_string().replace('/', ".");
+        folder.join(format!("envoy-{name}"))
+    }
+
+    fn start_envoy(&mut self, node: &str, place: &Place) -> Result<(), LabError> {
         // The one before must be gone with its folder and its ports.
-        if let Some(before) = self.envoys.remove(node) {
+        if let Some(before) = self.envoys.remove(place) {
             before.stop()?;
         }
-        self.generation += 1;
-        let folder = self.envoy_folder(node);
-        let options = EnvoyOptions::new(self.options.envoy.clone(), folder, node);
+        let (Some(netns), Some(plan)) = (self.machines.get(place), self.model.0.plan(node)) else {
+            return Ok(());
+        };
+        let (program, folder) = (self.options.envoy.clone(), self.envoy_folder(place));
+        let options = match place {
+            Place::Pod(pod) => EnvoyOptions::sidecar(program, folder, pod),
+            _ => EnvoyOptions::new(program, folder, node),
+        };
         let envoy = Envoy::start(netns, plan, &options)?;
-        self.envoys.insert(node.to_owned(), envoy);
+        self.envoys.insert(place.clone(), envoy);
         Ok(())
     }
 
     /// The lines of all access logs about a connection from that address; waits for them where
     /// there must be one.
-    fn entries(&self, local: SocketAddr, must_be: bool) -> Vec<(String, AccessEntry)> {
+    fn entries(&self, local: SocketAddr, must_be: bool) -> Vec<(Place, AccessEntry)> {
         let deadline = Deadline::within(LOG_WITHIN);
         loop {
             let mut found = Vec::new();
-            for (node, envoy) in &self.envoys {
+            for (place, envoy) in &self.envoys {
                 // A log that cannot be read has no line, and a report without a listener says so.
                 let entries = envoy.entries().unwrap_or_default();
                 let about = entries.into_iter().filter(|entry| entry.peer == local);
-                found.extend(about.map(|entry| (node.clone(), entry)));
+                found.extend(about.map(|entry| (place.clone(), entry)));
             }
             if !found.is_empty() || !must_be || !deadline.pause(Duration::from_millis(5)) {
                 return found;
@@ -352,7 +365,10 @@ impl Lab {
         let by_envoy = |it: &Answer| it.headers.get("server") == Some("envoy");
         let by_envoy = result.as_ref().is_ok_and(by_envoy);
         let in_table = frontend.is_some_and(|it| it.frontend.is_some());
-        let entries = local.map(|local| self.entries(local, in_table || by_envoy));
+        // By `sidecar` every connection of a pod comes to its own Envoy first.
+        let sidecar = model.settings().redirect == Redirect::Sidecar;
+        let must_be = in_table || by_envoy || sidecar;
+        let entries = local.map(|local| self.entries(local, must_be));
         let evidence = Evidence {
             errand,
             answer: result.as_ref().ok(),
@@ -400,20 +416,27 @@ impl Cluster for Lab {
     }
 
     fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        let envoy = self.envoys.get_mut(node);
-        envoy
-            .ok_or_else(|| self.model.0.unknown_node(node))?
-            .crash();
+        let places = self.places_on(node)?;
+        let here = self.envoys.iter_mut();
+        for (_, envoy) in here.filter(|(place, _)| places.contains(place)) {
+            envoy.crash();
+        }
         Ok(())
     }
 
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        if !self.envoys.contains_key(node) {
-            return Err(self.model.0.unknown_node(node));
+        for place in self.places_on(node)? {
+            let started = self.start_envoy(node, &place);
+            started.map_err(|error| AskError::Proxy {
+                node: node.to_owned(),
+                reason: error.to_string(),
+            })?;
         }
-        // TODO error
-        self.start_envoy(node)
-            .map_err(|_| self.model.0.unknown_node(node))
+        Ok(())
+    }
+
+    fn not_applicable(&self, from: &str) -> Result<Option<String>, AskError> {
+        self.model.0.not_applicable(from)
     }
 
     fn objects(&self) -> &Objects {

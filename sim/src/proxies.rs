@@ -48,6 +48,12 @@ pub(crate) fn proxy(world: &mut World, node: &str, place: &Place, generation: u3
 }
 
 impl Sim {
+    /// Where the proxies run that serve a node's plan: at the node, or by `sidecar` in its pods.
+    #[must_use]
+    pub fn proxy_places(&self, node: &str) -> Vec<Place> {
+        places(self.topology(), self.settings().redirect, node)
+    }
+
     /// Why a client has no sidecar, where that is the redirect.
     pub(crate) fn without_sidecar(&self, from: &str) -> Result<Option<String>, AskError> {
         if self.settings().redirect != Redirect::Sidecar {

@@ -5,12 +5,14 @@
 //! node's table has, which route has a place that the log names, which pod has an address.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::certificate::Certificate;
+use nodeway_core::datapath::FrontendState;
 use nodeway_core::envoy::bootstrap::{AccessEntry, AccessKind};
+use nodeway_core::netfilter::sidecar;
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::plan::{FrontendKey, NodePlan, PlannedEndpoint};
 use nodeway_core::proxy::{
@@ -19,10 +21,10 @@ use nodeway_core::proxy::{
 };
 use nodeway_core::trace::{
     ClusterStep, EndpointStep, FilterChainStep, FrontendStep, HandshakeStep, ListenerStep,
-    ReplyStep, RouteStep, Step, TranslationStep, Way,
+    ReplyStep, RouteStep, SidecarStep, Step, Taken, TranslationStep, Way,
 };
 use nodeway_sim::http::Shown;
-use nodeway_sim::{Answer, Errand, Place, Sim};
+use nodeway_sim::{Answer, Errand, Place, Redirect, Sim};
 use serde_json::Value;
 
 /// Where a fact about Envoy's choice is from.
@@ -35,8 +37,8 @@ pub struct Evidence<'a> {
     pub errand: &'a Errand,
     /// The answer that the client got.
     pub answer: Option<&'a Answer>,
-    /// The lines of Envoys' access logs about it, each with its node.
-    pub entries: &'a [(String, AccessEntry)],
+    /// The lines of Envoys' access logs about it, each with the Envoy's place.
+    pub entries: &'a [(Place, AccessEntry)],
     /// Certificates by the Secrets that have them.
     pub certificates: &'a BTreeMap<Vec<u8>, ObjectRef>,
     /// The name that the client said in its TLS hello; empty for none.
@@ -51,12 +53,7 @@ pub struct Evidence<'a> {
 pub fn node_of(model: &Sim, place: &Place, to: SocketAddr) -> Option<String> {
     let topology = model.topology();
     match place {
-        Place::Node(name) => Some(name.clone()),
-        Place::Pod(pod) => {
-            let mut nodes = topology.nodes.iter();
-            let here = nodes.find(|node| node.pods.iter().any(|it| it.name == *pod));
-            here.map(|node| node.name.clone())
-        }
+        Place::Node(_) | Place::Pod(_) => node_at(model, place),
         Place::Outside(_) => {
             let announced = topology.announcements.get(&to.ip()).cloned();
             announced.or_else(|| {
@@ -72,6 +69,19 @@ pub fn node_of(model: &Sim, place: &Place, to: SocketAddr) -> Option<String> {
     }
 }
 
+/// The node of a pod, or the node itself.
+fn node_at(model: &Sim, place: &Place) -> Option<String> {
+    match place {
+        Place::Node(name) => Some(name.clone()),
+        Place::Pod(pod) => {
+            let mut nodes = model.topology().nodes.iter();
+            let here = nodes.find(|node| node.pods.iter().any(|it| it.name == *pod));
+            here.map(|node| node.name.clone())
+        }
+        Place::Outside(_) => None,
+    }
+}
+
 /// What a node's table has for an address; none where no node looks.
 #[must_use]
 pub fn frontend(model: &Sim, place: &Place, to: SocketAddr) -> Option<FrontendStep> {
@@ -82,6 +92,7 @@ pub fn frontend(model: &Sim, place: &Place, to: SocketAddr) -> Option<FrontendSt
     };
     let plan = model.plan(&node)?;
     Some(FrontendStep {
+        state: FrontendState::Active,
         frontend: plan.frontends.get(&address).cloned(),
         node: node.into(),
         address,
@@ -93,33 +104,77 @@ impl Evidence<'_> {
     #[must_use]
     pub fn way(&self, model: &Sim) -> Way {
         let mut steps = vec![Step::Name(self.errand.name.clone())];
-        if let Some(to) = self.errand.to() {
+        let listened = self.entries.iter().any(|(place, entry)| {
+            let plan = node_at(model, place).and_then(|node| model.plan(&node));
+            plan.is_some_and(|plan| plan.listeners.contains_key(entry.listener.as_str()))
+        });
+        let sidecar = model.settings().redirect == Redirect::Sidecar;
+        if let Some(to) = self.errand.to()
+            && !sidecar
+        {
             steps.extend(frontend(model, &self.errand.place, to).map(Step::Frontend));
-            if self.entries.is_empty() {
-                steps.extend(self.translation(model, to).map(Step::Translation));
+        }
+        for (place, entry) in self.entries {
+            let node = node_at(model, place);
+            if let Some((node, plan)) =
+                node.and_then(|node| Some((node.clone(), model.plan(&node)?)))
+            {
+                self.proxied((&node, place), model, plan, entry, &mut steps);
             }
         }
-        for (node, entry) in self.entries {
-            if let Some(plan) = model.plan(node) {
-                self.proxied(node, plan, entry, &mut steps);
-            }
+        if let (Some(to), false) = (self.errand.to(), listened) {
+            steps.extend(self.translation(model, to).map(Step::Translation));
         }
-        if self.entries.is_empty() {
+        if !listened {
             steps.extend(self.handshake(None).map(Step::Handshake));
+        }
+        if sidecar {
+            steps.extend(self.passed_in(model).map(Step::Sidecar));
         }
         let at = |step| (self.took, step);
         Way {
+            // Nobody counts links here.
+            hops: 0,
             steps: steps.into_iter().map(at).collect(),
         }
     }
 
     /// What Envoy's log says of a request.
-    fn proxied(&self, node: &str, plan: &NodePlan, entry: &AccessEntry, steps: &mut Vec<Step>) {
+    fn proxied(
+        &self,
+        (node, place): (&str, &Place),
+        model: &Sim,
+        plan: &NodePlan,
+        entry: &AccessEntry,
+        steps: &mut Vec<Step>,
+    ) {
         let node: Arc<str> = Arc::from(node);
+        let pod: Option<Arc<str>> = match place {
+            Place::Pod(pod) => Some(Arc::from(pod.as_str())),
+            _ => None,
+        };
         let listener: Arc<str> = Arc::from(entry.listener.as_str());
+        let planned = plan.listeners.get(&listener);
+        if let Some(pod) = &pod {
+            steps.push(Step::Sidecar(SidecarStep {
+                node: Arc::clone(&node),
+                pod: Arc::clone(pod),
+                port: sidecar::OUTBOUND,
+                peer: entry.peer,
+                meant: entry.destination,
+                taken: match planned {
+                    Some(_) => Taken::Listened,
+                    None => Taken::PassedOut,
+                },
+            }));
+            let frontend = frontend(model, &self.errand.place, entry.destination);
+            steps.extend(frontend.map(Step::Frontend));
+        }
+        let Some(planned) = planned else { return };
         steps.push(Step::Listener(ListenerStep {
             node: Arc::clone(&node),
-            port: plan.listeners.get(&listener).map_or(0, |it| it.port),
+            port: pod.as_ref().map_or(planned.port, |_| sidecar::OUTBOUND),
+            pod: pod.clone(),
             listener: Arc::clone(&listener),
             peer: entry.peer,
             destination: entry.destination,
@@ -143,10 +198,32 @@ impl Evidence<'_> {
         if let (AccessKind::Request, true, Some(status)) = (entry.kind, by_proxy, entry.status) {
             steps.push(Step::Reply(ReplyStep::Proxy {
                 node,
+                pod,
                 status,
                 why: entry.details.clone().unwrap_or_default(),
             }));
         }
+    }
+
+    /// The Envoy of the pod that answered, which passed the request on to it: it saw no other peer.
+    fn passed_in(&self, model: &Sim) -> Option<SidecarStep> {
+        let body = self.body();
+        let peer: SocketAddr = body.pointer("/saw/peer")?.as_str()?.parse().ok()?;
+        let own = [
+            IpAddr::V4(sidecar::FROM_PROXY_V4),
+            IpAddr::V6(sidecar::FROM_PROXY_V6),
+        ];
+        let pod = body.get("pod")?.as_str()?;
+        let place = Place::Pod(pod.to_owned());
+        let entry = self.entries.iter().map(|(_, entry)| entry).next()?;
+        own.contains(&peer.ip()).then_some(SidecarStep {
+            node: node_at(model, &place)?.into(),
+            pod: pod.into(),
+            port: sidecar::INBOUND,
+            peer: entry.upstream_source.unwrap_or(entry.peer),
+            meant: entry.endpoint.unwrap_or(entry.destination),
+            taken: Taken::PassedIn { from: peer.ip() },
+        })
     }
 
     /// The virtual host and the route, by their places in the table.

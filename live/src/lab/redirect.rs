@@ -15,10 +15,10 @@ use crate::netns::NetNs;
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
     /// Rules.
-    #[error("node {node}: {source}")]
+    #[error("{place}: {source}")]
     Rules {
-        /// The node.
-        node: String,
+        /// The node or pod.
+        place: Place,
         /// Why.
         source: NetfilterError,
     },
@@ -27,60 +27,78 @@ pub enum RedirectError {
     NotYet(Redirect),
 }
 
-/// What stands on each node.
+/// What stands: rules of namespaces. It goes away with them.
 #[derive(Debug)]
 pub(super) struct Redirected {
-    _nodes: Vec<OnNode>,
-}
-
-/// What stands on a node.
-#[derive(Debug)]
-struct OnNode {
-    _own: Netfilter,
-    _kube_proxy: Netfilter,
+    _stands: Vec<Netfilter>,
 }
 
 impl Redirected {
     /// Leads the packets of every node's frontends to its listeners, whose sockets listen.
     pub(super) fn install(model: &Sim, machines: &Machines) -> Result<Self, RedirectError> {
-        let mut nodes = Vec::new();
+        let mut stands = Vec::new();
         for spec in &model.topology().nodes {
-            let netns = machines.get(&Place::Node(spec.name.clone()));
-            if let (Some(netns), Some(plan)) = (netns, model.plan(&spec.name)) {
-                nodes.push(on_node(model, spec, plan, netns)?);
+            let place = Place::Node(spec.name.clone());
+            if let (Some(netns), Some(plan)) = (machines.get(&place), model.plan(&spec.name)) {
+                stands.extend(kube_proxy(model, spec, netns)?);
+                stands.extend(on_node(model, plan, &place, netns)?);
+            }
+            for place in model.proxy_places(&spec.name) {
+                if let (Place::Pod(_), Some(netns)) = (&place, machines.get(&place)) {
+                    let wanted = Wanted::sidecar(&[]);
+                    stands.push(rules(Owner::Nodeway, &wanted, &place, netns)?);
+                }
             }
         }
-        Ok(Self { _nodes: nodes })
+        Ok(Self { _stands: stands })
     }
 }
 
-fn on_node(
+/// kube-proxy's rules, if the fixture has them.
+fn kube_proxy(
     model: &Sim,
     spec: &NodeSpec,
-    plan: &NodePlan,
     netns: &Arc<NetNs>,
-) -> Result<OnNode, RedirectError> {
-    let failed = |source| RedirectError::Rules {
-        node: spec.name.clone(),
-        source,
-    };
-    let mut kube_proxy = Netfilter::new(Owner::KubeProxy);
-    if model.settings().kube_proxy {
-        let services = model.services().on(&spec.name);
-        let wanted = Wanted::kube_proxy(&services);
-        kube_proxy.apply(netns, &wanted).map_err(failed)?;
+) -> Result<Option<Netfilter>, RedirectError> {
+    if !model.settings().kube_proxy {
+        return Ok(None);
     }
+    let services = model.services().on(&spec.name);
+    let wanted = Wanted::kube_proxy(&services);
+    let place = Place::Node(spec.name.clone());
+    rules(Owner::KubeProxy, &wanted, &place, netns).map(Some)
+}
+
+/// The way of a node.
+fn on_node(
+    model: &Sim,
+    plan: &NodePlan,
+    place: &Place,
+    netns: &Arc<NetNs>,
+) -> Result<Option<Netfilter>, RedirectError> {
     let frontends = frontends(plan);
-    let mut own = Netfilter::new(Owner::Nodeway);
     let wanted = match model.settings().redirect {
         Redirect::Iptables => Wanted::tproxy(&frontends, &Marking::default()),
+        // Its rules are those of pods.
+        Redirect::Sidecar => return Ok(None),
         other => return Err(RedirectError::NotYet(other)),
     };
-    own.apply(netns, &wanted).map_err(failed)?;
-    Ok(OnNode {
-        _own: own,
-        _kube_proxy: kube_proxy,
-    })
+    rules(Owner::Nodeway, &wanted, place, netns).map(Some)
+}
+
+fn rules(
+    owner: Owner,
+    wanted: &Wanted,
+    place: &Place,
+    netns: &Arc<NetNs>,
+) -> Result<Netfilter, RedirectError> {
+    let mut netfilter = Netfilter::new(owner);
+    let applied = netfilter.apply(netns, wanted);
+    applied.map_err(|source| RedirectError::Rules {
+        place: place.clone(),
+        source,
+    })?;
+    Ok(netfilter)
 }
 
 /// The frontends of a plan, all in force.

@@ -115,6 +115,9 @@ impl Compared {
     }
 
     fn request(&mut self, spec: &RequestSpec, sim: &mut Sim, lab: &mut Lab) -> miette::Result<()> {
+        if sim.not_applicable(&spec.from).into_diagnostic()?.is_some() {
+            return Ok(());
+        }
         self.requests += 1;
         let in_sim = sim.request(&spec.from, spec.ask());
         let in_lab = lab.request(&spec.from, spec.ask());

@@ -58,6 +58,7 @@ pub fn differences(model: &Sim, sim: &Outcome<'_>, lab: &Outcome<'_>) -> Vec<Dif
     sheet.compare("redirected", &a.redirected, &b.redirected);
     sheet.compare("reason", &a.reason, &b.reason);
     sheet.compare("proxy_node", &a.proxy_node, &b.proxy_node);
+    sheet.compare("proxy_pod", &a.proxy_pod, &b.proxy_pod);
     sheet.compare("listener", &a.listener, &b.listener);
     sheet.compare("filter chain", &filter_chain(&a.way), &filter_chain(&b.way));
     sheet.compare("route", &route(a), &route(b));
