@@ -373,6 +373,7 @@ impl Lab {
             errand,
             answer: result.as_ref().ok(),
             entries: entries.as_deref().unwrap_or_default(),
+            local,
             certificates: &self.certificates,
             server_name,
             took,

@@ -39,6 +39,8 @@ pub struct Evidence<'a> {
     pub answer: Option<&'a Answer>,
     /// The lines of Envoys' access logs about it, each with the Envoy's place.
     pub entries: &'a [(Place, AccessEntry)],
+    /// The client's own address, once it was connected.
+    pub local: Option<SocketAddr>,
     /// Certificates by the Secrets that have them.
     pub certificates: &'a BTreeMap<Vec<u8>, ObjectRef>,
     /// The name that the client said in its TLS hello; empty for none.
@@ -112,6 +114,10 @@ impl Evidence<'_> {
         if let Some(to) = self.errand.to()
             && !sidecar
         {
+            steps.extend(frontend(model, &self.errand.place, to).map(Step::Frontend));
+        }
+        if let (Some(to), true, true) = (self.errand.to(), sidecar, self.entries.is_empty()) {
+            steps.extend(self.captured(model, to).map(Step::Sidecar));
             steps.extend(frontend(model, &self.errand.place, to).map(Step::Frontend));
         }
         for (place, entry) in self.entries {
@@ -189,7 +195,7 @@ impl Evidence<'_> {
                 lost: Vec::new(),
             },
         }));
-        steps.extend(self.handshake(Some((&node, entry))).map(Step::Handshake));
+        steps.extend(self.handshake(Some((place, entry))).map(Step::Handshake));
         if entry.kind == AccessKind::Request {
             steps.extend(self.route(plan, entry));
         }
@@ -203,6 +209,32 @@ impl Evidence<'_> {
                 why: entry.details.clone().unwrap_or_default(),
             }));
         }
+    }
+
+    /// The client's own Envoy, which has every connection of its pod, also one that its log is
+    /// silent about.
+    fn captured(&self, model: &Sim, to: SocketAddr) -> Option<SidecarStep> {
+        let Place::Pod(pod) = &self.errand.place else {
+            return None;
+        };
+        let node = node_at(model, &self.errand.place)?;
+        let key = FrontendKey {
+            address: to.ip(),
+            port: to.port(),
+        };
+        let listened = model.plan(&node)?.frontends.contains_key(&key);
+        Some(SidecarStep {
+            node: node.into(),
+            pod: pod.as_str().into(),
+            port: sidecar::OUTBOUND,
+            peer: self.local?,
+            meant: to,
+            taken: if listened {
+                Taken::Listened
+            } else {
+                Taken::PassedOut
+            },
+        })
     }
 
     /// The Envoy of the pod that answered, which passed the request on to it: it saw no other peer.
@@ -350,20 +382,19 @@ impl Evidence<'_> {
 
     /// Who answered the client's hello, and which certificate it was shown: a proxy that speaks
     /// HTTP inside of TLS has ended the TLS; one that passes connections on has not.
-    fn handshake(&self, proxy: Option<(&Arc<str>, &AccessEntry)>) -> Option<HandshakeStep> {
+    fn handshake(&self, proxy: Option<(&Place, &AccessEntry)>) -> Option<HandshakeStep> {
         let shown: &Shown = self.answer?.shown.as_ref()?;
         let own = shown.chain.first()?;
         let secret = self.certificates.get(own);
         let certificate = Certificate::from_der(shown.chain.clone()).ok();
         let by = match proxy {
-            Some((node, entry)) if entry.kind == AccessKind::Request => {
-                ObjectRef::cluster(Kind::Node, node.as_ref())
+            Some((Place::Pod(pod), entry)) if entry.kind == AccessKind::Request => pod_of(pod),
+            Some((Place::Node(node), entry)) if entry.kind == AccessKind::Request => {
+                ObjectRef::cluster(Kind::Node, node)
             }
             _ => {
                 let body = self.body();
-                let pod = body.get("pod").and_then(Value::as_str).unwrap_or_default();
-                let (namespace, name) = pod.split_once('/').unwrap_or_default();
-                ObjectRef::new(Kind::Pod, namespace, name)
+                pod_of(body.get("pod").and_then(Value::as_str).unwrap_or_default())
             }
         };
         Some(HandshakeStep {
@@ -377,6 +408,11 @@ impl Evidence<'_> {
             failed: None,
         })
     }
+}
+
+fn pod_of(path: &str) -> ObjectRef {
+    let (namespace, name) = path.split_once('/').unwrap_or_default();
+    ObjectRef::new(Kind::Pod, namespace, name)
 }
 
 fn scheme(tls: bool) -> String {

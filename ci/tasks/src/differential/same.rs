@@ -70,7 +70,7 @@ pub fn differences(model: &Sim, sim: &Outcome<'_>, lab: &Outcome<'_>) -> Vec<Dif
     let saw = |seen: &Option<nodeway_sim::Seen>| seen.as_ref().map(ToString::to_string);
     sheet.compare("client_saw", &saw(&a.client_saw), &saw(&b.client_saw));
     sheet.compare("proxy_saw", &saw(&a.proxy_saw), &saw(&b.proxy_saw));
-    sheet.compare("backend_saw", &saw(&a.backend_saw), &saw(&b.backend_saw));
+    sheet.compare("backend_saw", &backend_saw(a), &backend_saw(b));
     sheet.compare("tls", &a.tls, &b.tls);
     sheet.compare("proxies", &a.proxies, &b.proxies);
     sheet.compare("connections", &a.connections, &b.connections);
@@ -79,6 +79,14 @@ pub fn differences(model: &Sim, sim: &Outcome<'_>, lab: &Outcome<'_>) -> Vec<Dif
         body(&mut sheet, &a.body, &b.body);
     }
     sheet.0
+}
+
+/// Whom the backend saw; by `sidecar` that is its own pod's Envoy, whichever pod was taken.
+fn backend_saw(row: &Row) -> Option<String> {
+    let seen = row.backend_saw.as_ref()?.to_string();
+    let own = row.pod.as_ref().map(|pod| format!("Pod {pod}"));
+    let own = own.filter(|own| *own == seen && row.proxy_pod.is_some());
+    Some(own.map_or(seen, |_| "its own Envoy".to_owned()))
 }
 
 /// What the client got beside the body.
