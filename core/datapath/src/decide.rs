@@ -8,6 +8,10 @@
 //! |---|---|---|---|---|
 //! | frontend | pass | pass | pass | pass |
 //! | the listener's socket | left to sk_lookup, which refuses: RST | dropped | refused: RST | refused: RST |
+//!
+//! The RST of a refused look-up has the service's address as its source. The kernel's IPv4 sends it
+//! only where that is an address or a local route of the node, as it is where sk_lookup stands
+//! alone; else the client waits as if the packet were dropped. IPv6 sends it always.
 
 use crate::flow::{Flow, Packet, protocol};
 use crate::kernel::{Frontend, FrontendState, Kernel, SocketState};
@@ -62,6 +66,7 @@ pub enum Verdict<Socket> {
 
 impl<Socket> Verdict<Socket> {
     /// Why the verdict was given.
+    #[inline(always)]
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Pass(reason)
@@ -69,6 +74,18 @@ impl<Socket> Verdict<Socket> {
             | Self::Deliver { reason, .. }
             | Self::Assign { reason, .. }
             | Self::Connect { reason, .. } => *reason,
+        }
+    }
+
+    /// The verdict's number in an event of the kernel's ring ([`crate::layout::Event`]); stable.
+    #[inline(always)]
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::Pass(_) => 0,
+            Self::Drop(_) => 1,
+            Self::Deliver { .. } => 2,
+            Self::Assign { .. } => 3,
+            Self::Connect { .. } => 4,
         }
     }
 

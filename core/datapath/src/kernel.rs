@@ -15,7 +15,10 @@ pub enum FrontendState {
 }
 
 /// What the table says of an address: whose port its packets are led to.
+///
+/// In the kernel it is read in place: [`crate::layout::FrontendValue`] is the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
 pub struct Frontend {
     /// The listener's port on loopback, host byte order.
     pub listener_port: u16,

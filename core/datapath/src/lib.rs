@@ -19,6 +19,7 @@
 mod decide;
 mod flow;
 mod kernel;
+pub mod layout;
 mod parse;
 mod reason;
 #[cfg(test)]
@@ -27,5 +28,5 @@ mod tests;
 pub use decide::{Hook, Verdict, decide, mark};
 pub use flow::{Address, Family, Flow, Packet, protocol, tcp_flags};
 pub use kernel::{Frontend, FrontendState, Kernel, SocketState};
-pub use parse::{Bytes, parse};
+pub use parse::{Bytes, ethertype, parse, parse_frame};
 pub use reason::Reason;

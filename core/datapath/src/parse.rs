@@ -13,6 +13,7 @@ pub trait Bytes {
 }
 
 impl Bytes for [u8] {
+    #[inline]
     fn get<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let end = offset.checked_add(N)?;
         <[u8]>::get(self, offset..end)?.try_into().ok()
@@ -29,6 +30,33 @@ struct Network {
     dst: Address,
     protocol: u8,
     payload: usize,
+}
+
+/// What a frame says that it carries (IEEE 802, "EtherType").
+pub mod ethertype {
+    /// IPv4
+    pub const IPV4: u16 = 0x0800;
+    /// IPv6
+    pub const IPV6: u16 = 0x86dd;
+}
+
+/// Reads a packet that came in a frame of that EtherType (host byte order): IP alone is looked
+/// into, and its version has to be the frame's.
+///
+/// # Errors
+/// A [`Reason`] with which the caller passes the packet on and counts it.
+#[inline(always)]
+pub fn parse_frame<B: Bytes + ?Sized>(ethertype: u16, bytes: &B) -> Result<Flow, Reason> {
+    let version = match ethertype {
+        ethertype::IPV4 => 4,
+        ethertype::IPV6 => 6,
+        _ => return Err(Reason::NotIp),
+    };
+    match bytes.get::<1>(0) {
+        None => Err(Reason::Truncated),
+        Some([first]) if first >> 4 == version => parse(bytes),
+        Some(_) => Err(Reason::BadHeader),
+    }
 }
 
 /// Reads a packet.

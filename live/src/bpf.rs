@@ -1,0 +1,433 @@
+//! The redirect in the kernel: the decision's programs, loaded, attached, fed with frontends.
+//!
+//! A [`Datapath`] belongs to one network namespace, the node's. [`Datapath::load`] brings programs
+//! and maps into the kernel and changes nothing yet; frontends are put in; [`Datapath::attach`]
+//! switches it on. With a folder for pins everything goes on when the process ends or is killed,
+//! and the next [`Datapath::load`] with that folder finds the maps as they were and takes the
+//! programs' places over without a gap; [`Datapath::detach`] ends it and leaves nothing. Without
+//! one, everything ends with the value.
+//!
+//! `sk_lookup` picks listening sockets out of a table, and an entry goes when its socket closes.
+//! So [`Datapath::take_sockets`] is called again whenever listeners have come or gone.
+
+mod event;
+mod link;
+mod object;
+mod pins;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
+use aya::programs::{TestRun, TestRunOptions};
+use nodeway_core::datapath::layout::SocketKey;
+use nodeway_core::datapath::{Family, Frontend};
+use nodeway_core::plan::FrontendKey;
+
+use crate::netns::{NetNs, NetNsError};
+use link::{Attached, Device};
+use table::{Frontends, ListenSockets};
+
+pub use event::Event;
+pub use link::{AttachError, TcHook};
+pub use object::{Globals, LoadError, Object, ProgramName, is_built, read};
+pub use pins::{PinError, Pins};
+pub use table::{Counters, TableError};
+
+/// Which programs redirect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// tc for what is known, sk_lookup for what is new: the default.
+    #[default]
+    Both,
+    /// tc alone.
+    Tc,
+    /// sk_lookup alone; each frontend address then needs a local route.
+    SkLookup,
+}
+
+impl Mode {
+    const fn has_tc(self) -> bool {
+        matches!(self, Self::Both | Self::Tc)
+    }
+
+    const fn has_sk_lookup(self) -> bool {
+        matches!(self, Self::Both | Self::SkLookup)
+    }
+}
+
+/// How a [`Datapath`] is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Which programs.
+    pub mode: Mode,
+    /// How tc programs are attached.
+    pub tc: TcHook,
+    /// A cgroup of version 2 whose processes' connect calls are redirected too, where they are in
+    /// the same network namespace.
+    pub cgroup: Option<&'a Path>,
+    /// A folder on a BPF file system, where everything outlives this process.
+    pub pins: Option<&'a Path>,
+    /// Whether each decision becomes an event; what is not traced costs nothing.
+    pub trace: bool,
+}
+
+/// Why sockets cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketsError {
+    /// The kernel refused.
+    #[error("cannot put the socket that listens on {address} into the kernel's table: {said}")]
+    Refused {
+        /// Where it listens.
+        address: SocketAddr,
+        /// What the kernel said.
+        said: String,
+    },
+    /// The table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The network namespace.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+}
+
+/// Why it cannot be taken away as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// A pin stays.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// A filter stays.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+}
+
+/// The redirect of one network namespace.
+pub struct Datapath {
+    netns: NetNs,
+    mode: Mode,
+    hook: TcHook,
+    pins: Option<Pins>,
+    cgroup: Option<PathBuf>,
+    object: Object,
+    frontends: Frontends,
+    sockets: ListenSockets,
+    counters: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+    /// By device, and what is attached elsewhere.
+    devices: BTreeMap<String, (Device, Attached)>,
+    others: Vec<Attached>,
+}
+
+impl Datapath {
+    /// Brings programs and maps into the kernel; nothing is redirected yet. With a folder for pins,
+    /// the maps are those that an earlier process left there.
+    ///
+    /// # Errors
+    /// When this build has no programs, without privileges, on an older kernel, or when the folder
+    /// is on no BPF file system.
+    pub fn load(netns: NetNs, options: &Options<'_>) -> Result<Self, LoadError> {
+        let globals = Globals {
+            sk_lookup: options.mode.has_sk_lookup(),
+            trace: options.trace,
+            netns_cookie: object::cookie(&netns)?,
+        };
+        let pins = options.pins.map(Pins::in_folder).transpose()?;
+        let mut object = Object::open(globals, pins.as_ref())?;
+        for program in wanted(options) {
+            object.load(program)?;
+        }
+        Ok(Self {
+            netns,
+            mode: options.mode,
+            hook: options.tc,
+            pins,
+            cgroup: options.cgroup.map(Path::to_path_buf),
+            frontends: Frontends(HashMap::try_from(take(&mut object, "FRONTENDS")?).map_err(map)?),
+            sockets: ListenSockets(
+                SockHash::try_from(take(&mut object, "LISTEN_SOCKETS")?).map_err(map)?,
+            ),
+            counters: PerCpuArray::try_from(take(&mut object, "COUNTERS")?).map_err(map)?,
+            events: RingBuf::try_from(take(&mut object, "EVENTS")?).map_err(map)?,
+            object,
+            devices: BTreeMap::new(),
+            others: Vec::new(),
+        })
+    }
+
+    /// Switches the redirect on, at these devices and no others: what an earlier process left at
+    /// others is taken away. Where it left something, the new programs take the old ones' places
+    /// without a gap.
+    ///
+    /// # Errors
+    /// When a device or the cgroup is not there, or the kernel refuses. What is attached by then
+    /// stays; [`Datapath::detach`] takes it away.
+    pub fn attach(&mut self, devices: &[&str]) -> Result<(), AttachError> {
+        for device in devices {
+            self.add_device(device)?;
+        }
+        if self.mode.has_sk_lookup() {
+            let link = link::sk_lookup(&mut self.object, &self.netns, self.pins.as_ref())?;
+            self.others.push(link);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            for program in ProgramName::CALLS {
+                let link = link::calls(&mut self.object, cgroup, program, self.pins.as_ref())?;
+                self.others.push(link);
+            }
+        }
+        self.remove_leftovers()
+    }
+
+    /// Attaches to one more device. In the mode without tc there is nothing to do.
+    ///
+    /// # Errors
+    /// When there is no such device, or the kernel refuses.
+    pub fn add_device(&mut self, device: &str) -> Result<(), AttachError> {
+        if !self.mode.has_tc() {
+            return Ok(());
+        }
+        let device = Device::find(&self.netns, device)?;
+        let link = link::tc(
+            &mut self.object,
+            &self.netns,
+            &device,
+            self.hook,
+            self.pins.as_ref(),
+        )?;
+        self.devices.insert(device.name.clone(), (device, link));
+        Ok(())
+    }
+
+    /// Takes the program off a device, which may be gone.
+    ///
+    /// # Errors
+    /// When the pin cannot be removed.
+    pub fn remove_device(&mut self, device: &str) -> Result<(), AttachError> {
+        let Some((device, link)) = self.devices.remove(device) else {
+            return Ok(());
+        };
+        if matches!(link, Attached::Filter) {
+            link::remove_filter(&self.netns, &device.name)?;
+        }
+        if let Some(pins) = &self.pins {
+            pins::remove(&pins.link(&device.link()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what is pinned and not in use: an earlier process's other devices and hooks, and
+    /// everything of another layout.
+    fn remove_leftovers(&self) -> Result<(), AttachError> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        let mut used: Vec<String> = self.devices.values().map(|(it, _)| it.link()).collect();
+        if self.mode.has_sk_lookup() {
+            used.push("sk_lookup".to_owned());
+        }
+        if self.cgroup.is_some() {
+            used.extend(ProgramName::CALLS.map(|program| program.to_string()));
+        }
+        for link in pins.links()? {
+            if !used.contains(&link) {
+                pins::remove(&pins.link(&link))?;
+            }
+        }
+        Ok(pins.remove_others()?)
+    }
+
+    /// Puts a frontend into the table, or changes it.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn put(&mut self, key: FrontendKey, frontend: &Frontend) -> Result<(), TableError> {
+        self.frontends.put(key, *frontend)
+    }
+
+    /// Takes a frontend out of the table, if it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove(&mut self, key: FrontendKey) -> Result<(), TableError> {
+        self.frontends.remove(key)
+    }
+
+    /// The table, as the programs see it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn frontends(&self) -> Result<BTreeMap<FrontendKey, Frontend>, TableError> {
+        self.frontends.all()
+    }
+
+    /// Makes the table of listening sockets hold what listens on these ports of `127.0.0.1` and
+    /// `::1` now, and nothing else. All sockets that share a port (`SO_REUSEPORT`) are served by
+    /// the one entry. Says where nobody listens.
+    ///
+    /// To be called again whenever a listener has come or gone: an entry goes with its socket.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take_sockets(&mut self, ports: &[u16]) -> Result<Vec<SocketAddr>, SocketsError> {
+        let mut missing = Vec::new();
+        for port in ports {
+            for family in [Family::V4, Family::V6] {
+                let address = loopback(family, *port);
+                match self.stash(family, *port)? {
+                    0 => {}
+                    // ENOENT
+                    2 => {
+                        self.sockets.remove(SocketKey::new(family, *port))?;
+                        missing.push(address);
+                    }
+                    errno => {
+                        let said = nix::Error::from_raw(errno).to_string();
+                        return Err(SocketsError::Refused { address, said });
+                    }
+                }
+            }
+        }
+        for key in self.sockets.keys()? {
+            if !ports.contains(&key.port) {
+                self.sockets.remove(key)?;
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Runs the program that finds a socket by its port, in our namespace.
+    fn stash(&mut self, family: Family, port: u16) -> Result<i32, SocketsError> {
+        let refuse = |said: String| SocketsError::Refused {
+            address: loopback(family, port),
+            said,
+        };
+        let program = self
+            .object
+            .tc(ProgramName::Stash)
+            .map_err(|error| refuse(error.to_string()))?;
+        let context = control_block([u32::from(port), u32::from(family as u8)]);
+        let run = self.netns.run(|| {
+            program.test_run(TestRunOptions {
+                // The shortest that the kernel runs a program with.
+                data_in: Some(&[0; 64]),
+                ctx_in: Some(&context),
+                ..TestRunOptions::new()
+            })
+        })?;
+        let run = run.map_err(|error| refuse(error.to_string()))?;
+        Ok(i32::from_ne_bytes(run.return_value.to_ne_bytes()))
+    }
+
+    /// How often each hook gave each reason, since the maps were made.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn counters(&self) -> Result<Counters, TableError> {
+        Counters::read(&self.counters)
+    }
+
+    /// The decisions since the last call, oldest first, if tracing is on. At most 16,384 wait; what
+    /// comes then is counted as `event-lost`.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(item) = self.events.next() {
+            events.extend(Event::read(&item));
+        }
+        events
+    }
+
+    /// The programs, for tests that run them by hand.
+    pub const fn object(&mut self) -> &mut Object {
+        &mut self.object
+    }
+
+    /// Switches the redirect off and takes everything away: programs, maps, pins. Connections that
+    /// exist go on where the kernel finds their sockets by itself.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed; the rest is gone.
+    pub fn detach(mut self) -> Result<(), DetachError> {
+        self.remove_filters()?;
+        match &self.pins {
+            Some(pins) => Ok(pins.remove_all()?),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_filters(&mut self) -> Result<(), NetNsError> {
+        for (device, link) in std::mem::take(&mut self.devices).into_values() {
+            if matches!(link, Attached::Filter) {
+                link::remove_filter(&self.netns, &device.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Datapath")
+            .field("netns", &self.netns.name())
+            .field("mode", &self.mode)
+            .field("devices", &self.devices.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Datapath {
+    /// Links end with the value, unless they are pinned; so do filters.
+    fn drop(&mut self) {
+        if self.pins.is_none() {
+            // Nobody is left to hear of it.
+            let _ = self.remove_filters();
+        }
+    }
+}
+
+/// The programs that these options need.
+fn wanted(options: &Options<'_>) -> Vec<ProgramName> {
+    let mut wanted = vec![ProgramName::Stash];
+    if options.mode.has_tc() {
+        wanted.extend([ProgramName::TcEthernet, ProgramName::TcAny]);
+    }
+    if options.mode.has_sk_lookup() {
+        wanted.push(ProgramName::SkLookup);
+    }
+    if options.cgroup.is_some() {
+        wanted.extend(ProgramName::CALLS);
+    }
+    wanted
+}
+
+fn take(object: &mut Object, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+    let map = object.maps().take_map(name);
+    map.ok_or(LoadError::Missing(name))
+}
+
+fn map(error: aya::maps::MapError) -> LoadError {
+    LoadError::Maps {
+        source: Box::new(error.into()),
+    }
+}
+
+fn loopback(family: Family, port: u16) -> SocketAddr {
+    match family {
+        Family::V4 => (Ipv4Addr::LOCALHOST, port).into(),
+        Family::V6 => (Ipv6Addr::LOCALHOST, port).into(),
+    }
+}
+
+/// A `struct __sk_buff` whose control block begins with these two words.
+fn control_block([first, second]: [u32; 2]) -> [u8; 68] {
+    const CB: usize = 48;
+    let mut context = [0; 68];
+    for (at, word) in [(CB, first), (CB + 4, second)] {
+        if let Some(bytes) = context.get_mut(at..at + 4) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+    }
+    context
+}
