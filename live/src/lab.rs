@@ -428,10 +428,12 @@ impl Cluster for Lab {
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
         for place in self.places_on(node)? {
             let started = self.start_envoy(node, &place);
-            started.map_err(|error| AskError::Proxy {
-                node: node.to_owned(),
-                reason: error.to_string(),
-            })?;
+            started.map_err(|error| proxy_error(node, &error))?;
+        }
+        // In a lab that was found, its keeper has the table of sockets.
+        if let Some(redirected) = &mut self.redirected {
+            let taken = redirected.take_sockets(node);
+            taken.map_err(|error| proxy_error(node, &error))?;
         }
         Ok(())
     }
@@ -442,6 +444,13 @@ impl Cluster for Lab {
 
     fn objects(&self) -> &Objects {
         self.model.0.objects()
+    }
+}
+
+fn proxy_error(node: &str, error: &dyn std::error::Error) -> AskError {
+    AskError::Proxy {
+        node: node.to_owned(),
+        reason: error.to_string(),
     }
 }
 

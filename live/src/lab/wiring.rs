@@ -150,7 +150,7 @@ fn of_node(node: &NodeSpec, lab: &LabName) -> Space {
     let mut commands = Commands::begin();
     commands.end("uplink", &node.addresses, &node.addresses);
     for (number, pod) in (1..).zip(node.pods.iter().filter(|pod| !pod.host_network)) {
-        let veth = format!("veth{number}");
+        let veth = veth(number);
         let there = lab.namespace(&Place::Pod(pod.name.clone()));
         commands.link(&veth, UPPER, "eth0", &there);
         commands.alias(&veth, &pod.name);
@@ -161,6 +161,18 @@ fn of_node(node: &NodeSpec, lab: &LabName) -> Space {
     }
     let sysctls = EVERYWHERE.into_iter().chain(FORWARDING).chain(CLIENTS);
     commands.of(namespace, Some(place), sysctls.collect())
+}
+
+/// The devices of a node at which packets of pods and from outside come in.
+#[must_use]
+pub fn devices(node: &NodeSpec) -> Vec<String> {
+    let pods = node.pods.iter().filter(|pod| !pod.host_network);
+    let veths = (1..).zip(pods).map(|(number, _)| veth(number));
+    std::iter::once("uplink".to_owned()).chain(veths).collect()
+}
+
+fn veth(number: usize) -> String {
+    format!("veth{number}")
 }
 
 /// A pod or a host outside: one device, and everything goes through it.
