@@ -18,6 +18,7 @@
 //! name, and goes away with it; [`down`] also takes away what a crashed one left.
 
 pub mod evidence;
+mod hops;
 pub mod machines;
 pub mod name;
 pub mod programs;

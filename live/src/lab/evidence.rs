@@ -27,6 +27,8 @@ use nodeway_sim::http::Shown;
 use nodeway_sim::{Answer, Errand, Place, Redirect, Sim};
 use serde_json::Value;
 
+use super::hops::between;
+
 /// Where a fact about Envoy's choice is from.
 const BY_LOG: &str = "Envoy's access log says so";
 
@@ -139,10 +141,42 @@ impl Evidence<'_> {
         }
         let at = |step| (self.took, step);
         Way {
-            // Nobody counts links here.
-            hops: 0,
+            hops: self.hops(model, &steps),
             steps: steps.into_iter().map(at).collect(),
         }
+    }
+
+    /// The links that the request crossed: to the proxy that its steps have, or to the node that
+    /// translated it, from there to the pod that answered, and there over `lo` again.
+    fn hops(&self, model: &Sim, steps: &[Step]) -> usize {
+        if self.answer.is_none() {
+            return 0;
+        }
+        let mut stops = vec![self.errand.place.clone()];
+        for step in steps {
+            match step {
+                Step::Sidecar(step) => stops.push(Place::Pod(step.pod.to_string())),
+                Step::Listener(step) if step.pod.is_none() => {
+                    stops.push(Place::Node(step.node.to_string()));
+                }
+                // A node's own packets are there already.
+                Step::Translation(step) if !matches!(self.errand.place, Place::Node(_)) => {
+                    stops.push(Place::Node(step.node.to_string()));
+                }
+                _ => {}
+            }
+        }
+        let body = self.body();
+        let by_proxy = steps.iter().any(|step| matches!(step, Step::Reply(_)));
+        if let (Some(pod), false) = (body.get("pod").and_then(Value::as_str), by_proxy) {
+            stops.push(Place::Pod(pod.to_owned()));
+        }
+        let pairs = stops.windows(2);
+        let links = pairs.map(|pair| match pair {
+            [from, to] => between(model, from, to),
+            _ => 0,
+        });
+        links.sum()
     }
 
     /// What Envoy's log says of a request.

@@ -18,8 +18,8 @@ fn main() -> miette::Result<ExitCode> {
     let arguments = Arguments::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = std::fs::canonicalize(&root).unwrap_or(root);
-    let (count, differences) = nodeway_ci::book::run(&root, arguments.update)?;
-    for difference in &differences {
+    let outcome = nodeway_ci::book::run(&root, arguments.update)?;
+    for difference in &outcome.differences {
         let page = difference
             .page
             .strip_prefix(&root)
@@ -33,10 +33,14 @@ fn main() -> miette::Result<ExitCode> {
         );
     }
     println!(
-        "{count} commands of the book, {} not as the book says",
-        differences.len()
+        "{} commands of the book, {} not as the book says",
+        outcome.count,
+        outcome.differences.len()
     );
-    if !differences.is_empty() {
+    if outcome.left_out > 0 {
+        println!("{} commands left out: they need root", outcome.left_out);
+    }
+    if !outcome.differences.is_empty() {
         eprintln!("when the change is meant: ci/book --update, then read the diff");
         return Ok(ExitCode::FAILURE);
     }

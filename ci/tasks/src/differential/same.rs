@@ -74,6 +74,11 @@ pub fn differences(model: &Sim, sim: &Outcome<'_>, lab: &Outcome<'_>) -> Vec<Dif
     sheet.compare("tls", &a.tls, &b.tls);
     sheet.compare("proxies", &a.proxies, &b.proxies);
     sheet.compare("connections", &a.connections, &b.connections);
+    // Another pod that could have been taken may be further away, and how far bytes came that nobody
+    // answered is seen by nobody.
+    if a.pod == b.pod && b.status.is_some() {
+        sheet.compare("hops", &a.hops, &b.hops);
+    }
     if let (Ok(a), Ok(b)) = (sim.result, lab.result) {
         headers(&mut sheet, a, b);
         body(&mut sheet, &a.body, &b.body);
