@@ -80,7 +80,7 @@ fn ask(cluster: &mut Either, from: &str, url: &str) -> Result<Reply, Box<Failed>
 #[case::lab(On::Lab)]
 fn a_request_of_a_pod_goes_through_its_own_nodes_envoy(
     #[case] on: On,
-    #[values(Redirect::Iptables)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut cluster = on.cluster("bookinfo", redirect);
     let reply = ask(&mut cluster, "default/client", DETAILS).unwrap();
@@ -105,7 +105,7 @@ fn a_request_of_a_pod_goes_through_its_own_nodes_envoy(
 #[case::lab(On::Lab)]
 fn a_crashed_envoy_fails_on_its_own_node_only_and_serves_when_it_is_back(
     #[case] on: On,
-    #[values(Redirect::Iptables)] redirect: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
     #[values("default/client", "node/node-1")] from: &str,
 ) {
     let mut cluster = on.cluster("bookinfo", redirect);
