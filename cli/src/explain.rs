@@ -13,7 +13,9 @@ use nodeway_core::ingress::duration;
 use nodeway_core::problem::{Problem, Severity};
 use nodeway_core::source::{Text, read_one};
 use nodeway_core::trace::{Stage, stages};
-use nodeway_sim::{ChosenBy, Expect, Family, Redirect, RequestSpec, Row, Sim, SimBuilder, Source};
+use nodeway_sim::{
+    ChosenBy, Expect, Family, Fates, Missing, Redirect, RequestSpec, Row, Sim, SimBuilder, Source,
+};
 use serde::Serialize;
 
 use crate::captures::Folder;
@@ -263,6 +265,9 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
     }
     say!();
     saw(row);
+    if row.redirected {
+        without_its_envoy(row.redirect);
+    }
     for checked in &row.expectations {
         let (mark, style) = if checked.held {
             ("✓", GOOD)
@@ -357,6 +362,17 @@ fn print_stage(stage: &Stage) {
         ));
         under(paint(HINT, format!("fix: {}", stop.fix)).to_string());
     }
+}
+
+/// What the redirect declares for the case that nobody serves.
+fn without_its_envoy(redirect: Redirect) {
+    let Fates { established, new } = redirect.fates(Missing::Proxy);
+    let open = established.is_open() || new.is_open();
+    let stance = if open { "fail-open" } else { "fail-closed" };
+    let text = format!(
+        "{stance}: without its Envoy a connection that stood would end with {established}, a new one with {new}"
+    );
+    say!("{}", paint(FAINT, text));
 }
 
 /// What the three parties saw, and how long it took.

@@ -12,6 +12,7 @@ mod lab;
 mod paint;
 mod rules;
 mod screen;
+mod side_by_side;
 mod sim;
 mod translate;
 

@@ -1,5 +1,8 @@
 //! `nodeway sim`: a fixture's requests on a simulated cluster, on one screen.
 
+#[cfg(feature = "live")]
+mod tun;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -14,6 +17,7 @@ use crate::captures::Folder;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
 use crate::screen::say;
+use crate::side_by_side;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -23,6 +27,7 @@ Examples:
   nodeway sim fixtures/bookinfo --seed 7 -o json
   nodeway sim fixtures/bookinfo --trace | less
   nodeway sim fixtures/bookinfo --pcap captures
+  sudo nodeway sim fixtures/bookinfo --tun nw0
 
 Exit codes: 0 all expectations hold, 1 one does not, 2 the fixture is wrong.")]
 pub(crate) struct Arguments {
@@ -41,6 +46,14 @@ pub(crate) struct Arguments {
     /// A pcapng file for every interface into this folder: Wireshark shows each decision as comment.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
+    /// Puts the cluster behind a network device of that name, in real time: curl, a browser or an Envoy
+    /// on this machine then talk to its Services and pods, until Ctrl-C. Needs root on Linux, and a
+    /// `nodeway` that was built with `--features live`.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["trace", "pcap"])]
+    tun: Option<String>,
+    /// With `--tun`: ends after that many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "tun")]
+    duration: Option<u64>,
     /// `table` or `json` (see the book, "JSON output").
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -63,6 +76,9 @@ pub(crate) enum Output {
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let fixture = Fixture::load(&arguments.fixture).map_err(Failure::load)?;
+    if let Some(device) = &arguments.tun {
+        return behind(device, &fixture, arguments);
+    }
     let ways = Ways::chosen(arguments.redirect);
     let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
     let several = ways.len() > 1;
@@ -123,12 +139,40 @@ pub(crate) fn show(
                 say!("  {}", paint(HINT, command));
             }
         }
-        (Output::Table, reports) => side_by_side(reports),
+        (Output::Table, reports) => side_by_side::screen(reports),
     }
     Ok(verdict(
         reports
             .iter()
             .all(|report| report.held == report.expectations),
+    ))
+}
+
+/// In real time, behind a device of this machine.
+#[cfg(feature = "live")]
+fn behind(device: &str, fixture: &Fixture, arguments: &Arguments) -> Outcome {
+    let redirect = match arguments.redirect {
+        None => None,
+        Some(Ways::Tc) => Some(Redirect::Tc),
+        Some(Ways::SkLookup) => Some(Redirect::SkLookup),
+        Some(Ways::Iptables) => Some(Redirect::Iptables),
+        Some(Ways::Sidecar) => Some(Redirect::Sidecar),
+        Some(Ways::All) => {
+            return Err(Failure::argument(
+                "--tun needs one redirect, and `all` are several".to_owned(),
+                "name one, or leave --redirect out for the fixture's own",
+            ));
+        }
+    };
+    tun::run(device, fixture, redirect, arguments)
+}
+
+/// Without `live` there is no device to be behind.
+#[cfg(not(feature = "live"))]
+fn behind(_: &str, _: &Fixture, _: &Arguments) -> Outcome {
+    Err(Failure::argument(
+        "--tun is not part of this `nodeway`: it was built without the feature `live`".to_owned(),
+        "build it on Linux with: cargo install --path cli --features live",
     ))
 }
 
@@ -207,7 +251,7 @@ fn short_names(paths: &[String]) -> String {
     paths.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn or_none(text: Option<&str>) -> &str {
+pub(crate) fn or_none(text: Option<&str>) -> &str {
     text.unwrap_or("none")
 }
 
@@ -287,7 +331,7 @@ fn reasons(requests: &[Row]) {
 }
 
 /// The URL, with the method and the host header where they are not the usual ones.
-fn asked(row: &Row) -> String {
+pub(crate) fn asked(row: &Row) -> String {
     let method = if row.method == "GET" {
         String::new()
     } else {
@@ -301,14 +345,14 @@ fn asked(row: &Row) -> String {
     format!("{method}{}{host}", row.url)
 }
 
-fn status(row: &Row) -> String {
+pub(crate) fn status(row: &Row) -> String {
     match (row.status, row.failure) {
         (Some(status), _) => status.to_string(),
         (None, failure) => or_none(failure).to_owned(),
     }
 }
 
-fn answered_by(row: &Row) -> String {
+pub(crate) fn answered_by(row: &Row) -> String {
     match (&row.pod, &row.proxy_node, row.status) {
         (Some(pod), ..) => format!("{} on {}", short(pod), or_none(row.node.as_deref())),
         (None, Some(_), Some(_)) => "Envoy itself".to_owned(),
@@ -317,7 +361,7 @@ fn answered_by(row: &Row) -> String {
 }
 
 /// `default/` is where everybody looks first.
-fn short(path: &str) -> &str {
+pub(crate) fn short(path: &str) -> &str {
     path.strip_prefix("default/").unwrap_or(path)
 }
 
@@ -402,7 +446,7 @@ fn troubles(report: &Report) {
     }
 }
 
-fn expectations(reports: &[Report]) {
+pub(crate) fn expectations(reports: &[Report]) {
     for report in reports {
         for row in report.requests.iter().filter(|row| !row.holds()) {
             for missed in row.expectations.iter().filter(|checked| !checked.held) {
@@ -450,61 +494,4 @@ fn next(report: &Report, fixture: &str) -> Vec<String> {
             "kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to {url}"
         ),
     ]
-}
-
-/// Every request in each redirect: does the way make a difference?
-fn side_by_side(reports: &[Report]) {
-    let Some(first) = reports.first() else { return };
-    for hop in reports.iter().flat_map(|report| &report.hops) {
-        say!("{hop}");
-    }
-    say!(
-        "{}  {}",
-        paint(STRONG, &first.title),
-        paint(FAINT, format!("seed {}", first.seed))
-    );
-    let mut table = plain();
-    let header = ["FROM".to_owned(), "URL".to_owned()];
-    table.set_header(
-        header.into_iter().chain(
-            reports
-                .iter()
-                .map(|report| report.redirect.to_string().to_uppercase()),
-        ),
-    );
-    for (index, row) in first.requests.iter().enumerate() {
-        let cells = reports
-            .iter()
-            .filter_map(|report| report.requests.get(index))
-            .map(cell);
-        table.add_row([row.client.clone(), asked(row)].into_iter().chain(cells));
-    }
-    say!("{table}");
-    expectations(reports);
-}
-
-fn cell(row: &Row) -> String {
-    if !row.applicable {
-        return format!("- not applicable\n  {}", or_none(row.reason.as_deref()));
-    }
-    let mark = if row.holds() { "✓" } else { "✗" };
-    let envoy = match (row.redirected, &row.proxy_pod, &row.proxy_node) {
-        (true, Some(pod), _) => format!("Envoy in {}", short(pod)),
-        (true, None, Some(node)) => format!("Envoy on {node}"),
-        (true, None, None) => "no Envoy".to_owned(),
-        (false, ..) if row.proxies > 0 => "passed through".to_owned(),
-        (false, ..) => "not redirected".to_owned(),
-    };
-    let count = |number: usize, one: &str, more: &str| {
-        format!("{number} {}", if number == 1 { one } else { more })
-    };
-    format!(
-        "{mark} {} by {}, {envoy}\n  {}, {}, {}, {:.3} ms",
-        status(row),
-        answered_by(row),
-        count(row.proxies, "proxy", "proxies"),
-        count(row.connections, "connection", "connections"),
-        count(row.hops, "hop", "hops"),
-        row.time_ms
-    )
 }

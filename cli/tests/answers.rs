@@ -131,7 +131,19 @@ fn all_redirects_stand_side_by_side() {
     let output = nodeway(&["sim", "fixtures/bookinfo", "--redirect", "all"]);
     assert_eq!(output.status.code(), Some(0));
     let text = text(&output);
-    assert!(text.contains("TC") && text.contains("SK-LOOKUP"), "{text}");
+    let line = |way: &str| {
+        let mut lines = text.lines().filter(|line| line.contains(way));
+        let words = lines.next().unwrap().split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    };
+    // Proxies, connections, hops: a pod's own proxies are two, and `lo` is at both ends.
+    for way in ["tc", "sk-lookup", "iptables"] {
+        let wanted = "200 details-v1-1 on node-2 on node-1 1 2 3 0.820 ms";
+        assert_eq!(line(&format!(" {way} ")), format!("✓ {way} {wanted}"));
+    }
+    let wanted = "✓ sidecar 200 details-v1-1 on node-2 in client 2 3 5 0.906 ms";
+    assert_eq!(line(" sidecar "), wanted);
+    assert_eq!(text.matches("not applicable\n").count(), 2, "{text}");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn count(file: &Path, filter: &str) -> usize {
 #[rstest]
 fn no_packet_is_malformed_and_every_checksum_is_right(
     #[values("bookinfo", "dual-stack", "no-endpoints")] fixture: &str,
-    #[values("tc", "sk-lookup", "iptables")] redirect: &str,
+    #[values("tc", "sk-lookup", "iptables", "sidecar")] redirect: &str,
 ) {
     let (folder, _) = capture(&format!("fixtures/{fixture}"), redirect, &[]);
     let mut packets = 0;
@@ -166,6 +166,21 @@ fn the_hook_that_leads_a_syn_to_the_listener_says_so(
     let rows = tshark(&veth, syns, &["frame.interface_name", "frame.comment"]);
     assert_eq!(rows[0][0], "veth of default/client");
     assert!(rows[0][1].contains(decision), "{}", rows[0][1]);
+}
+
+#[rstest]
+#[case::out("default_client_lo", "10.96.102.213:80 -> 127.0.0.1:15001")]
+#[case::inward("default_details-v1-1_eth0", "10.244.1.216:9080 -> 10.244.1.216:15006")]
+fn a_pods_rule_that_leads_a_syn_to_the_pods_proxy_says_so(
+    #[case] interface: &str,
+    #[case] translation: &str,
+) {
+    let (folder, _) = capture("fixtures/bookinfo", "sidecar", &[]);
+    let file = folder.path().join(format!("pod_{interface}.pcapng"));
+    let syns = "tcp.flags.syn == 1 && tcp.flags.ack == 0";
+    let rows = tshark(&file, syns, &["frame.comment"]);
+    let wanted = format!("translated: destination {translation}");
+    assert!(rows[0][0].contains(&wanted), "{}", rows[0][0]);
 }
 
 #[rstest]

@@ -18,6 +18,7 @@ fn nodeway(arguments: &[&str]) -> Output {
 #[case::iptables("iptables", &["-j TPROXY", "skbmark", "fwmark 0x200/0xf00 lookup 2004 pref 9"], &["KUBE-"])]
 #[case::tc("tc", &["-j CT --notrack", "fwmark 0x200/0xf00"], &["-j TPROXY"])]
 #[case::sk_lookup("sk-lookup", &["-j CT --notrack", "ip route add local 10.96."], &["-j TPROXY", "fwmark"])]
+#[case::sidecar("sidecar", &["# default/client, for", "--to-ports 15001", "--to-ports 15006"], &["nodeway-", "node-1"])]
 fn each_way_has_its_rules(#[case] way: &str, #[case] has: &[&str], #[case] has_not: &[&str]) {
     let output = nodeway(&["rules", "fixtures/bookinfo", "--redirect", way]);
     assert!(output.status.success());
@@ -45,6 +46,19 @@ fn one_part_alone_is_what_its_tool_takes() {
         "{text}"
     );
     assert!(text.contains("-j KUBE-SVC-"));
+}
+
+#[rstest]
+#[case::no_such_pod(&["--redirect", "sidecar", "--pod", "default/x"], "default/details-v1-1")]
+#[case::another_way(&["--pod", "default/client"], "--redirect sidecar")]
+fn a_pod_that_has_no_rules_is_bad_input(#[case] more: &[&str], #[case] help: &str) {
+    let output = nodeway(&[&["rules", "fixtures/bookinfo"], more].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    // Long names are broken at their slashes.
+    let told: String = told.split_whitespace().collect();
+    let wanted: String = help.split_whitespace().collect();
+    assert!(told.contains(&wanted), "{told}");
 }
 
 #[test]

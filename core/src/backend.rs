@@ -4,6 +4,7 @@
 //! not of productpage. Any other image is an echo that takes every path. One function for the
 //! simulator and for real pods: the same request gives the same bytes.
 
+mod text;
 mod wish;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+pub use text::Text;
 use wish::Wish;
 
 /// Who a backend is.
@@ -74,7 +76,7 @@ pub struct Page {
     /// `content-type`
     pub kind: &'static str,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Text,
     /// Whether the body goes out in chunks, or with its length.
     pub chunked: bool,
     /// How long it is waited for.
@@ -88,7 +90,7 @@ impl Page {
         Self {
             status: 400,
             kind: "text/plain",
-            body: format!("{why}\n").into_bytes(),
+            body: format!("{why}\n").into_bytes().into(),
             chunked: false,
             delay: Duration::ZERO,
         }
@@ -123,15 +125,18 @@ impl Identity {
                 "body_bytes": seen.body_bytes,
             },
         });
-        if let (Some(bytes), Some(fields)) = (wish.bytes, body.as_object_mut()) {
-            fields.insert("padding".to_owned(), ".".repeat(bytes).into());
+        if let (Some(_), Some(fields)) = (wish.bytes, body.as_object_mut()) {
+            fields.insert("padding".to_owned(), "".into());
         }
         let mut text = body.to_string().into_bytes();
         text.push(b'\n');
         Page {
             status: wish.status.unwrap_or_else(|| program.status(path)),
             kind: "application/json",
-            body: text,
+            body: match wish.bytes {
+                Some(bytes) => Text::padded(text, b"\"padding\":\"", bytes),
+                None => text.into(),
+            },
             chunked: wish.bytes.is_some(),
             delay: wish.delay,
         }

@@ -14,3 +14,4 @@ pub mod netfilter;
 pub mod netns;
 pub mod routes;
 pub mod signal;
+pub mod tun;

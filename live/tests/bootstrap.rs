@@ -36,3 +36,18 @@ fn envoy_takes_the_plan_of_every_node(
         validate(&plan, &options).unwrap_or_else(|error| panic!("{error}"));
     }
 }
+
+#[test]
+fn envoy_refuses_a_plan_that_is_none_in_its_own_words() {
+    let program = find(None).unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = PathBuf::from("../fixtures/bookinfo/fixture.yaml");
+    let (node, mut plan) = plans(&fixture).remove(0);
+    // A second cluster under the name of the first.
+    let twin = plan.clusters.values().next().unwrap().clone();
+    plan.clusters.insert("twin".into(), twin);
+    let options = EnvoyOptions::new(program, folder.path().join(&node), &node);
+    let error = validate(&plan, &options).unwrap_err();
+    assert!(error.to_string().contains("duplicate cluster"), "{error}");
+    assert!(!options.folder.exists());
+}

@@ -326,14 +326,87 @@ fn a_pods_own_envoy_takes_its_frontends_and_passes_all_else() {
     // What is no frontend: passed on, in both directions.
     let said = bed.pod.ask(bed::NODE[0], 8081).unwrap();
     assert_eq!(said, format!("{} 8081 {}", bed::NODE[0], bed::POD[0]));
-    let said = bed.node.ask(bed::POD[0], 8080).unwrap();
-    assert!(
-        said.starts_with(&format!("{} 8080 ", bed::POD[0])),
-        "{said}"
-    );
+    for (pod, from) in bed::POD.iter().zip(["127.0.0.6", "::6"]) {
+        let said = bed.node.ask(pod, 8080).unwrap();
+        assert_eq!(said, format!("{pod} 8080 {from}"));
+    }
     // The port itself goes round no circle: it is answered by nobody.
     assert_eq!(bed.pod.ask("127.0.0.1", 15_001).unwrap_or_default(), "");
     let passed: Vec<AccessEntry> = envoy.entries().unwrap();
     let of = |listener: &str| passed.iter().filter(|it| it.listener == listener).count();
-    assert_eq!((of("virtualOutbound"), of("virtualInbound")), (2, 1));
+    assert_eq!((of("virtualOutbound"), of("virtualInbound")), (2, 2));
+}
+
+/// What a server shows a client that asks for a name: its own certificate in hexadecimal, or the
+/// name of the error.
+fn shown(machine: &Machine, port: u16, name: &str) -> String {
+    let program = format!(
+        "python3 - <<'END'
+import socket, ssl
+context = ssl._create_unverified_context()
+plain = socket.create_connection(('127.0.0.1', {port}), 3)
+try:
+    print(context.wrap_socket(plain, server_hostname='{name}').getpeercert(True).hex())
+except (ssl.SSLError, OSError) as error:
+    print(type(error).__name__)
+END"
+    );
+    machine.shell(&program).trim().to_owned()
+}
+
+fn certificate(plan: &NodePlan, source: &str) -> String {
+    let mut secrets = plan.secrets.values();
+    let secret = secrets.find(|it| it.source.path() == source).unwrap();
+    let chain = secret
+        .certificate
+        .as_ref()
+        .unwrap()
+        .chain()
+        .next()
+        .unwrap()
+        .to_vec();
+    chain.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_client_of_tls_is_shown_the_certificate_of_its_server_name() {
+    let (node, place) = (Machine::new("tls"), Place::new());
+    let plan = plan("tls-two-hosts");
+    let envoy = Envoy::start(&node.netns, &plan, &place.node()).unwrap();
+    let port = only_port(&plan);
+    for (name, secret) in [
+        ("shop.example", "default/shop"),
+        ("cart.example", "default/cart"),
+    ] {
+        assert_eq!(
+            shown(&node, port, name),
+            certificate(&plan, secret),
+            "{name}"
+        );
+    }
+    // No filter chain has that name: the connection is closed, and the log says so.
+    let error = shown(&node, port, "other.example");
+    assert!(error.ends_with("Error"), "{error}");
+    let entries = envoy.entries().unwrap();
+    let refused: Vec<&AccessEntry> = entries
+        .iter()
+        .filter(|it| it.kind == AccessKind::Refused)
+        .collect();
+    assert_eq!(refused.len(), 1, "{entries:?}");
+    assert_eq!(refused[0].server_name.as_deref(), Some("other.example"));
+    assert_eq!(refused[0].flags, ["NR"]);
+}
+
+#[test]
+fn without_its_certificate_one_name_fails_and_the_other_is_served() {
+    let (node, place) = (Machine::new("nosecret"), Place::new());
+    let mut plan = plan("tls-two-hosts");
+    let cart = certificate(&plan, "default/cart");
+    plan.secrets
+        .retain(|_, it| it.source.path() != "default/shop");
+    let _envoy = Envoy::start(&node.netns, &plan, &place.node()).unwrap();
+    let port = only_port(&plan);
+    let error = shown(&node, port, "shop.example");
+    assert!(error.ends_with("Error"), "{error}");
+    assert_eq!(shown(&node, port, "cart.example"), cart);
 }

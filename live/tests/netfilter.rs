@@ -5,10 +5,11 @@
 
 mod bed;
 
-use bed::{Bed, Listener, POD};
+use bed::{Bed, Listener, POD, behind, echo, echo_much};
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::Marking;
+use nodeway_core::netfilter::kube_proxy::ServicePort;
 use nodeway_live::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use rstest::rstest;
 
@@ -17,9 +18,13 @@ const VIP: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 const LISTENER: u16 = 15_080;
 
 fn frontends(ports: &[u16]) -> Vec<(FrontendKey, Frontend)> {
+    frontends_in(FrontendState::Active, ports)
+}
+
+fn frontends_in(state: FrontendState, ports: &[u16]) -> Vec<(FrontendKey, Frontend)> {
     let frontend = Frontend {
         listener_port: LISTENER,
-        state: FrontendState::Active,
+        state,
     };
     let key = |address: &str, port| FrontendKey {
         address: address.parse().unwrap(),
@@ -31,6 +36,10 @@ fn frontends(ports: &[u16]) -> Vec<(FrontendKey, Frontend)> {
 
 fn tproxy(ports: &[u16]) -> Wanted {
     Wanted::tproxy(&frontends(ports), &Marking::default())
+}
+
+fn tproxy_in(state: FrontendState) -> Wanted {
+    Wanted::tproxy(&frontends_in(state, &[80]), &Marking::default())
 }
 
 fn nodeway() -> Netfilter {
@@ -290,7 +299,7 @@ fn every_setting_works_or_is_refused_with_the_reason(
 ) {
     let tag: String = name.rsplit('.').take(2).collect::<String>();
     let bed = Bed::new(&format!("{}{value}", tag.replace(['_', '-'], "")));
-    bed.node.shell(&format!("sysctl -qw {name}={value}"));
+    bed.node.set(name, value);
     let _listener = Listener::transparent(&bed.node, LISTENER);
     let applied = nodeway().apply(&bed.node.netns, &tproxy(&[80]));
     if works || value == 0 {
@@ -302,10 +311,10 @@ fn every_setting_works_or_is_refused_with_the_reason(
         let fix = format!("{name} is 1: ");
         assert!(error.to_string().contains(&fix), "{error}");
         // And rightly so: set after the rules stand, it stops them.
-        bed.node.shell(&format!("sysctl -qw {name}=0"));
+        bed.node.set(name, 0);
         nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();
         bed.pod.ask(VIP[0], 80).unwrap();
-        bed.node.shell(&format!("sysctl -qw {name}=1"));
+        bed.node.set(name, 1);
         bed.pod.ask(VIP[0], 80).unwrap_err();
     }
 }
@@ -355,17 +364,119 @@ fn a_sidecars_rules_lead_all_but_what_the_proxy_sends(#[values(0, 1)] family: us
     assert_eq!(own_port(bed.node.ask(POD[family], 8080).unwrap()), "15006");
     // Excluded: there is nobody at that port of the pod.
     bed.node.ask(POD[family], 9000).unwrap_err();
-    let host = if family == 0 {
-        node.to_owned()
-    } else {
-        format!("[{node}]")
-    };
     let as_proxy = format!(
-        "setpriv --reuid=1337 --clear-groups bash -c 'exec 3<>/dev/tcp/{}/80; cat <&3'",
-        host.trim_matches(['[', ']'])
+        "PATH=/usr/bin:/bin setpriv --reuid=1337 --clear-groups python3 -c \"
+import socket
+s = socket.create_connection(('{node}', 80), 3)
+s.shutdown(socket.SHUT_WR)
+print(s.recv(64).decode())\""
     );
     assert_eq!(own_port(bed.pod.shell(&as_proxy)), "80");
     rules.remove(&bed.pod.netns).unwrap();
     assert_eq!(own_port(bed.pod.ask(node, 80).unwrap()), "80");
     bed.pod.is_as(&before);
+}
+
+#[rstest]
+fn connections_go_on_when_a_frontend_is_changed_or_drained(#[values(0, 1)] family: usize) {
+    let bed = Bed::new(&format!("drain{family}"));
+    let _listener = Listener::transparent(&bed.node, LISTENER);
+    let mut rules = nodeway();
+    rules.apply(&bed.node.netns, &tproxy(&[80])).unwrap();
+    let mut stream = bed.pod.stay(VIP[family], 80).unwrap();
+    rules.apply(&bed.node.netns, &tproxy(&[80, 81])).unwrap();
+    echo(&mut stream).unwrap();
+    let draining = tproxy_in(FrontendState::Draining);
+    rules.apply(&bed.node.netns, &draining).unwrap();
+    echo(&mut stream).unwrap();
+    bed.pod.ask(VIP[family], 80).unwrap_err();
+    echo(&mut stream).unwrap();
+}
+
+/// What kube-proxy leads to a listener that runs on the node.
+fn service() -> ServicePort {
+    ServicePort {
+        name: "default/shop:http".to_owned(),
+        cluster: VIP.iter().map(|it| it.parse().unwrap()).collect(),
+        external: Vec::new(),
+        port: 80,
+        node_port: None,
+        endpoints: vec![
+            ("10.244.9.9:8080".parse().unwrap(), true),
+            ("[fd00:244::9]:8080".parse().unwrap(), true),
+        ],
+        external_local: false,
+        internal_local: false,
+        affinity: None,
+    }
+}
+
+#[rstest]
+fn a_redirect_that_is_switched_on_leaves_older_connections_to_kube_proxy(
+    #[values(0, 1)] family: usize,
+) {
+    let bed = Bed::new(&format!("arm{family}"));
+    bed.node.run("ip addr add 10.244.9.9/32 dev lo");
+    bed.node.run("ip addr add fd00:244::9/128 dev lo");
+    let _backend = Listener::anywhere(&bed.node, 8080);
+    let _listener = Listener::transparent(&bed.node, LISTENER);
+    let mut kube = Netfilter::new(Owner::KubeProxy);
+    kube.apply(&bed.node.netns, &Wanted::kube_proxy(&[service()]))
+        .unwrap();
+    let own_port = || {
+        let said = bed.pod.ask(VIP[family], 80).unwrap();
+        said.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(own_port(), "8080");
+    let mut older = bed.pod.stay(VIP[family], 80).unwrap();
+
+    let mut rules = nodeway();
+    rules
+        .apply(&bed.node.netns, &tproxy_in(FrontendState::Arming))
+        .unwrap();
+    echo(&mut older).unwrap();
+    assert_eq!(
+        own_port(),
+        "80",
+        "new ones come to the listener, which sees the service's port"
+    );
+    let mut newer = bed.pod.stay(VIP[family], 80).unwrap();
+    echo(&mut older).unwrap();
+
+    rules
+        .apply(&bed.node.netns, &tproxy_in(FrontendState::Active))
+        .unwrap();
+    echo(&mut newer).unwrap();
+    rules
+        .apply(&bed.node.netns, &tproxy_in(FrontendState::Draining))
+        .unwrap();
+    echo(&mut newer).unwrap();
+    assert_eq!(own_port(), "8080");
+    rules.remove(&bed.node.netns).unwrap();
+    assert_eq!(own_port(), "8080");
+}
+
+#[test]
+fn without_a_listener_a_frontend_answers_nobody_and_kube_proxy_does_not_step_in() {
+    let bed = Bed::new("nobody");
+    bed.node.run("ip addr add 10.244.9.9/32 dev lo");
+    let _backend = Listener::anywhere(&bed.node, 8080);
+    let mut kube = Netfilter::new(Owner::KubeProxy);
+    kube.apply(&bed.node.netns, &Wanted::kube_proxy(&[service()]))
+        .unwrap();
+    bed.pod.ask(VIP[0], 80).unwrap();
+    nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();
+    let error = bed.pod.ask(VIP[0], 80).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+}
+
+#[rstest]
+fn a_small_mtu_on_the_way_is_told_to_the_socket_behind_a_frontend(#[values(0, 1)] family: usize) {
+    let name = format!("mtu{family}");
+    let bed = Bed::new(&name);
+    let far = behind(&bed, &name);
+    let _listener = Listener::transparent(&bed.node, LISTENER);
+    nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();
+    let stream = far.stay(VIP[family], 80).unwrap();
+    echo_much(stream).unwrap();
 }

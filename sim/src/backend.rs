@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use nodeway_core::backend::{Identity, Page, Seen};
+use nodeway_core::backend::{Identity, Page, Seen, Text};
 use nodeway_core::certificate::Certificate;
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::trace::{HandshakeStep, Step};
@@ -71,6 +71,8 @@ struct Visitor {
     request: Option<Visit>,
     /// The answer that is to go out later.
     waiting: Option<Answer>,
+    /// The answer that is not all written yet.
+    writing: Option<Writing>,
     closing: bool,
 }
 
@@ -124,7 +126,7 @@ impl Backend {
             return;
         };
         // Who does not read its answers gets no more of them: they would only pile up here.
-        while visitor.pipe.room() > 0 {
+        while visitor.write(os) {
             let before = visitor.pipe.input.len();
             visitor.pipe.read(os);
             let arrived = visitor.pipe.input.len() > before;
@@ -149,12 +151,14 @@ impl Backend {
                 Ok(None) => {}
                 Err(error) => refuse(visitor, &error),
             }
-            visitor.pipe.flush(os);
             if visitor.closing {
                 break;
             }
         }
-        let waits = visitor.pipe.room() == 0 || visitor.waiting.is_some();
+        let waits = !visitor.write(os) || visitor.waiting.is_some();
+        if visitor.writing.is_some() {
+            return;
+        }
         if visitor.closing || visitor.pipe.peer_closed && !waits {
             visitor.pipe.close(os);
         }
@@ -190,6 +194,22 @@ impl Visitor {
             os.note(way, Step::Handshake(tls.step(identity, hello.server_name)));
         }
         Ok(true)
+    }
+
+    /// Writes on as far as there is room; whether all is written, and there is room for more.
+    fn write(&mut self, os: &mut dyn Os) -> bool {
+        while let Some(writing) = &mut self.writing {
+            if writing.write(self.pipe.room(), &mut self.pipe.output) {
+                self.writing = None;
+            }
+            let before = self.pipe.room();
+            self.pipe.flush(os);
+            if self.pipe.room() == before {
+                break;
+            }
+        }
+        self.pipe.flush(os);
+        self.writing.is_none() && self.pipe.room() > 0
     }
 
     /// A request when it is whole.
@@ -232,8 +252,8 @@ struct Answer {
 }
 
 impl Answer {
-    fn go(&self, visitor: &mut Visitor) {
-        respond(visitor, &self.page, &self.method, self.keep);
+    fn go(self, visitor: &mut Visitor) {
+        respond(visitor, self.page, &self.method, self.keep);
     }
 }
 
@@ -254,45 +274,80 @@ fn answer(identity: &Identity, peer: Option<SocketAddr>, visit: Visit) -> Answer
 }
 
 fn refuse(visitor: &mut Visitor, error: &HttpError) {
-    respond(visitor, &Page::refusal(error), "GET", false);
+    respond(visitor, Page::refusal(error), "GET", false);
 }
 
-fn respond(visitor: &mut Visitor, page: &Page, method: &str, keep: bool) {
-    write_page(page, method, keep, &mut visitor.pipe.output);
+fn respond(visitor: &mut Visitor, page: Page, method: &str, keep: bool) {
+    visitor.writing = Some(Writing::begin(page, method, keep, &mut visitor.pipe.output));
     visitor.closing = !keep;
+}
+
+/// An answer whose head is written, and whose body follows as there is room.
+#[derive(Clone, Debug)]
+pub struct Writing {
+    body: Text,
+    /// None where there is no body.
+    encoder: Option<Encoder>,
+    /// How much of the body is written.
+    written: usize,
+}
+
+impl Writing {
+    /// Appends the head of an answer to a request of that method.
+    #[must_use]
+    pub fn begin(page: Page, method: &str, keep: bool, out: &mut Vec<u8>) -> Self {
+        let mut head = ResponseHead::new(page.status);
+        head.headers = Headers::default();
+        let encoder = if page.chunked {
+            Encoder::Chunked
+        } else {
+            Encoder::Plain
+        };
+        // These two have no body, whatever the head says (RFC 9110, sections 15.3.5 and 15.4.5).
+        let bodiless = matches!(page.status, 204 | 304);
+        if !bodiless {
+            head.headers.add("content-type", page.kind);
+            match encoder {
+                Encoder::Plain => head
+                    .headers
+                    .add("content-length", page.body.len().to_string()),
+                Encoder::Chunked => head.headers.add("transfer-encoding", "chunked"),
+            }
+        }
+        head.headers.add("server", "nodeway-backend");
+        if !keep {
+            head.headers.add("connection", "close");
+        }
+        head.write(out);
+        Self {
+            body: page.body,
+            encoder: (method != "HEAD" && !bodiless).then_some(encoder),
+            written: 0,
+        }
+    }
+
+    /// Appends what follows until about `room` bytes are appended; whether that is all.
+    pub fn write(&mut self, room: usize, out: &mut Vec<u8>) -> bool {
+        let Some(encoder) = self.encoder else {
+            return true;
+        };
+        let full = out.len().saturating_add(room);
+        while out.len() < full {
+            let piece = self.body.piece(self.written, CHUNK);
+            if piece.is_empty() {
+                encoder.finish(out);
+                return true;
+            }
+            self.written += piece.len();
+            encoder.write(&piece, out);
+        }
+        false
+    }
 }
 
 /// Appends the bytes of an answer to a request of that method.
 pub fn write_page(page: &Page, method: &str, keep: bool, out: &mut Vec<u8>) {
-    let mut head = ResponseHead::new(page.status);
-    head.headers = Headers::default();
-    let encoder = if page.chunked {
-        Encoder::Chunked
-    } else {
-        Encoder::Plain
-    };
-    // These two have no body, whatever the head says (RFC 9110, sections 15.3.5 and 15.4.5).
-    let bodiless = matches!(page.status, 204 | 304);
-    if !bodiless {
-        head.headers.add("content-type", page.kind);
-        match encoder {
-            Encoder::Plain => head
-                .headers
-                .add("content-length", page.body.len().to_string()),
-            Encoder::Chunked => head.headers.add("transfer-encoding", "chunked"),
-        }
-    }
-    head.headers.add("server", "nodeway-backend");
-    if !keep {
-        head.headers.add("connection", "close");
-    }
-    head.write(out);
-    if method != "HEAD" && !bodiless {
-        for piece in page.body.chunks(CHUNK) {
-            encoder.write(piece, out);
-        }
-        encoder.finish(out);
-    }
+    let _ = Writing::begin(page.clone(), method, keep, out).write(usize::MAX, out);
 }
 
 impl Process for Backend {
@@ -316,6 +371,7 @@ impl Process for Backend {
                     opened: false,
                     request: None,
                     waiting: None,
+                    writing: None,
                     closing: false,
                 };
                 self.visitors.insert(socket, visitor);

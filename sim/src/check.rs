@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::{Cause, Failed};
-use crate::fixture::Expect;
+use crate::fixture::{Expect, Moment};
 use crate::reply::{Reply, Seen, Who};
 
 /// One expectation, and whether it held.
@@ -94,6 +94,12 @@ pub fn check(expect: &Expect, outcome: Result<&Reply, &Failed>) -> Vec<Checked> 
     let by = tls.map(|it| it.terminated_by.as_str());
     sheet.text("terminated_by", &expect.terminated_by, by, is_terminator);
     sheet.equal("covers", expect.covers, tls.map(|it| it.covers));
+    let took = reply
+        .map(|it| it.took)
+        .or(failed.map(|it| it.took))
+        .map(Moment);
+    sheet.time("within", expect.within, took, |took, want| took <= want);
+    sheet.time("after", expect.after, took, |took, want| took >= want);
     for (name, want) in &expect.headers {
         let lower = name.to_ascii_lowercase();
         let got = reply.and_then(|it| it.headers.get(&lower));
@@ -129,6 +135,19 @@ impl Sheet {
     fn equal<T: Display + PartialEq>(&mut self, what: &str, want: Option<T>, got: Option<T>) {
         if let Some(want) = want {
             let held = got.as_ref() == Some(&want);
+            self.add(what, want, got, held);
+        }
+    }
+
+    fn time(
+        &mut self,
+        what: &str,
+        want: Option<Moment>,
+        got: Option<Moment>,
+        holds: impl Fn(Moment, Moment) -> bool,
+    ) {
+        if let Some(want) = want {
+            let held = got.is_some_and(|got| holds(got, want));
             self.add(what, want, got, held);
         }
     }

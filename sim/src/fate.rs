@@ -106,15 +106,7 @@ impl Redirect {
     #[must_use]
     pub const fn fates(self, missing: Missing) -> Fates {
         let (established, new) = match missing {
-            Missing::Proxy => (
-                Fate::Ends(Failure::ConnectionClosed),
-                Fate::Ends(self.without_listener()),
-            ),
-            // A sidecar takes connections before it knows of any listener, and passes them on.
-            Missing::Resources if matches!(self, Self::Sidecar) => {
-                (Fate::Ends(Failure::ConnectionClosed), Fate::PassedBy)
-            }
-            Missing::Resources => (
+            Missing::Proxy | Missing::Resources => (
                 Fate::Ends(Failure::ConnectionClosed),
                 Fate::Ends(self.without_listener()),
             ),

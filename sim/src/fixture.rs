@@ -20,8 +20,7 @@ use crate::redirect::Redirect;
 use crate::source::{self, LoadErrors};
 use crate::time::Time;
 
-use fault_spec::Moment;
-pub use fault_spec::{FaultSpec, What};
+pub use fault_spec::{FaultSpec, Moment, What};
 
 /// `fixture.yaml`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -311,6 +310,10 @@ pub struct Expect {
     pub terminated_by: Option<String>,
     /// Whether the certificate covers the server name.
     pub covers: Option<bool>,
+    /// The longest that it may take, in virtual time.
+    pub within: Option<Moment>,
+    /// The shortest that it may take, in virtual time.
+    pub after: Option<Moment>,
     /// Header fields of the response.
     pub headers: std::collections::BTreeMap<String, String>,
 }
@@ -339,6 +342,8 @@ impl Expect {
             certificate: self.certificate.or(other.certificate),
             terminated_by: self.terminated_by.or(other.terminated_by),
             covers: self.covers.or(other.covers),
+            within: self.within.or(other.within),
+            after: self.after.or(other.after),
             headers,
         }
     }

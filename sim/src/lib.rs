@@ -27,6 +27,26 @@
 //! # }
 //! ```
 //!
+//! What breaks meanwhile is a [`Fault`], now or on a schedule, and what a redirect declares for it a
+//! [`Fate`]:
+//!
+//! ```
+//! use nodeway_sim::{Ask, Cluster, Fault, Sim};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/faults/switched-on");
+//! let mut cluster = Sim::load(fixture)?.start()?;
+//! let partition = cluster.inject(&Fault::Partition {
+//!     between: ["node/node-1".to_owned(), "node/node-2".to_owned()],
+//! })?;
+//! let request = cluster.send("default/client", Ask::get("http://shop/"))?;
+//! cluster.run_for(std::time::Duration::from_millis(500));
+//! cluster.mend(partition);
+//! assert_eq!(cluster.finish(request)?.status, 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A test that fails while it holds a [`Sim`] prints the way of the last request, the seed and the
 //! command that shows it again. Whole fixtures are run with [`run()`]; what they expect stands in
 //! their `fixture.yaml` ([`Fixture`]). A body that takes `&mut impl Cluster` runs on any cluster.
@@ -60,11 +80,12 @@ mod sim;
 mod source;
 mod target;
 mod time;
+mod visit;
 mod workload;
 mod world;
 
 pub use assembly::Options;
-pub use backend::{Backend, Tls, write_page};
+pub use backend::{Backend, Tls, Writing, write_page};
 pub use check::{Checked, check};
 pub use chosen::ChosenBy;
 pub use client::{Answer, Client, Outcome};
@@ -72,7 +93,7 @@ pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
 pub use fate::{Fate, Fates, Missing};
 pub use fault::{Fault, FaultError};
-pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Nodes, RequestSpec, What};
+pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Moment, Nodes, RequestSpec, What};
 pub use net::{
     CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, Impairment, LinkSpec,
     NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,
@@ -88,8 +109,9 @@ pub use reply::{Reply, Seen, Shown, Who};
 pub use report::{FaultLine, HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
 pub use row::Row;
 pub use seed::{Random, Seed};
-pub use sim::{Errand, Injected, Sim, SimBuilder, UnderWay};
+pub use sim::{AnsweredBy, Errand, Injected, Reachable, ServedBy, Sim, SimBuilder, UnderWay};
 pub use source::{LoadError, LoadErrors, Source};
 pub use target::Target;
 pub use time::Time;
+pub use visit::{Asked, Visit, VisitOutcome};
 pub use world::{NoSuchNode, NoSuchPlace, ProcessId, World};

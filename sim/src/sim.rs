@@ -1,6 +1,7 @@
 //! A simulated cluster: objects, plans, machines and the programs on them, on one virtual clock.
 
 mod builder;
+mod external;
 mod fault;
 mod request;
 
@@ -24,10 +25,12 @@ use crate::net::{CapturedInterface, Hop, Place, ServiceTable, Settings, Topology
 use crate::process::WayId;
 use crate::proxies::{self, places};
 use crate::reply::Seen;
+use crate::visit::Visits;
 use crate::workload::backends;
 use crate::world::{ProcessId, World};
 
 pub use builder::SimBuilder;
+pub use external::{AnsweredBy, Reachable, ServedBy};
 use fault::Faults;
 pub use fault::Injected;
 pub use request::{Errand, UnderWay};
@@ -53,6 +56,9 @@ pub struct Sim {
     faults: Faults,
     source: String,
     chosen_by: ChosenBy,
+    /// Whether the first host outside is not simulated.
+    external: bool,
+    visits: Visits,
     last: Option<Last>,
 }
 

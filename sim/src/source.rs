@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nodeway_core::object::Objects;
 use nodeway_core::source::{self, SourceError, Text};
@@ -130,7 +130,7 @@ pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
     let text = file(&folder.join(FIXTURE))?;
     let mut fixture: Fixture =
         source::read_one(&text).map_err(|errors| LoadErrors::of(errors, vec![text.clone()]))?;
-    fixture.manifests = read(&folder.join(&fixture.manifests_folder))?;
+    fixture.manifests = read(&beside(folder, &fixture.manifests_folder))?;
     for spec in &mut fixture.faults {
         if let What::Apply {
             file: name,
@@ -145,6 +145,19 @@ pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
     }
     fixture.folder = folder.to_owned();
     Ok(fixture)
+}
+
+/// A path as seen from a folder, without the steps up that cancel steps down: it is printed.
+fn beside(folder: &Path, path: &Path) -> PathBuf {
+    let mut at = folder.to_owned();
+    for step in path.components() {
+        let up = step == Component::ParentDir;
+        let named = matches!(at.components().next_back(), Some(Component::Normal(_)));
+        if !(up && named && at.pop()) {
+            at.push(step);
+        }
+    }
+    at
 }
 
 /// A file, or every manifest in a folder.

@@ -281,25 +281,71 @@ impl World {
         false
     }
 
+    /// Makes a host outside external: whoever runs this world is its network stack from now on, and
+    /// the node is its gateway. False if there is no such host or node.
+    pub fn make_external(&mut self, host: &Place, gateway: &str) -> bool {
+        let outside = matches!(host, Place::Outside(_));
+        let (Some(stack), Some(gateway)) = (
+            self.stack(host).filter(|_| outside),
+            self.network.node_index(gateway),
+        ) else {
+            return false;
+        };
+        self.network.make_external(stack, gateway);
+        true
+    }
+
+    /// The external host sends an IP packet, now. Its checksums are not looked at.
+    pub fn take_in(&mut self, packet: &[u8], way: Option<WayId>) {
+        self.network.take_in(packet, way);
+    }
+
+    /// Takes the next IP packet that has arrived at the external host, with right checksums.
+    pub fn take_out(&mut self) -> Option<Vec<u8>> {
+        self.network.take_out()
+    }
+
+    /// Gives a packet's buffer back for another one.
+    pub fn recycle(&mut self, packet: Vec<u8>) {
+        self.network.tcp.wire.recycle(packet);
+    }
+
+    /// When the next event is.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
+        self.network.next_at()
+    }
+
+    /// The ports at which somebody listens in a stack, in order.
+    #[must_use]
+    pub fn listening(&self, stack: StackId) -> Vec<u16> {
+        let stack = self.network.tcp.stack(stack);
+        let mut ports: Vec<u16> = stack
+            .map(|stack| stack.listening.keys().map(|(port, _)| *port).collect())
+            .unwrap_or_default();
+        ports.dedup();
+        ports
+    }
+
     /// Opens the way of a request.
     pub fn open_way(&mut self) -> WayId {
-        let id = WayId(u64::try_from(self.network.ways.len()).unwrap_or(u64::MAX));
-        self.network.ways.push(Way::default());
-        id
+        self.network.open_way()
     }
 
     /// A way, as far as it has been gone.
     #[must_use]
     pub fn way(&self, id: WayId) -> Option<&Way> {
-        self.network.ways.get(usize::try_from(id.0).ok()?)
+        self.network.ways.get(&id)
+    }
+
+    /// Takes a way; what is noted on it from now on is lost.
+    pub fn take_way(&mut self, id: WayId) -> Way {
+        self.network.take_way(id)
     }
 
     /// Puts another way in the place of one.
     pub(crate) fn replace_way(&mut self, id: WayId, way: Way) {
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        if let Some(old) = self.network.ways.get_mut(index) {
-            *old = way;
-        }
+        self.network.ways.insert(id, way);
     }
 
     /// Adds a step to a way, now: for what is known before a process acts.

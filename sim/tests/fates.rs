@@ -27,6 +27,7 @@ fn ask(cluster: &mut Sim, connection: &str) -> Result<Reply, Box<Failed>> {
     cluster.request("default/client", Ask::get(SHOP).over(connection))
 }
 
+#[expect(clippy::panic, reason = "the set-up of tests")]
 fn fate(outcome: Result<Reply, Box<Failed>>) -> Fate {
     match outcome {
         Ok(reply) if reply.took.as_secs() >= 5 && [503, 504].contains(&reply.status) => {
@@ -140,4 +141,36 @@ fn connections_end_as_declared(
         })
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// The declaration as the book prints it.
+fn table() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from("| what is missing | connection |");
+    for redirect in Redirect::ALL {
+        write!(text, " `{redirect}` |").unwrap();
+    }
+    text.push_str("\n|---|---|---|---|---|---|\n");
+    for missing in Missing::ALL {
+        for (name, of) in [
+            ("established", (|it| it.established) as fn(Fates) -> Fate),
+            ("new", |it| it.new),
+        ] {
+            write!(text, "| {} | {name} |", missing.text()).unwrap();
+            for redirect in Redirect::ALL {
+                let fate = of(redirect.fates(*missing));
+                let mark = if fate.is_open() { "**" } else { "" };
+                write!(text, " {mark}{fate}{mark} |").unwrap();
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[test]
+fn the_book_prints_what_is_declared() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../book/src/break-it.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(&table()), "put this into it:\n{}", table());
 }

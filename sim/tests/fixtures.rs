@@ -80,6 +80,7 @@ fn a_fixture_hangs_on_no_seed(
 fn one_seed_gives_one_run_byte_for_byte(
     #[files("../fixtures/*/fixture.yaml")]
     #[files("../fixtures/faults/*/fixture.yaml")]
+    #[files("../fixtures/incidents/*/fixture.yaml")]
     fixture: PathBuf,
     #[values(
         Redirect::Tc,
@@ -97,9 +98,7 @@ fn one_seed_gives_one_run_byte_for_byte(
 
 #[rstest]
 fn another_seed_gives_another_timing(
-    #[files("../fixtures/*/fixture.yaml")]
-    #[files("../fixtures/faults/*/fixture.yaml")]
-    fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
     #[values(
         Redirect::Tc,
         Redirect::SkLookup,
@@ -118,23 +117,20 @@ fn another_seed_gives_another_timing(
 }
 
 #[rstest]
-fn the_redirects_agree_on_everything_but_time(
-    #[files("../fixtures/*/fixture.yaml")]
-    #[files("../fixtures/faults/*/fixture.yaml")]
-    fixture: PathBuf,
+fn the_ways_per_node_agree_on_everything_but_time(
+    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
+    #[values(Redirect::SkLookup, Redirect::Iptables)] other: Redirect,
 ) {
-    let [tc, sk_lookup] = [Redirect::Tc, Redirect::SkLookup].map(|redirect| {
+    let [tc, other] = [Redirect::Tc, other].map(|redirect| {
         let rows = play(&fixture, redirect, Some(7)).requests;
         rows.iter().map(answer).collect::<Vec<_>>()
     });
-    assert_eq!(tc, sk_lookup);
+    assert_eq!(tc, other);
 }
 
 #[rstest]
 fn a_pods_own_proxy_gives_the_answer_that_its_nodes_would(
-    #[files("../fixtures/*/fixture.yaml")]
-    #[files("../fixtures/faults/*/fixture.yaml")]
-    fixture: PathBuf,
+    #[files("../fixtures/*/fixture.yaml")] fixture: PathBuf,
 ) {
     let [tc, sidecar] =
         [Redirect::Tc, Redirect::Sidecar].map(|redirect| play(&fixture, redirect, Some(7)));

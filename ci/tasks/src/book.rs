@@ -1,16 +1,12 @@
 //! The book's commands: run as a reader would, and compared with what the page says they print.
 //!
 //! A fence marked `console` holds commands (lines that begin with `$ `), each followed by what it
-//! prints, standard error included. `console exit=1` says how its last command ends. The commands
+//! prints, standard error included. `console exit=1` says how its last command ends, `console root`
+//! that a page needs root from there on: without it the rest of that page is left out, and counted. The commands
 //! of a page run in order, in a folder of their own that begins with a copy of `fixtures/`; so a
 //! page may edit what it likes. `…` at the end of an expected block stands for any further lines.
 //! The pages are the book's and those of the incidents' fixtures.
-//!
-//! `console real` holds commands that touch the kernel: they need root, and what takes real time
-//! takes another time each time, so that milliseconds and the width of columns are not compared.
-//! Without root they are left out and counted; with `CI=true` that is a difference.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,8 +22,8 @@ struct Fence {
     line: usize,
     /// How its last command must end.
     exit: i32,
-    /// Whether it touches the kernel.
-    real: bool,
+    /// Whether it needs root.
+    root: bool,
     /// Each command with what it must print.
     commands: Vec<(String, String)>,
 }
@@ -45,14 +41,14 @@ pub struct Difference {
     pub text: String,
 }
 
-/// What came of all pages.
+/// What came of the book's commands.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Commands that were run.
-    pub count: usize,
-    /// Commands that need root, which was not there.
+    pub run: usize,
+    /// Commands that were left out, because they need root.
     pub left_out: usize,
-    /// Where a page says something else.
+    /// What is not as the book says.
     pub differences: Vec<Difference>,
 }
 
@@ -61,8 +57,9 @@ pub struct Outcome {
 /// # Errors
 /// When a page cannot be read or written, or a shell cannot be started.
 pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
-    let mut outcome = Outcome::default();
-    let may_be_real = is_root() || std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let is_root = nix::unistd::geteuid().is_root();
+    let (mut count, mut left_out) = (0, 0);
+    let mut differences = Vec::new();
     let mut all = pages(&root.join("book/src"))?;
     all.extend(pages(&root.join("fixtures/incidents"))?);
     for page in all {
@@ -75,26 +72,28 @@ pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
         copy(&root.join("fixtures"), &folder.path().join("fixtures"))?;
         let mut rewritten = String::new();
         let mut kept = 0;
+        let mut possible = true;
         for fence in fences {
-            let mut said = String::new();
-            let last = fence.commands.len();
-            if fence.real && !may_be_real {
-                outcome.left_out += last;
+            possible &= is_root || !fence.root;
+            if !possible {
+                left_out += fence.commands.len();
                 continue;
             }
+            let mut said = String::new();
+            let last = fence.commands.len();
             for (number, (command, want)) in fence.commands.iter().enumerate() {
-                outcome.count += 1;
+                count += 1;
                 let (got, code) = shell(root, folder.path(), command)?;
                 let exit = if number + 1 == last { fence.exit } else { 0 };
                 if code != exit {
-                    outcome.differences.push(difference(
+                    differences.push(difference(
                         &page,
                         &fence,
                         command,
                         &format!("it must end with exit code {exit} and ended with {code}:\n{got}"),
                     ));
                 } else if !fence.matches(want, &got) && !update {
-                    outcome.differences.push(difference(
+                    differences.push(difference(
                         &page,
                         &fence,
                         command,
@@ -117,17 +116,18 @@ pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
             std::fs::write(&page, rewritten).into_diagnostic()?;
         }
     }
-    Ok(outcome)
-}
-
-/// Whether we may touch the kernel.
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
+    Ok(Outcome {
+        run: count,
+        left_out,
+        differences,
+    })
 }
 
 impl Fence {
+    /// Whether what came out is what the page says. What touches the kernel takes another time each
+    /// time.
     fn matches(&self, want: &str, got: &str) -> bool {
-        if self.real {
+        if self.root {
             matches(&timeless(want), &timeless(got))
         } else {
             matches(want, got)
@@ -195,26 +195,21 @@ fn pages(folder: &Path) -> miette::Result<Vec<PathBuf>> {
 
 fn fences(text: &str) -> Vec<Fence> {
     let mut fences = Vec::new();
-    let mut marks = None;
+    let mut exit = None;
     for (event, range) in Parser::new(text).into_offset_iter() {
         match event {
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
                 let mut words = info.split_whitespace();
-                marks = (words.next() == Some("console")).then(|| {
-                    let (mut exit, mut real) = (0, false);
-                    for word in words {
-                        real |= word == "real";
-                        let code = word
-                            .strip_prefix("exit=")
-                            .and_then(|code| code.parse().ok());
-                        exit = code.unwrap_or(exit);
-                    }
-                    (exit, real)
+                exit = (words.next() == Some("console")).then(|| {
+                    let words: Vec<&str> = words.collect();
+                    let code = words.iter().find_map(|word| word.strip_prefix("exit="));
+                    let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+                    (code, words.contains(&"root"))
                 });
             }
             Event::Text(_) => {
-                if let Some(marks) = marks.take() {
-                    fences.push(fence(text, range, marks));
+                if let Some((exit, root)) = exit.take() {
+                    fences.push(fence(text, range, exit, root));
                 }
             }
             _ => {}
@@ -223,7 +218,7 @@ fn fences(text: &str) -> Vec<Fence> {
     fences
 }
 
-fn fence(text: &str, range: std::ops::Range<usize>, (exit, real): (i32, bool)) -> Fence {
+fn fence(text: &str, range: std::ops::Range<usize>, exit: i32, root: bool) -> Fence {
     // A parser may hand out a block line by line; the block itself ends where its fence does.
     let rest = text.get(range.start..).unwrap_or_default();
     let length = rest.find("\n```").map_or(rest.len(), |end| end + 1);
@@ -241,7 +236,7 @@ fn fence(text: &str, range: std::ops::Range<usize>, (exit, real): (i32, bool)) -
         range: range.start..range.start + length,
         line: before.lines().count() + 1,
         exit,
-        real,
+        root,
         commands,
     }
 }
@@ -299,11 +294,11 @@ mod tests {
 
     #[test]
     fn a_fence_gives_its_commands_with_what_they_print() {
-        let text =
-            "# Page\n\n```console exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
+        let text = "# Page\n\n```console root exit=1\n$ one\na\n\nb\n$ two\n```\n\n```text\n$ three\n```\n";
         let fences = fences(text);
         assert_eq!(fences.len(), 1);
         assert_eq!(fences[0].exit, 1);
+        assert!(fences[0].root);
         assert_eq!(fences[0].line, 4);
         assert_eq!(fences[0].commands[0], ("one".into(), "a\n\nb\n".into()));
         assert_eq!(fences[0].commands[1], ("two".into(), String::new()));
@@ -322,9 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_real_takes_another_time_each_time() {
-        let fences = fences("```console real\n$ one\n✓ 200  0.9 ms\n```\n");
-        assert!(fences[0].real);
+    fn what_needs_root_takes_another_time_each_time() {
+        let fences = fences("```console root\n$ one\n✓ 200  0.9 ms\n```\n");
         assert!(fences[0].matches("✓ 200  0.9 ms\n", "✓ 200   12.3 ms\n"));
         assert!(!fences[0].matches("✓ 200  0.9 ms\n", "✓ 404  0.9 ms\n"));
     }

@@ -187,7 +187,7 @@ impl<H: Host> Evaluation<'_, H> {
         } else {
             self.packet.destination()
         };
-        set.entries.get(&at).map(|entry| entry.mark)
+        set.get(&at).map(|entry| entry.mark)
     }
 
     fn matches(&mut self, wanted: &Match) -> bool {

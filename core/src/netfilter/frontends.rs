@@ -53,13 +53,9 @@ fn name(family: Family, v4: &str, v6: &str) -> SetName {
 /// mark of its listener.
 pub(super) fn install(rules: &mut Ruleset, marks: bool) {
     let family = rules.family;
-    let set = |marks| IpSet {
-        marks,
-        ..IpSet::default()
-    };
-    rules.sets.insert(active(family), set(marks));
-    rules.sets.insert(arming(family), set(false));
-    rules.sets.insert(known(family), set(false));
+    rules.sets.insert(active(family), IpSet::new(marks));
+    rules.sets.insert(arming(family), IpSet::new(false));
+    rules.sets.insert(known(family), IpSet::new(false));
     let replies = || {
         Rule::new([tcp(), from_set(&known(family))], Target::NoTrack)
             .comment("nodeway: its replies")
@@ -141,10 +137,10 @@ fn set(rules: &mut Ruleset, name: &SetName, key: FrontendKey, entry: Option<SetE
     if let Some(set) = rules.sets.get_mut(name) {
         match entry {
             Some(entry) => {
-                set.entries.insert(at, entry);
+                set.insert(at, entry);
             }
             None => {
-                set.entries.remove(&at);
+                set.remove(&at);
             }
         }
     }

@@ -148,12 +148,8 @@ impl Ruleset {
                 (*value, *mask) = (marking.of(*value), marking.bits(*mask));
             }
         }
-        for entry in self
-            .sets
-            .values_mut()
-            .flat_map(|set| set.entries.values_mut())
-        {
-            entry.mark = entry.mark.map(|mark| marking.of(mark));
+        for set in self.sets.values_mut() {
+            set.remark(|mark| marking.of(mark));
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use nodeway_core::datapath::Family;
-use nodeway_core::netfilter::{IpSet, SetEntry, Table};
+use nodeway_core::netfilter::{IpSet, Table};
 
 use super::Owner;
 use super::own::{MADE, Own, OwnTable};
@@ -33,9 +32,13 @@ pub(super) fn script(from: &Own, to: &Own, family: Family, owner: Owner) -> Scri
         if before.is_none() {
             create(&mut script.sets_before, name, set, family);
         }
-        let nothing = BTreeMap::new();
-        let before = before.map_or(&nothing, |set| &set.entries);
-        entries(&mut script.sets_before, name, before, &set.entries);
+        let nothing = IpSet::default();
+        entries(
+            &mut script.sets_before,
+            name,
+            before.unwrap_or(&nothing),
+            set,
+        );
     }
     for name in from.sets.keys().filter(|it| !to.sets.contains_key(*it)) {
         let _ = writeln!(script.sets_after, "destroy {name}");
@@ -62,14 +65,9 @@ fn create(out: &mut String, name: &str, set: &IpSet, family: Family) {
     let _ = writeln!(out, "create {name} hash:ip,port family {family}{marks}");
 }
 
-fn entries(
-    out: &mut String,
-    name: &str,
-    from: &BTreeMap<SocketAddr, SetEntry>,
-    to: &BTreeMap<SocketAddr, SetEntry>,
-) {
-    for (at, entry) in to {
-        if from.get(at) != Some(entry) {
+fn entries(out: &mut String, name: &str, from: &IpSet, to: &IpSet) {
+    for (at, entry) in to.entries() {
+        if from.get(&at) != Some(entry) {
             let _ = write!(out, "add {name} {},tcp:{}", at.ip(), at.port());
             if let Some(mark) = entry.mark {
                 let _ = write!(out, " skbmark {mark:#x}");
@@ -77,7 +75,8 @@ fn entries(
             out.push('\n');
         }
     }
-    for at in from.keys().filter(|at| !to.contains_key(at)) {
+    let gone = from.entries().into_iter();
+    for (at, _) in gone.filter(|(at, _)| to.get(at).is_none()) {
         let _ = writeln!(out, "del {name} {},tcp:{}", at.ip(), at.port());
     }
 }

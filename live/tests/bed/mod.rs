@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "the set-up of tests; each file of tests uses a part of it"
 )]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -36,7 +37,7 @@ impl Machine {
         let netns = NetNs::create(&name).unwrap_or_else(|error| panic!("{error}"));
         let machine = Self { name, netns };
         // No addresses that come by themselves, some time later.
-        machine.run("sysctl -qw net.ipv6.conf.default.addr_gen_mode=1");
+        machine.set("net.ipv6.conf.default.addr_gen_mode", 1);
         machine.run("ip link set lo up");
         machine
     }
@@ -61,6 +62,24 @@ impl Machine {
         let output = self.output(words);
         assert!(output.status.success(), "{words}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until the kernel has noticed that the link is up.
+    fn wait_for(&self, route: &str) {
+        for _ in 0..500 {
+            let routes = self.run("ip route show table all");
+            if routes.contains(route) && !routes.contains("linkdown") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("no `{route}` in {}", self.run("ip route show table all"));
+    }
+
+    /// Sets what `sysctl` would, by the same name.
+    pub fn set(&self, name: &str, value: u8) {
+        let path = name.replace('.', "/");
+        self.shell(&format!("echo {value} > /proc/sys/{path}"));
     }
 
     /// Runs a shell command that must succeed.
@@ -128,6 +147,16 @@ impl Machine {
         self.say(to, port, "")
     }
 
+    /// Opens a connection to a [`Listener`] that stays, and echoes.
+    pub fn stay(&self, to: &str, port: u16) -> std::io::Result<TcpStream> {
+        let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
+        let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(1500));
+        let mut stream = self.netns.run(connect).unwrap()?;
+        stream.set_read_timeout(Some(Duration::from_millis(1500)))?;
+        echo(&mut stream)?;
+        Ok(stream)
+    }
+
     /// Connects, says something, and reads all that comes.
     pub fn say(&self, to: &str, port: u16, what: &str) -> std::io::Result<String> {
         let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
@@ -135,12 +164,33 @@ impl Machine {
             let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(1500))?;
             stream.set_read_timeout(Some(Duration::from_millis(4000)))?;
             stream.write_all(what.as_bytes())?;
+            if what.is_empty() {
+                stream.shutdown(std::net::Shutdown::Write)?;
+            }
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)
         };
         self.netns.run(talk).unwrap()
     }
+}
+
+/// Says much on a connection that stays, and hears all of it again.
+pub fn echo_much(mut stream: TcpStream) -> std::io::Result<()> {
+    const MUCH: usize = 300_000;
+    let mut mouth = stream.try_clone()?;
+    std::thread::spawn(move || mouth.write_all(&[7; MUCH]));
+    let mut heard = vec![0; MUCH];
+    stream.read_exact(&mut heard)
+}
+
+/// Says something on a connection that stays, and hears it again.
+pub fn echo(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"stay\n")?;
+    let mut heard = [0; 5];
+    stream.read_exact(&mut heard)?;
+    assert_eq!(&heard, b"stay\n");
+    Ok(())
 }
 
 impl Drop for Machine {
@@ -169,7 +219,13 @@ impl Bed {
         for (machine, device, own) in [(&bed.node, "to-pod", NODE), (&bed.pod, "eth0", POD)] {
             machine.run(&format!("ip addr add {}/24 dev {device}", own[0]));
             machine.run(&format!("ip addr add {}/64 dev {device} nodad", own[1]));
+            // Neighbours are asked for, and answer, from addresses of the link.
+            let last = own[1].rsplit(':').next().unwrap();
+            machine.run(&format!("ip addr add fe80::{last}/64 dev {device} nodad"));
             machine.run(&format!("ip link set {device} up"));
+        }
+        for (machine, own) in [(&bed.node, NODE), (&bed.pod, POD)] {
+            machine.wait_for(&format!("local {} dev", own[1]));
         }
         bed.pod
             .run(&format!("ip route add default via {}", NODE[0]));
@@ -179,18 +235,51 @@ impl Bed {
     }
 }
 
-/// A program that listens and says to each connection `OWN-ADDRESS OWN-PORT PEER`.
+/// A host behind the pod, which routes for it over a link with a smaller MTU than its own.
+pub fn behind(bed: &Bed, what: &str) -> Machine {
+    let far = Machine::new(&format!("{what}-far"));
+    let name = &far.name;
+    bed.pod.set("net.ipv4.ip_forward", 1);
+    bed.pod.set("net.ipv6.conf.all.forwarding", 1);
+    bed.pod.run(&format!(
+        "ip link add to-far type veth peer name eth0 netns {name}"
+    ));
+    for (machine, device, last) in [(&bed.pod, "to-far", 1), (&far, "eth0", 2)] {
+        machine.run(&format!("ip addr add 10.0.9.{last}/24 dev {device}"));
+        machine.run(&format!("ip addr add fd00:9::{last}/64 dev {device} nodad"));
+        machine.run(&format!("ip addr add fe80::{last}/64 dev {device} nodad"));
+        machine.run(&format!("ip link set {device} up"));
+    }
+    bed.pod.run("ip link set to-far mtu 1280");
+    far.wait_for("local fd00:9::2 dev");
+    far.run("ip route add default via 10.0.9.1");
+    far.run("ip -6 route add default via fd00:9::1");
+    bed.node
+        .run(&format!("ip route add 10.0.9.0/24 via {}", POD[0]));
+    bed.node
+        .run(&format!("ip -6 route add fd00:9::/64 via {}", POD[1]));
+    far
+}
+
+/// A program that listens and says to each connection that says nothing `OWN-ADDRESS OWN-PORT PEER`;
+/// to others it says what they do.
 pub struct Listener(Child);
 
 const PROGRAM: &str = r#"
 import socket, sys, threading
 port, transparent = int(sys.argv[1]), sys.argv[2] == "transparent"
-def serve(s):
-    while True:
-        c, peer = s.accept()
+def answer(c, peer):
+    said = c.recv(65536)
+    if not said:
         own = c.getsockname()
         c.sendall(f"{own[0]} {own[1]} {peer[0]}".encode())
-        c.close()
+    while said:
+        c.sendall(said)
+        said = c.recv(65536)
+    c.close()
+def serve(s):
+    while True:
+        threading.Thread(target=answer, args=s.accept(), daemon=True).start()
 loopback = {"127.0.0.1": (socket.AF_INET, socket.SOL_IP, 19), "::1": (socket.AF_INET6, 41, 75)}
 anywhere = {"0.0.0.0": (socket.AF_INET, 0, 0), "::": (socket.AF_INET6, 41, 26)}
 for address, (family, level, option) in (loopback if transparent else anywhere).items():

@@ -56,6 +56,7 @@ impl NodeProxy {
     /// Takes resources over, as an Envoy takes them from xDS. Sockets follow at the next wake;
     /// connections that stand keep the listener they came in by, and what it needs.
     pub fn apply(&mut self, delta: &PlanDelta) {
+        self.told = true;
         self.held.yield_to(delta);
         let removed = |name: &ResourceName| {
             let change = delta.listeners.get(name);

@@ -55,6 +55,8 @@ pub struct NodeProxy {
     /// The address that it takes for its machine's.
     own: IpAddr,
     generation: u32,
+    /// Whether anybody has given it resources yet.
+    told: bool,
     resources: Resources,
     held: Held,
     listening: Listening,
@@ -87,6 +89,7 @@ impl NodeProxy {
             pod: None,
             own: IpAddr::V4(Ipv4Addr::LOCALHOST),
             generation,
+            told: false,
             resources: Resources::default(),
             held: Held::default(),
             listening: Listening::default(),
@@ -171,10 +174,11 @@ impl Process for NodeProxy {
     }
 
     fn on_wake(&mut self, os: &mut dyn Os) {
-        if self.pod.is_some() {
-            self.listening.capture(os);
-        } else {
-            self.listening.follow(&self.resources, os);
+        match self.pod {
+            // The listeners of both ports come from the agent, as all others do.
+            Some(_) if self.told => self.listening.capture(os),
+            Some(_) => {}
+            None => self.listening.follow(&self.resources, os),
         }
         self.release();
         self.close_unplanned(os);

@@ -14,7 +14,7 @@ pub(super) struct Relay {
     /// Whether the endpoint was told that the client sends no more, and the other way round.
     told: (bool, bool),
     /// How rules led the connection here, and the way on which that was noted last.
-    captured: Option<(Captured, Option<WayId>)>,
+    captured: Option<Box<(Captured, Option<WayId>)>>,
 }
 
 impl Relay {
@@ -30,13 +30,13 @@ impl Relay {
     /// of each.
     pub(super) fn captured(upstream: SocketId, by: Captured) -> Self {
         Self {
-            captured: Some((by, None)),
+            captured: Some(Box::new((by, None))),
             ..Self::new(upstream)
         }
     }
 
     fn note(&mut self, way: Option<WayId>, os: &mut dyn Os) {
-        if let Some((captured, noted)) = &mut self.captured
+        if let Some((captured, noted)) = self.captured.as_deref_mut()
             && *noted != way
         {
             *noted = way;

@@ -62,12 +62,25 @@ impl Decoder {
         out: &mut Vec<u8>,
         room: usize,
     ) -> Result<(), HttpError> {
-        let full = out.len().saturating_add(room);
         let mut rest = input.as_slice();
-        let result = self.advance(&mut rest, out, full);
+        let mut room = room;
+        let result = self.advance(&mut rest, &mut room, &mut |piece| {
+            out.extend_from_slice(piece);
+        });
         let taken = input.len() - rest.len();
         input.drain(..taken);
         result
+    }
+
+    /// Passes over what there is of the body at the front of `input`, and says how much that was.
+    ///
+    /// # Errors
+    ///
+    /// When chunks are malformed.
+    pub(crate) fn skip(&mut self, input: &[u8]) -> Result<usize, HttpError> {
+        let (mut rest, mut room) = (input, usize::MAX);
+        self.advance(&mut rest, &mut room, &mut |_| {})?;
+        Ok(input.len() - rest.len())
     }
 
     /// The peer sends no more.
@@ -88,25 +101,24 @@ impl Decoder {
     fn advance(
         &mut self,
         rest: &mut &[u8],
-        out: &mut Vec<u8>,
-        full: usize,
+        room: &mut usize,
+        put: &mut impl FnMut(&[u8]),
     ) -> Result<(), HttpError> {
         loop {
-            let room = full.saturating_sub(out.len());
             match self.0 {
                 State::Done => return Ok(()),
                 State::UntilClose => {
-                    take(rest, room as u64, out);
+                    take(rest, u64::MAX, room, put);
                     return Ok(());
                 }
-                State::Length(left) => match left - take(rest, left.min(room as u64), out) {
+                State::Length(left) => match left - take(rest, left, room, put) {
                     0 => self.0 = State::Done,
                     left => {
                         self.0 = State::Length(left);
                         return Ok(());
                     }
                 },
-                State::Chunk(left) => match left - take(rest, left.min(room as u64), out) {
+                State::Chunk(left) => match left - take(rest, left, room, put) {
                     0 => self.0 = State::ChunkEnd,
                     left => {
                         self.0 = State::Chunk(left);
@@ -138,10 +150,13 @@ impl Decoder {
     }
 }
 
-fn take(rest: &mut &[u8], most: u64, out: &mut Vec<u8>) -> u64 {
-    let most = usize::try_from(most).unwrap_or(usize::MAX).min(rest.len());
+/// Takes up to that many bytes, as far as there is room for them, and says how many.
+fn take(rest: &mut &[u8], most: u64, room: &mut usize, put: &mut impl FnMut(&[u8])) -> u64 {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let most = most.min(*room).min(rest.len());
     let (piece, after) = rest.split_at(most);
-    out.extend_from_slice(piece);
+    put(piece);
+    *room -= most;
     *rest = after;
     most as u64
 }

@@ -1,9 +1,10 @@
 //! What a capture on every device of the network would have seen, and what was decided there.
 //!
 //! A device sees a packet when it leaves over it and when it comes in over it, as tcpdump does;
-//! `lo` sees each packet once, when it comes in, as Linux's libpcap shows it. What hooks, rules and
-//! routes decide is told while a packet is worked on: it stands with the packet as it came in, and
-//! with what the same work sends on. Nothing here touches a file.
+//! `lo` sees each packet once, when it comes in, as Linux's libpcap shows it, with what was decided
+//! when it was sent. What hooks, rules and routes decide is told while a packet is worked on: it
+//! stands with the packet as it came in, and with what the same work sends on. Nothing here touches
+//! a file.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use super::hop::{Happening, hook_name};
 use super::kernel::SimSocket;
 use super::link::Port;
 use super::network::Network;
-use super::packet::{destination, source};
+use super::packet::{Packet, destination, source};
 use super::stack::{Role, StackId};
 use super::topology::Place;
 use crate::time::Time;
@@ -114,10 +115,17 @@ impl Recorder {
         self.at = None;
     }
 
-    /// A packet comes in over a device: what is told from now on is about it.
-    pub(crate) fn came(&mut self, now: Time, device: Device, bytes: &[u8]) {
+    /// A packet comes in over a device, with what was decided when it was sent: what is told from
+    /// now on is about it.
+    fn came(&mut self, now: Time, device: Device, bytes: &[u8], sent: &[String]) {
         self.made();
+        self.told.extend_from_slice(sent);
         self.at = self.keep(now, device, bytes);
+    }
+
+    /// What was decided about the packet at work, which goes over `lo`.
+    pub(crate) fn take_told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
     }
 
     /// The packet at work leaves over a device.
@@ -252,7 +260,7 @@ impl Network {
     }
 
     /// Captures a packet that comes in.
-    pub(crate) fn came(&mut self, port: Port, bytes: &[u8]) {
+    pub(crate) fn came(&mut self, port: Port, packet: &Packet) {
         let device = match port {
             Port::Stack(stack) => Device::Own(stack),
             Port::Loopback(stack) => Device::Loopback(stack),
@@ -265,7 +273,9 @@ impl Network {
             Port::Fabric(_) => return,
         };
         if let Some(recorder) = &mut self.recorder {
-            recorder.came(self.now, device, bytes);
+            let carried = packet.carried.as_deref();
+            let sent = carried.map_or(&[][..], |carried| &carried.told);
+            recorder.came(self.now, device, &packet.bytes, sent);
         }
     }
 }

@@ -229,12 +229,14 @@ impl Network {
         let mut seen = netfilter::Packet::new(flow);
         seen.owner = Some(packet.owner());
         let filtered = !self.is_unfiltered(at, flow.family);
-        // The route is looked up before the rules, and again where they lead elsewhere.
-        let meant = destination(&flow).ip();
-        let local = self.is_local(at, seen.mark, meant);
-        seen.output = Some(self.device_to(at, local, meant));
-        if filtered && !self.passes(at, BuiltIn::Output, &mut seen, &mut packet, &flow) {
-            return None;
+        if filtered {
+            // The route is looked up before the rules, and again after: they may lead elsewhere.
+            let meant = destination(&flow).ip();
+            let local = self.is_local(at, seen.mark, meant);
+            seen.output = Some(self.device_to(at, local, meant));
+            if !self.passes(at, BuiltIn::Output, &mut seen, &mut packet, &flow) {
+                return None;
+            }
         }
         let to = destination(&seen.flow).ip();
         let local = self.is_local(at, seen.mark, to);
@@ -246,6 +248,10 @@ impl Network {
             packet.carried = Some(Box::new(Carried {
                 mark: seen.mark,
                 tracked: seen.tracked,
+                told: match &mut self.recorder {
+                    Some(recorder) => recorder.take_told(),
+                    None => Vec::new(),
+                },
             }));
             self.loop_back(stack, packet);
         } else {
@@ -257,13 +263,14 @@ impl Network {
     /// A packet that a namespace has sent to itself.
     pub(crate) fn over_lo(&mut self, stack: StackId, mut packet: Packet) {
         let carried = packet.carried.take();
-        let flow = self.datapath.parse(&packet.bytes).ok();
-        let (Some(at), Some(flow)) = (self.ruled(stack, true), flow) else {
+        let at = self.ruled(stack, true);
+        let flow = at.and_then(|_| self.datapath.parse(&packet.bytes).ok());
+        let Some((at, flow)) = at.zip(flow) else {
             self.deliver(stack, None, packet, None);
             return;
         };
         let mut seen = netfilter::Packet::new(flow);
-        seen.input = Some(Arc::from("lo"));
+        seen.input = Some(Arc::clone(&self.lo));
         if let Some(carried) = carried {
             seen.mark = carried.mark;
             seen.tracked = carried.tracked;
@@ -271,15 +278,16 @@ impl Network {
         self.come_in(at, seen, packet, None);
     }
 
-    /// A packet that comes in by a pod's own device.
-    pub(crate) fn into_pod(&mut self, stack: StackId, packet: Packet) {
-        let flow = self.datapath.parse(&packet.bytes).ok();
-        let (Some(at), Some(flow)) = (self.ruled(stack, false), flow) else {
+    /// A packet that comes in by the own device of a pod or of a host outside.
+    pub(crate) fn over_eth0(&mut self, stack: StackId, packet: Packet) {
+        let at = self.ruled(stack, false);
+        let flow = at.and_then(|_| self.datapath.parse(&packet.bytes).ok());
+        let Some((at, flow)) = at.zip(flow) else {
             self.deliver(stack, None, packet, None);
             return;
         };
         let mut seen = netfilter::Packet::new(flow);
-        seen.input = Some(self.device_to(at, false, destination(&flow).ip()));
+        seen.input = Some(Arc::clone(&self.eth0));
         self.come_in(at, seen, packet, None);
     }
 
@@ -519,10 +527,10 @@ impl Network {
 
     fn device_to(&self, at: At, local: bool, to: IpAddr) -> Arc<str> {
         if local {
-            return Arc::from("lo");
+            return Arc::clone(&self.lo);
         }
         let Some(index) = at.node() else {
-            return Arc::from("eth0");
+            return Arc::clone(&self.eth0);
         };
         let pod = self.node(index).and_then(|node| node.pods.get(&to));
         let links = pod.and_then(|pod| self.links.get(pod.index()));

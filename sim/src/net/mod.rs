@@ -10,6 +10,7 @@ mod capture;
 mod checksum;
 mod connection;
 mod event;
+mod external;
 mod firewall;
 mod forward;
 mod hop;
@@ -39,3 +40,4 @@ pub use topology::{HostSpec, LinkSpec, NodeSpec, Place, PodSpec, Settings, Topol
 
 pub(crate) use network::{LinkEnd, Network};
 pub(crate) use os::Calls;
+pub(crate) use packet::{destination, payload, source};

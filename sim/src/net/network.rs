@@ -17,6 +17,7 @@ use smoltcp::socket::tcp::State;
 
 use super::capture::{Device, Recorder};
 use super::event::{Event, Events, Next};
+use super::external::External;
 use super::hop::{Happening, Hop};
 use super::impairment::Impairment;
 use super::kernel::{Datapath, SimSocket};
@@ -88,11 +89,13 @@ pub(crate) struct Network {
     pub(crate) guards: BTreeMap<StackId, Firewall>,
     /// Where the fabric between nodes and hosts outside takes an address.
     pub(crate) fabric: BTreeMap<IpAddr, Port>,
+    /// The host outside that is no simulated one, if there is one.
+    pub(crate) external: Option<External>,
     pub(crate) datapath: Box<dyn Datapath>,
     pub(crate) places: BTreeMap<Place, StackId>,
-    pub(crate) ways: Vec<Way>,
+    pub(crate) ways: BTreeMap<WayId, Way>,
     /// The links that each way has crossed, each with the connection that crossed it.
-    crossed: Vec<Vec<(Port, SocketAddr, SocketAddr)>>,
+    crossed: BTreeMap<WayId, Vec<(Port, SocketAddr, SocketAddr)>>,
     pub(crate) hops: Vec<Hop>,
     /// Only where captures are asked for.
     pub(crate) recorder: Option<Box<Recorder>>,
@@ -101,8 +104,11 @@ pub(crate) struct Network {
     pub(crate) delivered: u64,
     pub(crate) timers: BTreeMap<TimerId, ProcessId>,
     next_timer: u64,
+    next_way: u64,
     pub(crate) nowhere: Arc<str>,
     pub(crate) uplink: Arc<str>,
+    pub(crate) lo: Arc<str>,
+    pub(crate) eth0: Arc<str>,
 }
 
 /// A mistake in a topology.
@@ -147,10 +153,12 @@ impl Network {
             nodes: Vec::new(),
             guards: BTreeMap::new(),
             fabric: BTreeMap::new(),
+            external: None,
             datapath,
             places: BTreeMap::new(),
-            ways: Vec::new(),
-            crossed: Vec::new(),
+            ways: BTreeMap::new(),
+            next_way: 0,
+            crossed: BTreeMap::new(),
             hops: Vec::new(),
             partitions: BTreeSet::new(),
             delivered: 0,
@@ -158,6 +166,8 @@ impl Network {
             next_timer: 0,
             nowhere: Arc::from(""),
             uplink: Arc::from("uplink"),
+            lo: Arc::from("lo"),
+            eth0: Arc::from("eth0"),
         };
         for spec in &topology.nodes {
             network.add_node(spec)?;
@@ -438,20 +448,31 @@ impl Network {
         id
     }
 
+    pub(crate) fn open_way(&mut self) -> WayId {
+        let id = WayId(self.next_way);
+        self.next_way += 1;
+        self.ways.insert(id, Way::default());
+        id
+    }
+
+    /// Takes a way; what is noted on it from now on is lost.
+    pub(crate) fn take_way(&mut self, id: WayId) -> Way {
+        self.crossed.remove(&id);
+        self.ways.remove(&id).unwrap_or_default()
+    }
+
     /// Adds a step to a way.
     pub(crate) fn note(&mut self, way: WayId, step: Step) {
         let at = self.now.since_start();
-        let index = usize::try_from(way.0).unwrap_or(usize::MAX);
-        if let Some(way) = self.ways.get_mut(index) {
+        if let Some(way) = self.ways.get_mut(&way) {
             way.steps.push((at, step));
         }
     }
 
     /// Adds a step to a way unless it is there: a SYN that is sent again tells nothing new.
     pub(crate) fn note_once(&mut self, way: WayId, step: Step) {
-        let index = usize::try_from(way.0).unwrap_or(usize::MAX);
         let known = |way: &Way| way.steps.iter().any(|(_, other)| *other == step);
-        if !self.ways.get(index).is_some_and(known) {
+        if !self.ways.get(&way).is_some_and(known) {
             self.note(way, step);
         }
     }
@@ -574,6 +595,7 @@ impl Network {
             // An address that is announced here and that nobody here takes would come back.
             !matches!((role, port), (Some(Role::Host { node }), Port::Uplink(other)) if node == *other)
         });
+        let port = self.by_gateway(from, port);
         let Some(port) = port else {
             self.hop_at(from, (&packet, flow), Happening::NoRoute);
             self.tcp.wire.recycle(packet.bytes);
@@ -632,13 +654,14 @@ impl Network {
             return;
         }
         if self.recorder.is_some() {
-            self.came(port, &packet.bytes);
+            self.came(port, &packet);
         }
         if packet.asks {
             self.crosses(port, &packet);
         }
         match port {
-            Port::Stack(stack) => self.into_pod(stack, packet),
+            Port::Stack(stack) if self.is_external(stack) => self.hand_out(packet),
+            Port::Stack(stack) => self.over_eth0(stack, packet),
             Port::Loopback(stack) => self.over_lo(stack, packet),
             Port::Veth(pod) => {
                 if let Some(Role::Pod { node }) = self.tcp.stack(pod).map(|stack| stack.role) {
@@ -653,20 +676,18 @@ impl Network {
     /// Counts a link that bytes of a request have crossed, once a connection. The fabric is the
     /// middle of one.
     fn crosses(&mut self, port: Port, packet: &Packet) {
-        let way = packet.way.and_then(|way| usize::try_from(way.0).ok());
-        let (Some(way), Ok(flow)) = (way, datapath::parse(&*packet.bytes)) else {
+        let (Some(id), Ok(flow)) = (packet.way, datapath::parse(&*packet.bytes)) else {
             return;
         };
         if matches!(port, Port::Fabric(_)) {
             return;
         }
-        if self.crossed.len() <= way {
-            self.crossed.resize_with(way + 1, Vec::new);
-        }
+        let Some(way) = self.ways.get_mut(&id) else {
+            return;
+        };
         let crossing = (port, source(&flow), destination(&flow));
-        if let (Some(crossed), Some(way)) = (self.crossed.get_mut(way), self.ways.get_mut(way))
-            && !crossed.contains(&crossing)
-        {
+        let crossed = self.crossed.entry(id).or_default();
+        if !crossed.contains(&crossing) {
             crossed.push(crossing);
             way.hops = crossed.len();
         }

@@ -17,9 +17,6 @@ use smoltcp::wire::{
 
 use crate::process::WayId;
 
-/// What fits on every simulated link.
-pub(crate) const MTU: usize = 1500;
-
 /// A packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packet {
@@ -50,6 +47,8 @@ impl Packet {
 pub(crate) struct Carried {
     pub(crate) mark: u32,
     pub(crate) tracked: Tracked,
+    /// What was decided when it was sent, where captures are asked for.
+    pub(crate) told: Vec<String>,
 }
 
 /// An address as the datapath has it.
@@ -84,6 +83,15 @@ pub(crate) fn destination(flow: &Flow) -> SocketAddr {
     SocketAddr::new(narrow(flow.family, &flow.dst), flow.dport)
 }
 
+/// Who has sent an IP packet.
+pub(crate) fn comes_from(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.first()? >> 4 {
+        4 => Some(Ipv4Packet::new_checked(bytes).ok()?.src_addr().into()),
+        6 => Some(Ipv6Packet::new_checked(bytes).ok()?.src_addr().into()),
+        _ => None,
+    }
+}
+
 /// Where any IP packet goes, also one that no flow can be read from.
 pub(crate) fn goes_to(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.first()? >> 4 {
@@ -107,6 +115,32 @@ pub(crate) fn count_down(bytes: &mut [u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// The sequence number of a TCP segment and its payload; none where the TCP header does not stand
+/// right behind the IP header.
+pub(crate) fn payload(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let segment = match bytes.first()? >> 4 {
+        4 => {
+            let packet = Ipv4Packet::new_checked(bytes).ok()?;
+            let until = usize::from(packet.total_len());
+            let is_tcp = packet.next_header() == IpProtocol::Tcp;
+            bytes
+                .get(usize::from(packet.header_len())..until)
+                .filter(|_| is_tcp)?
+        }
+        6 => {
+            let packet = Ipv6Packet::new_checked(bytes).ok()?;
+            let is_tcp = packet.next_header() == IpProtocol::Tcp;
+            bytes
+                .get(packet.header_len()..packet.total_len())
+                .filter(|_| is_tcp)?
+        }
+        _ => return None,
+    };
+    let header = TcpPacket::new_checked(segment).ok()?;
+    let number = u32::from_ne_bytes(header.seq_number().0.to_ne_bytes());
+    Some((number, segment.get(usize::from(header.header_len())..)?))
 }
 
 /// Whether a TCP segment has a payload; of one with IPv6 extension headers, whether it may.

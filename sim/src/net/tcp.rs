@@ -131,7 +131,7 @@ impl Tcp {
             connections: Vec::new(),
             listeners: BTreeMap::new(),
             next_listener: 0,
-            wire: Wire::default(),
+            wire: Wire::new(settings.mtu),
             buffer: settings.buffer.max(1),
             backlog: settings.backlog,
             time_wait: settings.time_wait,

@@ -101,6 +101,8 @@ pub struct Settings {
     pub uplink: LinkSpec,
     /// Within one network namespace.
     pub loopback: LinkSpec,
+    /// The longest packet that fits on every link, in bytes from the IP header on.
+    pub mtu: usize,
     /// Bytes of each of a connection's two buffers.
     pub buffer: usize,
     /// Half-open connections that a ListenSocket holds; more SYNs are dropped.
@@ -139,6 +141,7 @@ impl Default for Settings {
                 latency: Duration::from_micros(10),
                 bits_per_second: 40 * GIGABIT,
             },
+            mtu: 1500,
             buffer: 32 * 1024,
             backlog: 4096,
             connect_timeout: Duration::from_secs(127),

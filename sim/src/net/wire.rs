@@ -7,20 +7,36 @@ use std::collections::VecDeque;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-use super::packet::MTU;
-
 /// Buffers kept for the next packets.
 const SPARE: usize = 4096;
 
 /// Packets to and from the connection that is polled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Wire {
+    mtu: usize,
     input: Vec<u8>,
     output: VecDeque<Vec<u8>>,
     spare: Vec<Vec<u8>>,
 }
 
 impl Wire {
+    /// A wire on which packets of that many bytes fit.
+    pub(crate) fn new(mtu: usize) -> Self {
+        Self {
+            mtu,
+            input: Vec::new(),
+            output: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// An empty buffer, an old one if there is one.
+    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes
+    }
+
     /// Puts a packet where the next poll finds it.
     pub(crate) fn put(&mut self, bytes: Vec<u8>) {
         self.input = bytes;
@@ -73,7 +89,7 @@ impl Device for Wire {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        capabilities.max_transmission_unit = self.mtu;
         capabilities.checksum = ChecksumCapabilities::ignored();
         capabilities
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nodeway_core::derive::DeriveOptions;
 use nodeway_core::object::Objects;
@@ -13,10 +14,11 @@ use super::fault::Faults;
 use crate::assembly::{Assembly, Options};
 use crate::chosen::{ChosenBy, by_cluster};
 use crate::fixture::Fixture;
-use crate::net::{Datapath, NodewayDatapath, Settings, TopologyError};
+use crate::net::{Datapath, LinkSpec, NodewayDatapath, Settings, TopologyError};
 use crate::redirect::Redirect;
 use crate::seed::Seed;
 use crate::source::{LoadErrors, Source};
+use crate::visit::Visits;
 use crate::world::World;
 
 /// A cluster about to be simulated.
@@ -27,6 +29,7 @@ pub struct SimBuilder {
     datapath: Box<dyn Datapath>,
     source: String,
     chosen_by: ChosenBy,
+    external: bool,
 }
 
 impl SimBuilder {
@@ -90,6 +93,29 @@ impl SimBuilder {
         self
     }
 
+    /// Makes the first host outside external: whoever runs the simulation is its network stack. The
+    /// first node by name is its gateway.
+    ///
+    /// Links have no latency and no limit then, and packets are as long as IP allows: what is
+    /// simulated is the cluster, and this machine is as fast as it is.
+    #[must_use]
+    pub fn external(mut self) -> Self {
+        const FAST: LinkSpec = LinkSpec {
+            latency: Duration::ZERO,
+            bits_per_second: u64::MAX,
+        };
+        self.external = true;
+        if self.options.outside.is_empty() {
+            self.options.outside.push("outside".to_owned());
+        }
+        self.settings.veth = FAST;
+        self.settings.uplink = FAST;
+        self.settings.loopback = FAST;
+        self.settings.mtu = 65_535;
+        self.settings.buffer = 512 * 1024;
+        self
+    }
+
     /// How the command that replays a failure names the source.
     #[must_use]
     pub fn named(mut self, source: impl Into<String>) -> Self {
@@ -127,8 +153,13 @@ impl SimBuilder {
             faults: Faults::default(),
             source: self.source,
             chosen_by: self.chosen_by,
+            external: false,
+            visits: Visits::default(),
             last: None,
         };
+        if self.external {
+            sim.make_external();
+        }
         sim.start_programs(None);
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
@@ -229,6 +260,7 @@ impl Sim {
             datapath: Box::new(NodewayDatapath),
             source: "SOURCE".to_owned(),
             chosen_by: ChosenBy::Default,
+            external: false,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Faults {
         self.schedule.insert((at, self.sequence), due);
     }
 
-    fn next_at(&self) -> Option<Time> {
+    pub(super) fn next_at(&self) -> Option<Time> {
         self.schedule.first_key_value().map(|((at, _), _)| *at)
     }
 }

@@ -378,8 +378,8 @@ impl Reader {
                 .find(|(it, _)| *it == name)
                 .map(|(_, bit)| *bit),
         };
-        let flags = text.split(',').map(flag);
-        let all: Option<u8> = flags.fold(Some(0), |all, one| Some(all? | one?));
+        let mut flags = text.split(',').map(flag);
+        let all: Option<u8> = flags.try_fold(0, |all, one| Some(all | one?));
         all.ok_or_else(|| What::Malformed(format!("`{text}` is no value of `{option}`")))
     }
 
@@ -625,8 +625,7 @@ fn read_set(line: &str, rules: &mut Ruleset) -> Parsed<()> {
                 return Err(What::NotSimulated(format!("a set of type {kind}")));
             }
             let marks = words.0.iter().any(|it| it == "skbinfo");
-            let entries = Default::default();
-            rules.sets.insert(name.into(), IpSet { marks, entries });
+            rules.sets.insert(name.into(), IpSet::new(marks));
             Ok(())
         }
         "add" => {
@@ -647,7 +646,7 @@ fn read_set(line: &str, rules: &mut Ruleset) -> Parsed<()> {
                     "the set `{name}` is not created before"
                 )));
             };
-            set.entries.insert(at, SetEntry { mark });
+            set.insert(at, SetEntry { mark });
             Ok(())
         }
         other => Err(What::NotSimulated(format!("command `{other}`"))),

@@ -52,7 +52,7 @@ pub fn sets(rules: &Ruleset) -> String {
     for (name, set) in &rules.sets {
         let marks = if set.marks { " skbinfo" } else { "" };
         let _ = writeln!(out, "create {name} hash:ip,port family {family}{marks}");
-        for (at, entry) in &set.entries {
+        for (at, entry) in set.entries() {
             let _ = write!(out, "add {name} {},tcp:{}", at.ip(), at.port());
             if let Some(mark) = entry.mark {
                 let _ = write!(out, " skbmark {mark:#x}");

@@ -9,7 +9,8 @@ use crate::proxies::proxy;
 
 fn sidecar(world: &mut World, node: &str, pod: &str) -> ProcessId {
     let place = Place::Pod(pod.to_owned());
-    let proxy = proxy(world, node, &place, 1);
+    let mut proxy = proxy(world, node, &place, 1);
+    proxy.apply(&PlanDelta::default());
     let stack = world.stack(&place).unwrap();
     world.spawn(stack, Box::new(proxy))
 }
