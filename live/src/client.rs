@@ -95,13 +95,19 @@ fn exchange(stream: TcpStream, ask: &Ask, target: &Target, to: IpAddr) -> Result
     converse(&mut stream, &head, ask, Some(shown))
 }
 
+/// A connection that speaks TLS.
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Certificates, the server's own first.
+type Chain = Vec<Vec<u8>>;
+
 /// Speaks TLS up to where data can flow, and gives the certificates that were shown.
 fn handshake(
     stream: TcpStream,
     head: &RequestHead,
     target: &Target,
     to: IpAddr,
-) -> Result<(StreamOwned<ClientConnection, TcpStream>, Vec<Vec<u8>>), Failure> {
+) -> Result<(TlsStream, Chain), Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let witness = Arc::new(Witness {
         provider: Arc::clone(&provider),

@@ -24,7 +24,7 @@ pub enum RedirectError {
         /// The node or pod.
         place: Place,
         /// Why.
-        source: NetfilterError,
+        source: Box<NetfilterError>,
     },
     /// The kernel's programs cannot be loaded.
     #[error("{place}: {source}")]
@@ -233,7 +233,7 @@ fn rules(
     let applied = netfilter.apply(netns, wanted);
     applied.map_err(|source| RedirectError::Rules {
         place: place.clone(),
-        source,
+        source: Box::new(source),
     })?;
     Ok(netfilter)
 }
