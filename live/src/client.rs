@@ -95,13 +95,16 @@ fn exchange(stream: TcpStream, ask: &Ask, target: &Target, to: IpAddr) -> Result
     converse(&mut stream, &head, ask, Some(shown))
 }
 
+/// A TLS connection of a client.
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
 /// Speaks TLS up to where data can flow, and gives the certificates that were shown.
 fn handshake(
     stream: TcpStream,
     head: &RequestHead,
     target: &Target,
     to: IpAddr,
-) -> Result<(StreamOwned<ClientConnection, TcpStream>, Vec<Vec<u8>>), Failure> {
+) -> Result<(TlsStream, Vec<Vec<u8>>), Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let witness = Arc::new(Witness {
         provider: Arc::clone(&provider),

@@ -2,6 +2,12 @@
 //! Envoy. Needs root, iproute2, iptables, ipset, and Envoy in `$ENVOY` or on `PATH`: `ci/setup` gets
 //! them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests: what fails there fails the test"
+)]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nodeway_core::trace::Failure;

@@ -1,5 +1,12 @@
 //! The machines of a lab, without Envoy and without a redirect. Needs root and iproute2.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests: what fails there fails the test"
+)]
+
 use std::net::{IpAddr, SocketAddr};
 
 use nodeway_core::backend::Identity;
