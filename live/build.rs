@@ -13,9 +13,10 @@ use std::process::Command;
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Of the outer cargo: meant for another target, another compiler, or clippy.
-const FOREIGN: [&str; 10] = [
+const FOREIGN: [&str; 11] = [
     "CARGO_BUILD_TARGET",
     "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL",
     "CARGO_TARGET_DIR",
     "CLIPPY_ARGS",
     "RUSTC",
@@ -67,6 +68,14 @@ fn root() -> PathBuf {
 fn build(root: &Path) -> Result<PathBuf, String> {
     let compiler = Compiler::find()?;
     let linker = linker(root)?;
+    // For the test that builds the object at other optimization levels.
+    let rustc = compiler.rustc.display();
+    println!("cargo:rustc-env=NODEWAY_EBPF_RUSTC={rustc}");
+    println!("cargo:rustc-env=NODEWAY_EBPF_LINKER={}", linker.display());
+    println!(
+        "cargo:rustc-env=NODEWAY_EBPF_BUILDS_CORE={}",
+        compiler.builds_core
+    );
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?);
     let target = out.join("ebpf");
     let flags = [

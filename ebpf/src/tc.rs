@@ -1,7 +1,8 @@
 //! tc ingress: parse, decide, mark and assign.
 //!
-//! An Ethernet device's packets are read directly; what is not in the linear part is read through
-//! the helper, as are packets of devices with another link header (TUN has none).
+//! An Ethernet device's packets are read directly, and through a helper where the linear part ends
+//! too soon. Of other devices nobody knows the link header's length (TUN has none): there another
+//! helper reads, which does.
 
 #![expect(
     unsafe_code,
@@ -16,7 +17,7 @@ use nodeway_datapath::{Flow, Hook, Reason, Verdict, decide, parse_frame};
 
 use crate::maps::SK_LOOKUP;
 use crate::node::TcNode;
-use crate::packet::{Linear, Whole};
+use crate::packet::{AnyDevice, Linear, Whole};
 use crate::report::{self, Origin};
 
 /// Packets of devices with an Ethernet header.
@@ -24,22 +25,22 @@ use crate::report::{self, Origin};
 pub fn nw_tc_ethernet(context: TcContext) -> i32 {
     let ethertype = ethertype(&context);
     match parse_frame(ethertype, &Linear(&context)) {
-        Ok(flow) => act(&context, &flow),
         // Perhaps only the linear part ends here.
-        Err(Reason::Truncated) => whole(&context, ethertype),
-        Err(reason) => unread(&context, reason),
+        Err(Reason::Truncated) => follow(&context, parse_frame(ethertype, &Whole(&context))),
+        parsed => follow(&context, parsed),
     }
 }
 
 /// Packets of devices with any link header.
 #[classifier]
 pub fn nw_tc_any(context: TcContext) -> i32 {
-    whole(&context, ethertype(&context))
+    let packet = AnyDevice::new(&context);
+    follow(&context, parse_frame(ethertype(&context), &packet))
 }
 
 #[inline(always)]
-fn whole(context: &TcContext, ethertype: u16) -> i32 {
-    match parse_frame(ethertype, &Whole(context)) {
+fn follow(context: &TcContext, parsed: Result<Flow, Reason>) -> i32 {
+    match parsed {
         Ok(flow) => act(context, &flow),
         Err(reason) => unread(context, reason),
     }

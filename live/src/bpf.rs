@@ -10,6 +10,7 @@
 //! `sk_lookup` picks listening sockets out of a table, and an entry goes when its socket closes.
 //! So [`Datapath::take_sockets`] is called again whenever listeners have come or gone.
 
+mod dry_run;
 mod event;
 mod link;
 mod object;
@@ -30,6 +31,7 @@ use crate::netns::{NetNs, NetNsError};
 use link::{Attached, Device};
 use table::{Frontends, ListenSockets};
 
+pub use dry_run::{DryRun, DryRunError, LookUp, Ran};
 pub use event::Event;
 pub use link::{AttachError, TcHook};
 pub use object::{Globals, LoadError, Object, ProgramName, is_built, read};
@@ -172,13 +174,22 @@ impl Datapath {
             let link = link::sk_lookup(&mut self.object, &self.netns, self.pins.as_ref())?;
             self.others.push(link);
         }
+        self.attach_calls()?;
+        self.remove_leftovers()
+    }
+
+    /// Attaches to the calls of the cgroup's processes alone, if there is a cgroup.
+    ///
+    /// # Errors
+    /// When the cgroup is not there, or the kernel refuses.
+    pub fn attach_calls(&mut self) -> Result<(), AttachError> {
         if let Some(cgroup) = &self.cgroup {
             for program in ProgramName::CALLS {
                 let link = link::calls(&mut self.object, cgroup, program, self.pins.as_ref())?;
                 self.others.push(link);
             }
         }
-        self.remove_leftovers()
+        Ok(())
     }
 
     /// Attaches to one more device. In the mode without tc there is nothing to do.
@@ -329,7 +340,7 @@ impl Datapath {
         Counters::read(&self.counters)
     }
 
-    /// The decisions since the last call, oldest first, if tracing is on. At most 16,384 wait; what
+    /// The decisions since the last call, oldest first, if tracing is on. At most 14,563 wait; what
     /// comes then is counted as `event-lost`.
     pub fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();

@@ -1,6 +1,13 @@
 //! The kernel's programs on real connections: a pod, a node with listening sockets on loopback,
 //! and frontends between them. Needs root: `sudo -E cargo nextest run -p nodeway-live`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the set-up of tests"
+)]
+
 mod bpf_net;
 
 use std::io::{ErrorKind, Read, Write};

@@ -378,8 +378,12 @@ print(s.recv(64).decode())\""
 }
 
 #[rstest]
-fn connections_go_on_when_a_frontend_is_changed_or_drained(#[values(0, 1)] family: usize) {
-    let bed = Bed::new(&format!("drain{family}"));
+fn connections_go_on_when_a_frontend_is_changed_or_drained(
+    #[values(0, 1)] family: usize,
+    #[values(1, 2)] syncookies: u8,
+) {
+    let bed = Bed::new(&format!("drain{family}{syncookies}"));
+    bed.node.set("net.ipv4.tcp_syncookies", syncookies);
     let _listener = Listener::transparent(&bed.node, LISTENER);
     let mut rules = nodeway();
     rules.apply(&bed.node.netns, &tproxy(&[80])).unwrap();
@@ -414,8 +418,10 @@ fn service() -> ServicePort {
 #[rstest]
 fn a_redirect_that_is_switched_on_leaves_older_connections_to_kube_proxy(
     #[values(0, 1)] family: usize,
+    #[values(1, 2)] syncookies: u8,
 ) {
-    let bed = Bed::new(&format!("arm{family}"));
+    let bed = Bed::new(&format!("arm{family}{syncookies}"));
+    bed.node.set("net.ipv4.tcp_syncookies", syncookies);
     bed.node.run("ip addr add 10.244.9.9/32 dev lo");
     bed.node.run("ip addr add fd00:244::9/128 dev lo");
     let _backend = Listener::anywhere(&bed.node, 8080);

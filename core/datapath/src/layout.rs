@@ -22,7 +22,7 @@ pub const FRONTENDS: u32 = 65_536;
 /// Listening sockets that the table takes: one a listener and family.
 pub const LISTEN_SOCKETS: u32 = 4_096;
 
-/// Bytes of the ring of events: 16,384 of them.
+/// Bytes of the ring of events: 14,563 of them, each with a header of eight bytes.
 pub const EVENT_BYTES: u32 = 1 << 20;
 
 /// Counters of one row; [`crate::Reason`] numbers stay below.

@@ -8,7 +8,8 @@
 //! | `nodeway-known-v4`: connections with a socket go on | yes | yes | yes |
 //!
 //! What has a socket of the node is untracked in every state. Of an arming frontend nothing else is
-//! but a SYN: an older connection keeps its translation. Of a draining one nothing else is at all:
+//! but a SYN: an older connection keeps its translation. (By rules, what is none and has no socket
+//! ends a handshake that a SYN cookie began, and is led on all the same: `tproxy`.) Of a draining one nothing else is at all:
 //! a new connection is kube-proxy's. A node's own packets come by no socket match (it is a match of
 //! PREROUTING and INPUT), so while a frontend arms, its calls stay kube-proxy's, and while it drains
 //! all of them stay untracked: a call that comes anew then finds nobody.

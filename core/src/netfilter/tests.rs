@@ -471,36 +471,67 @@ fn rules_that_cannot_be_followed_are_refused() {
     ));
 }
 
+/// What is known of a packet's connection.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Nothing,
+    /// Connection tracking has seen it begin.
+    Tracked,
+    /// The node has a socket for it.
+    Socket,
+}
+
 #[rstest]
-#[case::armed_and_new(FrontendState::Arming, SYN, false, true, true)]
-#[case::armed_and_older(FrontendState::Arming, ACK, false, false, false)]
-#[case::armed_and_known(FrontendState::Arming, ACK, true, true, true)]
-#[case::in_force_and_new(FrontendState::Active, SYN, false, true, true)]
-#[case::in_force_and_unknown(FrontendState::Active, ACK, false, true, true)]
-#[case::draining_and_new(FrontendState::Draining, SYN, false, false, false)]
-#[case::draining_and_unknown(FrontendState::Draining, ACK, false, false, false)]
-#[case::draining_and_known(FrontendState::Draining, ACK, true, true, true)]
+#[case::armed_and_new(FrontendState::Arming, SYN, Before::Nothing, true, true)]
+#[case::armed_and_older(FrontendState::Arming, ACK, Before::Tracked, false, false)]
+#[case::armed_and_the_end_of_a_handshake_by_cookie(
+    FrontendState::Arming,
+    ACK,
+    Before::Nothing,
+    false,
+    true
+)]
+#[case::armed_and_known(FrontendState::Arming, ACK, Before::Socket, true, true)]
+#[case::in_force_and_new(FrontendState::Active, SYN, Before::Nothing, true, true)]
+#[case::in_force_and_unknown(FrontendState::Active, ACK, Before::Nothing, true, true)]
+#[case::draining_and_new(FrontendState::Draining, SYN, Before::Nothing, false, false)]
+#[case::draining_and_unknown(FrontendState::Draining, ACK, Before::Nothing, false, false)]
+#[case::draining_and_known(FrontendState::Draining, ACK, Before::Socket, true, true)]
 fn a_frontends_state_says_what_is_led_on_and_what_stays_kube_proxys(
     #[case] state: FrontendState,
     #[case] flags: u8,
-    #[case] has_socket: bool,
+    #[case] before: Before,
     #[case] untracked: bool,
     #[case] led_on: bool,
 ) {
     let mut rules = tproxy(&[14_056]);
+    let service = key("10.96.0.10:80");
+    tproxy::remove(&mut rules, service);
     let frontend = Frontend {
         listener_port: 14_056,
         state,
     };
-    tproxy::put(&mut rules, key("10.96.0.10:80"), &frontend);
     let socket = (at(CLIENT), at("10.96.0.10:80"));
     let mut around = Around {
         listens: vec![at("127.0.0.1:14056")],
-        sockets: has_socket.then_some(socket).into_iter().collect(),
+        sockets: (before == Before::Socket)
+            .then_some(socket)
+            .into_iter()
+            .collect(),
         ..Around::default()
     };
+    let mut firewall = firewall(rules);
+    if before == Before::Tracked {
+        let mut opening = packet(CLIENT, "10.96.0.10:80", SYN);
+        firewall.prerouting(&mut opening, &mut around);
+        firewall.postrouting(&mut opening, &mut around);
+        let mut answer = packet("10.96.0.10:80", CLIENT, SYN | ACK);
+        firewall.prerouting(&mut answer, &mut around);
+        firewall.postrouting(&mut answer, &mut around);
+    }
+    tproxy::put(firewall.rules_mut(Family::V4), service, &frontend);
     let mut packet = packet(CLIENT, "10.96.0.10:80", flags);
-    let _ = firewall(rules).prerouting(&mut packet, &mut around);
+    let _ = firewall.prerouting(&mut packet, &mut around);
     let tracked = packet.tracked == crate::conntrack::Tracked::Untracked;
     let marked = packet.mark & tproxy::PROXY_MASK == tproxy::TO_PROXY;
     assert_eq!((tracked, marked), (untracked, led_on));

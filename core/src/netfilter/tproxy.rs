@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nodeway_datapath::{Family, Frontend};
 
 use super::frontends::{self, active, from_set, in_set, known, tcp};
-use super::{BuiltIn, Marking, Match, Routing, Rule, Ruleset, Table, Target};
+use super::{BuiltIn, ConnectionState, Marking, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
 
 /// The bits of a mark that say that a packet is for the node's proxy, and their value there.
@@ -77,9 +77,16 @@ pub fn install(rules: &mut Ruleset) {
         Table::Mangle,
         MARK,
         [
-            frontends::older(family).comment("nodeway: connections from before"),
+            tracked(frontends::older(family)).comment("nodeway: connections from before"),
             map().comment("nodeway: the mark has the port of the listener"),
         ],
+    );
+    // What ends a handshake that a SYN cookie began is marked above, and nobody may translate it.
+    rules.hook(Table::Nat, BuiltIn::Prerouting, PRE);
+    rules.append(
+        Table::Nat,
+        PRE,
+        [Rule::new([tcp(), to_proxy()], Target::Accept).comment("nodeway: to the proxy")],
     );
     let value = TO_PROXY;
     rules.append(
@@ -118,6 +125,19 @@ pub fn install(rules: &mut Ruleset) {
         OUT,
         [Rule::new([tcp(), from_set(&known)], Target::Accept).comment("nodeway: from the proxy")],
     );
+}
+
+/// The same for connections that are known. A listener that answers with a SYN cookie has no socket
+/// for the handshake's last packet, which no connection tracking has seen begin: it is no older one.
+fn tracked(rule: Rule) -> Rule {
+    let known = Match::ConnectionState {
+        not: true,
+        states: vec![ConnectionState::Invalid, ConnectionState::New],
+    };
+    Rule::new(
+        rule.matches.into_iter().chain([known]),
+        rule.target.unwrap_or(Target::Return),
+    )
 }
 
 /// Puts a frontend in, or changes it.

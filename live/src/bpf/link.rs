@@ -134,15 +134,16 @@ impl Device {
             device: name.to_owned(),
             netns: netns.name().to_owned(),
         };
-        let kind = netns.run(|| hardware(name))?.ok_or_else(missing)?;
+        let find = || Some((nix::net::if_::if_nametoindex(name).ok()?, hardware(name)));
+        let (index, hardware) = netns.run(find)?.ok_or_else(missing)?;
         // Only Ethernet devices (and loopback, which has the same header) are read directly.
-        let program = match kind.1 {
-            nix::libc::ARPHRD_ETHER | nix::libc::ARPHRD_LOOPBACK => ProgramName::TcEthernet,
+        let program = match hardware {
+            Some(nix::libc::ARPHRD_ETHER | nix::libc::ARPHRD_LOOPBACK) => ProgramName::TcEthernet,
             _ => ProgramName::TcAny,
         };
         Ok(Self {
             name: name.to_owned(),
-            index: kind.0,
+            index,
             program,
         })
     }
@@ -153,14 +154,12 @@ impl Device {
     }
 }
 
-/// A device's index and hardware type.
-fn hardware(name: &str) -> Option<(u32, u16)> {
-    let link = getifaddrs()
+/// A device's hardware type (`ARPHRD_…`); a device without addresses of its own shows none.
+fn hardware(name: &str) -> Option<u16> {
+    getifaddrs()
         .ok()?
         .filter(|device| device.interface_name == name)
-        .find_map(|device| device.address?.as_link_addr().map(|it| it.hatype()))?;
-    let index = nix::net::if_::if_nametoindex(name).ok()?;
-    Some((index, link))
+        .find_map(|device| device.address?.as_link_addr().map(|it| it.hatype()))
 }
 
 /// Attaches to tc ingress of a device, in the place of what an earlier process left there.

@@ -1,6 +1,14 @@
 //! A pod and a node as network namespaces, with a veth between them and echo servers on the node's
 //! loopback. Everything is named after the process and goes with the value.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the set-up of tests"
+)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -91,6 +99,21 @@ impl Net {
         &self.device
     }
 
+    pub fn pod_name(&self) -> &str {
+        &self.pod
+    }
+
+    /// The Ethernet address of the pod's device in the node.
+    pub fn device_address(&self) -> [u8; 6] {
+        let text = self.in_node("cat /sys/class/net/DEVICE/address");
+        let bytes: Vec<u8> = text
+            .trim()
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect();
+        bytes.try_into().unwrap()
+    }
+
     pub const fn pod_address(&self, family_of: IpAddr) -> IpAddr {
         match family_of {
             IpAddr::V4(_) => POD4,
@@ -102,6 +125,11 @@ impl Net {
     pub fn in_node(&self, command: &str) -> String {
         let command = command.replace("DEVICE", &self.device);
         run(&format!("ip netns exec {} {command}", self.node))
+    }
+
+    /// Runs a command in the pod. Its output.
+    pub fn in_pod(&self, command: &str) -> String {
+        run(&format!("ip netns exec {} {command}", self.pod))
     }
 
     pub fn listen(&mut self, ports: &[u16]) {

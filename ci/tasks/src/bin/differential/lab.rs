@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use comfy_table::{Table, presets};
 use miette::IntoDiagnostic as _;
 use nodeway_ci::differential::known::List;
@@ -13,22 +13,9 @@ use nodeway_ci::differential::lab::{Compared, compare, fixtures};
 use nodeway_live::envoy;
 use nodeway_sim::Redirect;
 
-/// Two of the same, held against each other.
-#[derive(Parser)]
-#[command(name = "ci/differential")]
-struct Arguments {
-    #[command(subcommand)]
-    suite: Suite,
-}
-
-#[derive(Subcommand)]
-enum Suite {
-    /// Every fixture's requests in the simulator, and in network namespaces with the kernel and Envoy.
-    Lab(Lab),
-}
-
+/// What `ci/differential lab` takes.
 #[derive(Args)]
-struct Lab {
+pub(super) struct Lab {
     /// Fixtures, by their folders below `fixtures`; all if none is named.
     fixtures: Vec<String>,
     /// One redirect alone.
@@ -42,13 +29,7 @@ struct Lab {
     jobs: usize,
 }
 
-fn main() -> miette::Result<ExitCode> {
-    match Arguments::parse().suite {
-        Suite::Lab(arguments) => lab(&arguments),
-    }
-}
-
-fn lab(arguments: &Lab) -> miette::Result<ExitCode> {
+pub(super) fn run(arguments: &Lab) -> miette::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
     let root = root.canonicalize().into_diagnostic()?;
     let all = fixtures(&root)?;
@@ -66,13 +47,13 @@ fn lab(arguments: &Lab) -> miette::Result<ExitCode> {
         .iter()
         .flat_map(|folder| ways.iter().map(|way| (folder.clone(), *way)))
         .collect();
-    let compared = run(&root, work, &envoy, arguments.jobs)?;
+    let compared = compare_all(&root, work, &envoy, arguments.jobs)?;
     let whole = arguments.redirect.is_none();
     tell(&compared, whole)
 }
 
 /// Compares everything, some at a time, in the order in which it was given.
-fn run(
+fn compare_all(
     root: &Path,
     work: Vec<(PathBuf, Redirect)>,
     envoy: &Path,
