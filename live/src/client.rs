@@ -95,11 +95,8 @@ fn exchange(stream: TcpStream, ask: &Ask, target: &Target, to: IpAddr) -> Result
     converse(&mut stream, &head, ask, Some(shown))
 }
 
-/// A connection that speaks TLS.
+/// A TLS connection of a client.
 type TlsStream = StreamOwned<ClientConnection, TcpStream>;
-
-/// Certificates, the server's own first.
-type Chain = Vec<Vec<u8>>;
 
 /// Speaks TLS up to where data can flow, and gives the certificates that were shown.
 fn handshake(
@@ -107,7 +104,7 @@ fn handshake(
     head: &RequestHead,
     target: &Target,
     to: IpAddr,
-) -> Result<(TlsStream, Chain), Failure> {
+) -> Result<(TlsStream, Vec<Vec<u8>>), Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let witness = Arc::new(Witness {
         provider: Arc::clone(&provider),

@@ -130,7 +130,9 @@ impl Evidence<'_> {
                 self.proxied((&node, place), model, plan, entry, &mut steps);
             }
         }
-        if let (Some(to), false) = (self.errand.to(), listened) {
+        // What is led to a listener, kube-proxy never has.
+        let led = |step: &Step| matches!(step, Step::Frontend(it) if it.frontend.is_some());
+        if let (Some(to), false) = (self.errand.to(), listened || steps.iter().any(led)) {
             steps.extend(self.translation(model, to).map(Step::Translation));
         }
         if !listened {

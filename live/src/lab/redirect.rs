@@ -32,7 +32,7 @@ pub enum RedirectError {
         /// The node.
         place: Place,
         /// Why.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// They cannot be attached.
     #[error("{place}: {source}")]
@@ -40,7 +40,7 @@ pub enum RedirectError {
         /// The node.
         place: Place,
         /// Why.
-        source: AttachError,
+        source: Box<AttachError>,
     },
     /// A frontend cannot be put into their table.
     #[error("{place}: {source}")]
@@ -48,7 +48,7 @@ pub enum RedirectError {
         /// The node.
         place: Place,
         /// Why.
-        source: TableError,
+        source: Box<TableError>,
     },
     /// A listener's socket cannot be put there.
     #[error("{place}: {source}")]
@@ -56,7 +56,7 @@ pub enum RedirectError {
         /// The node.
         place: Place,
         /// Why.
-        source: SocketsError,
+        source: Box<SocketsError>,
     },
     /// The node's namespace.
     #[error(transparent)]
@@ -124,7 +124,7 @@ impl Programs {
         let taken = self.datapath.take_sockets(&self.ports);
         taken.map_err(|source| RedirectError::Sockets {
             place: place.clone(),
-            source,
+            source: Box::new(source),
         })?;
         Ok(())
     }
@@ -156,14 +156,14 @@ fn programs(
     let loaded = Datapath::load(NetNs::open(netns.name())?, &options);
     let mut datapath = loaded.map_err(|source| RedirectError::Load {
         place: place.clone(),
-        source,
+        source: Box::new(source),
     })?;
     let frontends = frontends(plan);
     for (key, frontend) in &frontends {
         let put = datapath.put(*key, frontend);
         put.map_err(|source| RedirectError::Table {
             place: place.clone(),
-            source,
+            source: Box::new(source),
         })?;
     }
     let ports: BTreeSet<u16> = frontends.iter().map(|(_, it)| it.listener_port).collect();
@@ -175,7 +175,10 @@ fn programs(
     let devices = devices(spec);
     let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
     let attached = programs.datapath.attach(&devices);
-    attached.map_err(|source| RedirectError::Attach { place, source })?;
+    attached.map_err(|source| RedirectError::Attach {
+        place,
+        source: Box::new(source),
+    })?;
     Ok(Some(programs))
 }
 

@@ -143,7 +143,7 @@ mod tests {
         let mut list = list();
         let _ = list.reason(&at("bookinfo", "tc", "x"), "status");
         let reasons: Vec<_> = list
-            .useless(&["bookinfo"])
+            .useless(&["bookinfo", "hosts"])
             .iter()
             .map(|it| &*it.reason)
             .collect();
