@@ -121,24 +121,10 @@ fn a_crashed_envoy_fails_on_its_own_node_only_and_serves_when_it_is_back(
     assert_eq!(status(&mut cluster).unwrap(), 200);
     cluster.get().crash_proxy("node-1").unwrap();
     let failed = status(&mut cluster).unwrap_err();
-    assert_eq!(
-        failed.failure,
-        without_listener(on, redirect, from),
-        "{failed}"
-    );
+    assert_eq!(failed.failure, redirect.without_listener(), "{failed}");
     assert_eq!(failed.proxy_node.as_deref(), Some("node-1"));
     cluster.get().restart_proxy("node-1").unwrap();
     assert_eq!(status(&mut cluster).unwrap(), 200);
-}
-
-/// How a new connection ends where nobody listens. By `tc` a pod's SYN is delivered for an address
-/// that is not the node's own, and the kernel sends no RST from such an address: the client waits.
-/// The simulator sends one, as it does by `sk-lookup`, where a route makes the address the node's.
-fn without_listener(on: On, redirect: Redirect, from: &str) -> Failure {
-    match (on, redirect) {
-        (On::Lab, Redirect::Tc) if from != "node/node-1" => Failure::TimedOut,
-        _ => redirect.without_listener(),
-    }
 }
 
 #[rstest]

@@ -216,7 +216,7 @@ fn on_node(
 ) -> Result<Option<Netfilter>, RedirectError> {
     let frontends = frontends(plan);
     let wanted = match model.settings().redirect {
-        Redirect::Tc => Wanted::tc(&frontends),
+        Redirect::Tc => Wanted::tc(&frontends, &spec.addresses),
         Redirect::SkLookup => Wanted::sk_lookup(&frontends, &spec.addresses),
         Redirect::Iptables => Wanted::tproxy(&frontends, &Marking::default()),
         // Its rules are those of pods.
