@@ -41,7 +41,7 @@ pub struct Spoken {
 /// Sends a request from a namespace to an address, and waits for its end.
 ///
 /// # Errors
-/// When the namespace cannot be entered. What the network does is an [`Outcome`].
+/// When the namespace cannot be entered. What the network does is an [`Outcome`](nodeway_sim::Outcome).
 pub fn send(
     netns: &NetNs,
     ask: &Ask,

@@ -20,7 +20,7 @@ pub enum Redirect {
     Iptables,
     /// The baseline to compare with: each pod has an Envoy of its own, to which rules in the pod's
     /// namespace lead all TCP, out and in. A client without one (a node, a host outside) has no such
-    /// way: see [`Redirect::applies_to`].
+    /// way: there a request is not applicable.
     Sidecar,
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The mark is Cilium's: `0x0200 | htons(port) << 16`. Marked in `mangle` alone would be too late
-//! for `raw`, so `raw` asks the sets themselves ([`frontends`](super::frontends)).
+//! for `raw`, so `raw` asks the sets themselves ([`super::frontends`]).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

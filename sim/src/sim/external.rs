@@ -76,7 +76,7 @@ impl Sim {
         }
     }
 
-    /// The host that is not simulated, if [`SimBuilder::external`] was asked for.
+    /// The host that is not simulated, if [`SimBuilder::external`](crate::SimBuilder::external) was asked for.
     #[must_use]
     pub fn external_host(&self) -> Option<&HostSpec> {
         self.topology.outside.first().filter(|_| self.external)
