@@ -7,6 +7,8 @@ mod captures;
 mod check;
 mod explain;
 mod failure;
+#[cfg(feature = "live")]
+mod lab;
 mod paint;
 mod rules;
 mod screen;
@@ -39,6 +41,9 @@ struct Arguments {
 enum Command {
     /// Runs a fixture's requests on a simulated cluster and checks its expectations.
     Sim(sim::Arguments),
+    /// Runs a fixture for real: network namespaces, the kernel's redirect, Envoy. Needs root.
+    #[cfg(feature = "live")]
+    Lab(lab::Arguments),
     /// Shows the way of one request, with the reason and the evidence at each stage.
     Explain(explain::Arguments),
     /// Prints the CiliumEnvoyConfig that an Ingress becomes.
@@ -53,6 +58,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Sim(arguments) => sim::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Lab(arguments) => lab::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
         Command::Check(arguments) => check::run(arguments),

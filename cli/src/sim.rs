@@ -79,14 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(device) = &arguments.tun {
         return behind(device, &fixture, arguments);
     }
-    let ways: Vec<Option<Redirect>> = match arguments.redirect {
-        None => vec![None],
-        Some(Ways::Tc) => vec![Some(Redirect::Tc)],
-        Some(Ways::SkLookup) => vec![Some(Redirect::SkLookup)],
-        Some(Ways::Iptables) => vec![Some(Redirect::Iptables)],
-        Some(Ways::Sidecar) => vec![Some(Redirect::Sidecar)],
-        Some(Ways::All) => Redirect::ALL.iter().copied().map(Some).collect(),
-    };
+    let ways = Ways::chosen(arguments.redirect);
     let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
     let several = ways.len() > 1;
     let mut reports = Vec::new();
@@ -104,10 +97,48 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
         reports.push(report);
     }
-    match (arguments.output, reports.as_slice()) {
+    let setting = |report: &Report| format!("redirect {}, seed {}", report.redirect, report.seed);
+    let fixture = arguments.fixture.display().to_string();
+    show(&reports, arguments.output, &setting, &|report| {
+        next(report, &fixture)
+    })
+}
+
+impl Ways {
+    /// The redirects that are asked for; that of the fixture is none.
+    pub(crate) fn chosen(ways: Option<Self>) -> Vec<Option<Redirect>> {
+        match ways {
+            None => vec![None],
+            Some(Self::Tc) => vec![Some(Redirect::Tc)],
+            Some(Self::SkLookup) => vec![Some(Redirect::SkLookup)],
+            Some(Self::Iptables) => vec![Some(Redirect::Iptables)],
+            Some(Self::Sidecar) => vec![Some(Redirect::Sidecar)],
+            Some(Self::All) => Redirect::ALL.iter().copied().map(Some).collect(),
+        }
+    }
+}
+
+/// Prints what came of runs, simulated or real. `setting` says what one ran with, `next` which
+/// commands to go on with.
+pub(crate) fn show(
+    reports: &[Report],
+    output: Output,
+    setting: &dyn Fn(&Report) -> String,
+    next: &dyn Fn(&Report) -> Vec<String>,
+) -> Outcome {
+    match (output, reports) {
         (Output::Json, [report]) => say!("{}", serde_json::to_string_pretty(report)?),
         (Output::Json, reports) => say!("{}", serde_json::to_string_pretty(reports)?),
-        (Output::Table, [report]) => screen(report, &arguments.fixture.display().to_string()),
+        (Output::Table, [report]) => {
+            screen(report, &setting(report));
+            let commands = next(report);
+            if !commands.is_empty() {
+                say!("next:");
+            }
+            for command in commands {
+                say!("  {}", paint(HINT, command));
+            }
+        }
         (Output::Table, reports) => side_by_side::screen(reports),
     }
     Ok(verdict(
@@ -146,11 +177,11 @@ fn behind(_: &str, _: &Fixture, _: &Arguments) -> Outcome {
 }
 
 /// The whole run on one screen.
-fn screen(report: &Report, fixture: &str) {
+fn screen(report: &Report, setting: &str) {
     for hop in &report.hops {
         say!("{hop}");
     }
-    heading(report);
+    heading(report, setting);
     say!();
     say!("{}", rows(&report.requests));
     reasons(&report.requests);
@@ -161,17 +192,13 @@ fn screen(report: &Report, fixture: &str) {
     }
     troubles(report);
     expectations(std::slice::from_ref(report));
-    next(report, fixture);
 }
 
-fn heading(report: &Report) {
+fn heading(report: &Report, setting: &str) {
     say!(
         "{}  {}",
         paint(STRONG, &report.title),
-        paint(
-            FAINT,
-            format!("redirect {}, seed {}", report.redirect, report.seed)
-        )
+        paint(FAINT, setting)
     );
     for node in &report.nodes {
         let ports: Vec<String> = node.listeners.values().map(ToString::to_string).collect();
@@ -446,21 +473,10 @@ pub(crate) fn expectations(reports: &[Report]) {
 }
 
 /// The two commands to go on with.
-fn next(report: &Report, fixture: &str) {
+fn next(report: &Report, fixture: &str) -> Vec<String> {
     let Some(row) = report.requests.first() else {
-        return;
+        return Vec::new();
     };
-    say!("next:");
-    say!(
-        "  {}",
-        paint(
-            HINT,
-            format!(
-                "nodeway explain {fixture} --from {} --to {}",
-                row.client, row.url
-            )
-        )
-    );
     let address = report
         .ingresses
         .first()
@@ -469,13 +485,13 @@ fn next(report: &Report, fixture: &str) {
         || "http://ADDRESS/".to_owned(),
         |address| format!("http://{address}/"),
     );
-    say!(
-        "  {}",
-        paint(
-            HINT,
-            format!(
-                "kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to {url}"
-            )
-        )
-    );
+    vec![
+        format!(
+            "nodeway explain {fixture} --from {} --to {}",
+            row.client, row.url
+        ),
+        format!(
+            "kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to {url}"
+        ),
+    ]
 }

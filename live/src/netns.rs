@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -123,6 +124,15 @@ impl NetNs {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What tells it from every other that there is.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn inode(&self) -> Result<u64, NetNsError> {
+        let metadata = self.file.metadata().map_err(refused("enter", &self.name))?;
+        Ok(metadata.ino())
     }
 
     /// Does something inside, on a thread of its own; the caller stays where it is.

@@ -14,7 +14,7 @@ use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use nodeway_core::datapath::Family;
 use nodeway_core::netfilter::{LocalRoute, PolicyRule, Routing};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -356,6 +356,8 @@ async fn change(handle: &Handle, name: &str, from: &Own, to: &Own) -> Result<(),
         let mut request = handle.address().add(LOOPBACK, *address, bits(address));
         let ours = AddressAttribute::Protocol(PROTOCOL.into());
         request.message_mut().attributes.push(ours);
+        // Nobody else has it: it may be used at once.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         let added = request.execute().await;
         let what = address_text(address);
         added.map_err(|error| refused("add", what, name)(io_error(error)))?;

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_methods,
     reason = "the set-up of tests"
 )]
 
@@ -33,9 +34,12 @@ fn serve(machine: &Machine, plan: &NodePlan) {
     addresses.sort();
     addresses.dedup();
     for address in addresses {
-        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let own = address.ip();
         // A second port of one pod finds the address there.
-        machine.run(&format!("ip addr replace {}/{bits} dev lo", address.ip()));
+        machine.run(&match address {
+            SocketAddr::V4(_) => format!("ip addr replace {own}/32 dev lo"),
+            SocketAddr::V6(_) => format!("ip addr replace {own}/128 dev lo nodad"),
+        });
         let bind = || TcpListener::bind(address);
         let listener = machine.netns.run(bind).unwrap().unwrap();
         std::thread::spawn(move || {
@@ -332,9 +336,19 @@ fn a_pods_own_envoy_takes_its_frontends_and_passes_all_else() {
     }
     // The port itself goes round no circle: it is answered by nobody.
     assert_eq!(bed.pod.ask("127.0.0.1", 15_001).unwrap_or_default(), "");
-    let passed: Vec<AccessEntry> = envoy.entries().unwrap();
-    let of = |listener: &str| passed.iter().filter(|it| it.listener == listener).count();
-    assert_eq!((of("virtualOutbound"), of("virtualInbound")), (2, 2));
+    let passed = || {
+        let entries = envoy.entries().unwrap();
+        let of = |listener: &str| entries.iter().filter(|it| it.listener == listener).count();
+        (of("virtualOutbound"), of("virtualInbound"))
+    };
+    // A line is written when a connection has ended on both sides.
+    for _ in 0..300 {
+        if passed() == (2, 2) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(passed(), (2, 2));
 }
 
 /// What a server shows a client that asks for a name: its own certificate in hexadecimal, or the

@@ -103,6 +103,24 @@ impl Backend {
         self
     }
 
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The ports on which it listens, host byte order.
+    #[must_use]
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// How it answers TLS; none for plain text alone.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     fn serve(&mut self, socket: SocketId, os: &mut dyn Os) {
         let Some(visitor) = self.visitors.get_mut(&socket) else {
             return;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nodeway_core::trace::Failure;
 
 use crate::cluster::{Ask, AskError};
-use crate::http::{BodyLength, Decoder, Headers, Hello, HttpError, Pipe, ResponseHead, Shown};
+use crate::http::{BodyLength, Decoder, Headers, HttpError, Pipe, ResponseHead, Shown};
 use crate::process::{Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId};
 use crate::target::Target;
 use crate::time::Time;
@@ -161,7 +161,7 @@ impl Client {
                 Ok(socket) => {
                     let mut pipe = Pipe::new(socket);
                     if target.tls {
-                        pipe.start_tls(&hello(&head.headers, &target));
+                        pipe.start_tls(&target.hello(&head.headers));
                     }
                     Ok(pipe)
                 }
@@ -339,22 +339,6 @@ impl Exchange {
 
 fn not_http(_: HttpError) -> Failure {
     Failure::NotHttp
-}
-
-/// A name or nothing: addresses do not stand in a ClientHello (RFC 6066, section 3). A `host` field
-/// of the request's own is what `curl --resolve` would have asked for.
-fn hello(fields: &Headers, target: &Target) -> Hello {
-    let host = fields.get("host").unwrap_or(&target.authority);
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let is_name = !name.contains(':') && name.parse::<std::net::IpAddr>().is_err();
-    Hello {
-        server_name: if is_name {
-            name.to_ascii_lowercase()
-        } else {
-            String::new()
-        },
-        protocols: vec!["http/1.1".to_owned()],
-    }
 }
 
 impl Process for Client {

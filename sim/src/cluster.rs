@@ -176,6 +176,14 @@ pub enum AskError {
         "the connection `{0}` has a request under way; wait for it, or take another connection"
     )]
     Busy(String),
+    /// A node's Envoy does not start.
+    #[error("the Envoy of node `{node}` does not start: {reason}")]
+    Proxy {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
     /// No node of that name.
     #[error("there is no node `{node}`; {}", instead(.nodes, "the cluster has none"))]
     UnknownNode {

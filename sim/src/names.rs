@@ -139,6 +139,30 @@ impl Names {
         Seen { address, name }
     }
 
+    /// Every name that has an address, in every form, with its addresses of both families.
+    pub(crate) fn hosts(&self, view: View<'_>) -> Vec<(IpAddr, String)> {
+        let mut names: Vec<String> = self.nodes.keys().cloned().collect();
+        for service in self.services.keys() {
+            let full = format!("{}.{}", service.name, service.namespace);
+            names.push(service.name.clone());
+            names.extend(["", ".svc", ".svc.cluster.local"].map(|end| format!("{full}{end}")));
+        }
+        names.sort();
+        names.dedup();
+        let mut hosts = Vec::new();
+        for name in names {
+            for family in [Family::Ipv4, Family::Ipv6] {
+                match self.resolve(&name, view, family) {
+                    Name::Service { address, .. } | Name::Address { address, .. } => {
+                        hosts.push((address, name.clone()));
+                    }
+                    Name::Unknown { .. } => {}
+                }
+            }
+        }
+        hosts
+    }
+
     /// Resolves a host of a URL, preferring one family.
     pub(crate) fn resolve(&self, host: &str, view: View<'_>, family: Family) -> Name {
         let literal = host.parse::<IpAddr>().ok();

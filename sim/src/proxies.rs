@@ -31,23 +31,32 @@ pub(crate) fn places(topology: &Topology, redirect: Redirect, node: &str) -> Vec
 
 /// The proxy of a place on a node, without any resource. In a pod, the rules that lead to it too.
 pub(crate) fn proxy(world: &mut World, node: &str, place: &Place, generation: u32) -> NodeProxy {
+    let stack = world.stack(place);
+    let addresses = stack.map(|stack| world.addresses(stack).to_vec());
+    let addresses = addresses.unwrap_or_default();
     let Place::Pod(pod) = place else {
-        return NodeProxy::new(node, generation);
+        return NodeProxy::new(node, generation).at(&addresses);
     };
-    if let Some(stack) = world.stack(place) {
+    if let Some(stack) = stack {
         let [v4, v6] = [Family::V4, Family::V6].map(|family| sidecar::rules(family, &[]));
         // Rules that our own generator writes are valid: a test holds that.
         let guarded = world.guard(stack, v4, v6);
         debug_assert_eq!(guarded, Ok(()));
         // All of 127.0.0.0/8 is the pod's own; of IPv6 only what it is given.
-        if world.addresses(stack).iter().any(IpAddr::is_ipv6) {
+        if addresses.iter().any(IpAddr::is_ipv6) {
             world.add_address(stack, sidecar::FROM_PROXY_V6.into());
         }
     }
-    NodeProxy::sidecar(node, pod, generation)
+    NodeProxy::sidecar(node, pod, generation).at(&addresses)
 }
 
 impl Sim {
+    /// Where the proxies run that serve a node's plan: at the node, or by `sidecar` in its pods.
+    #[must_use]
+    pub fn proxy_places(&self, node: &str) -> Vec<Place> {
+        places(self.topology(), self.settings().redirect, node)
+    }
+
     /// Why a client has no sidecar, where that is the redirect.
     pub(crate) fn without_sidecar(&self, from: &str) -> Result<Option<String>, AskError> {
         if self.settings().redirect != Redirect::Sidecar {

@@ -21,7 +21,7 @@ use crate::cluster::{AskError, tell};
 use crate::dumped;
 use crate::envoy::NodeProxy;
 use crate::names::Names;
-use crate::net::{CapturedInterface, Hop, Place, Settings, Topology};
+use crate::net::{CapturedInterface, Hop, Place, ServiceTable, Settings, Topology};
 use crate::process::WayId;
 use crate::proxies::{self, places};
 use crate::reply::Seen;
@@ -157,6 +157,12 @@ impl Sim {
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// What stands behind each Service's addresses, as kube-proxy sees it.
+    #[must_use]
+    pub fn services(&self) -> ServiceTable {
+        services(&self.objects)
     }
 
     /// What it runs with.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{Uri, header::HeaderName, header::HeaderValue};
 
 use crate::cluster::{Ask, AskError};
-use crate::http::{Headers, RequestHead};
+use crate::http::{Headers, Hello, RequestHead};
 
 /// Where a request goes and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,24 @@ impl Target {
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
+    }
+
+    /// What a client says when it begins TLS, for a request with those header fields: a name or
+    /// nothing, as addresses do not stand in a ClientHello (RFC 6066, section 3). A `host` field of
+    /// the request's own is what `curl --resolve` would have asked for.
+    #[must_use]
+    pub fn hello(&self, fields: &Headers) -> Hello {
+        let host = fields.get("host").unwrap_or(&self.authority);
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let is_name = !name.contains(':') && name.parse::<IpAddr>().is_err();
+        Hello {
+            server_name: if is_name {
+                name.to_ascii_lowercase()
+            } else {
+                String::new()
+            },
+            protocols: vec!["http/1.1".to_owned()],
+        }
     }
 
     fn parse(url: &str) -> Result<Self, AskError> {
@@ -105,7 +123,8 @@ impl Ask {
     }
 
     /// The head that goes on the wire.
-    pub(crate) fn head(&self, target: &Target) -> RequestHead {
+    #[must_use]
+    pub fn head(&self, target: &Target) -> RequestHead {
         let mut head = RequestHead::new(&self.method, &target.path);
         let mut fields = Headers::default();
         let host = self.headers.iter().find(|(name, _)| name == "host");

@@ -280,7 +280,7 @@ fn another_datapath_can_be_put_under_test() {
         .unwrap();
     // The rules beside the hook leave a frontend's packets to it, so that nobody else answers.
     let failed = cluster.get("default/client", DETAILS).unwrap_err();
-    assert_eq!(failed.failure, Failure::TimedOut);
+    assert_eq!(failed.failure, Failure::ConnectionRefused);
     let reply = cluster
         .get("default/client", "http://details:9080/details/0")
         .unwrap();

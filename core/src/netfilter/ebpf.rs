@@ -4,13 +4,14 @@
 //! tc marks what it delivers. sk_lookup comes after routing, so its frontends must be known by
 //! address; each is a local route, or the packet would be forwarded.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use nodeway_datapath::{Family, Frontend};
+use nodeway_datapath::Frontend;
 
 use super::frontends;
 use super::tproxy::{self, PROXY_MASK, TO_PROXY};
-use super::{LocalRoute, Match, PolicyRule, Routing, Rule, Ruleset, Table, Target};
+use super::{LocalRoute, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
 
 /// Adds the chains of the way `tc`: what it has marked is untracked; so are the replies, by the
@@ -44,33 +45,43 @@ pub fn remove(rules: &mut Ruleset, key: FrontendKey) {
     frontends::remove(rules, key);
 }
 
-/// What delivers packets that tc has marked.
+/// What delivers packets that tc has marked. Marks would do for that; the local routes let the node
+/// answer where nobody listens: no RST leaves it from an address that is not its own.
 #[must_use]
-pub fn routing_tc() -> Routing {
-    let rules: Vec<PolicyRule> = tproxy::routing().rules;
+pub fn routing_tc(frontends: impl IntoIterator<Item = FrontendKey>, own: &[IpAddr]) -> Routing {
     Routing {
-        rules,
-        local: Vec::new(),
+        rules: tproxy::routing().rules,
+        local: local_routes(frontends, own),
     }
 }
 
-/// What delivers a frontend's packets to sk_lookup, with the node's own address of that family as
-/// the source of its own clients.
+/// What delivers packets of frontends to sk_lookup, by their addresses.
 #[must_use]
-pub fn local_route(key: FrontendKey, node: &[IpAddr]) -> Option<LocalRoute> {
-    let family = |address: &IpAddr| {
-        if address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
-    };
-    let source = node
-        .iter()
-        .copied()
-        .find(|own| family(own) == family(&key.address))?;
-    Some(LocalRoute {
-        address: key.address,
-        source,
-    })
+pub fn routing_sk_lookup(
+    frontends: impl IntoIterator<Item = FrontendKey>,
+    own: &[IpAddr],
+) -> Routing {
+    Routing {
+        rules: Vec::new(),
+        local: local_routes(frontends, own),
+    }
+}
+
+/// A route for each address, with the node's own address of that family as the source of its own
+/// clients; an address of the node's own needs none.
+fn local_routes(
+    frontends: impl IntoIterator<Item = FrontendKey>,
+    own: &[IpAddr],
+) -> Vec<LocalRoute> {
+    let routes: BTreeSet<LocalRoute> = frontends
+        .into_iter()
+        .map(|key| key.address)
+        .filter(|address| !own.contains(address))
+        .filter_map(|address| {
+            let of_family = |own: &&IpAddr| own.is_ipv4() == address.is_ipv4();
+            let source = *own.iter().find(of_family)?;
+            Some(LocalRoute { address, source })
+        })
+        .collect();
+    routes.into_iter().collect()
 }

@@ -1,7 +1,10 @@
 //! The part of an HTTP connection manager that decides.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use super::filter_chain::{Cidr, read_cidrs};
 use super::request::{Request, port_start};
 use super::{ReadError, RouteTable};
 use crate::envoy::{Fields, Unread};
@@ -19,6 +22,8 @@ pub struct HttpConnectionManager {
     pub skip_xff_append: bool,
     /// How many proxies in front are trusted to have appended to `x-forwarded-for`.
     pub xff_num_trusted_hops: u32,
+    /// Networks whose clients are internal, where they are configured; private ones are otherwise.
+    pub internal: BTreeSet<Cidr>,
     /// The HTTP filters before the router, by name: passed by in the model.
     pub filters: Vec<String>,
     /// What is done to the host before a route is looked for.
@@ -91,6 +96,21 @@ pub enum RouteSource {
 }
 
 impl HttpConnectionManager {
+    /// Whether a client's address is internal.
+    #[must_use]
+    pub fn is_internal(&self, address: IpAddr) -> bool {
+        if !self.internal.is_empty() {
+            return self
+                .internal
+                .iter()
+                .any(|network| network.contains(address));
+        }
+        match address {
+            IpAddr::V4(v4) => v4.is_private() || v4 == Ipv4Addr::LOCALHOST,
+            IpAddr::V6(v6) => v6.is_loopback() || v6.octets().starts_with(&[0xfd]),
+        }
+    }
+
     /// Reads the manager. Filters other than the router stay unread.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, ReadError> {
         // HTTP/1.1 or HTTP/2 by what the client speaks: what is modelled is the request.
@@ -137,6 +157,7 @@ impl HttpConnectionManager {
             use_remote_address: fields.flag("use_remote_address"),
             skip_xff_append: fields.flag("skip_xff_append"),
             xff_num_trusted_hops: fields.number("xff_num_trusted_hops"),
+            internal: internal(fields)?,
             filters,
             host: HostStripping {
                 any_port: fields.flag("strip_any_host_port"),
@@ -146,4 +167,13 @@ impl HttpConnectionManager {
             undecided: undecided.paths(),
         })
     }
+}
+
+/// `internal_address_config`. A Unix socket has no client that anybody could see.
+fn internal(fields: &Fields<'_>) -> Result<BTreeSet<Cidr>, ReadError> {
+    let Some(config) = fields.message("internal_address_config") else {
+        return Ok(BTreeSet::new());
+    };
+    config.skip("unix_sockets");
+    read_cidrs(&config, "cidr_ranges")
 }

@@ -198,7 +198,8 @@ impl FilterChainMatch {
     }
 }
 
-fn read_cidrs(fields: &Fields<'_>, name: &str) -> Result<BTreeSet<Cidr>, ReadError> {
+/// A list of `CidrRange`s.
+pub(super) fn read_cidrs(fields: &Fields<'_>, name: &str) -> Result<BTreeSet<Cidr>, ReadError> {
     let mut cidrs = BTreeSet::new();
     for range in fields.messages(name) {
         let text = range.text("address_prefix");

@@ -39,6 +39,21 @@ pub struct ForwardAction {
     cluster_not_found: u16,
 }
 
+impl RouteAction {
+    /// Every cluster to which it may send a request, as far as no header says.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<&str> {
+        match self {
+            Self::Forward(forward) => match &forward.target {
+                Target::Cluster(name) => vec![name],
+                Target::Weighted(weighted) => weighted.names().collect(),
+                Target::Header(_) | Target::Other => Vec::new(),
+            },
+            Self::Redirect(_) | Self::Direct { .. } | Self::Other => Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Target {
     Cluster(String),
@@ -128,8 +143,11 @@ impl ForwardAction {
         beside: &Unread,
     ) -> Result<Self, ReadError> {
         let mirrors = check_beside(fields)?;
-        // Zero switches the limit off, as Cilium's operator does for every route.
-        if let Some(limits) = fields.message_into("max_stream_duration", beside)
+        // Whoever says it, even zero for no limit, has no time-out for the response any more: Envoy
+        // does not look at `timeout` then. Cilium's operator says zero for every route.
+        let limits = fields.message_into("max_stream_duration", beside);
+        let limited_by_stream = limits.is_some();
+        if let Some(limits) = limits
             && let Some(limit) = limits.duration("max_stream_duration")
             && !limit.is_zero()
         {
@@ -147,8 +165,8 @@ impl ForwardAction {
             },
             _ => Target::Other,
         };
-        let timeout =
-            Some(fields.duration("timeout").unwrap_or(DEFAULT_TIMEOUT)).filter(|it| !it.is_zero());
+        let timeout = Some(fields.duration("timeout").unwrap_or(DEFAULT_TIMEOUT))
+            .filter(|it| !it.is_zero() && !limited_by_stream);
         let cluster_not_found = match fields.choice("cluster_not_found_response_code").as_str() {
             "NOT_FOUND" => 404,
             "INTERNAL_SERVER_ERROR" => 500,

@@ -198,12 +198,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case::up(Own::default(), own(&[(80, 15_000)]), ["*filter", "*raw", "*mangle"])]
-    #[case::down(own(&[(80, 15_000)]), Own::default(), ["*mangle", "*raw", "*filter"])]
+    #[case::up(Own::default(), own(&[(80, 15_000)]), ["*filter", "*nat", "*raw", "*mangle"])]
+    #[case::down(own(&[(80, 15_000)]), Own::default(), ["*mangle", "*raw", "*nat", "*filter"])]
     fn marking_comes_last_and_goes_first(
         #[case] from: Own,
         #[case] to: Own,
-        #[case] order: [&str; 3],
+        #[case] order: [&str; 4],
     ) {
         let script = change(&from, &to);
         let tables = script.rules.lines().filter(|line| line.starts_with('*'));

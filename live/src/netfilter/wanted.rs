@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use nodeway_core::datapath::{Family, Frontend};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::kube_proxy::{self, ServicePort};
-use nodeway_core::netfilter::{LocalRoute, Marking, Routing, Ruleset, ebpf, sidecar, tproxy};
+use nodeway_core::netfilter::{Marking, Routing, Ruleset, ebpf, sidecar, tproxy};
 
 /// Rules of both families, and the routing beside them.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,17 +56,17 @@ impl Wanted {
         wanted
     }
 
-    /// Of a node where a tc program decides: what it must have beside it. The program marks with
-    /// the default marking.
+    /// Of a node where a tc program decides: what it must have beside it; `own` are the node's
+    /// addresses. The program marks with the default marking.
     #[must_use]
-    pub fn tc(frontends: &[(FrontendKey, Frontend)]) -> Self {
+    pub fn tc(frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
         let mut wanted = Self::with(|rules| {
             ebpf::install_tc(rules);
             for (key, frontend) in of_family(frontends, rules.family) {
                 ebpf::put(rules, *key, frontend);
             }
         });
-        wanted.routing = ebpf::routing_tc();
+        wanted.routing = ebpf::routing_tc(keys(frontends), own);
         wanted
     }
 
@@ -79,13 +79,7 @@ impl Wanted {
                 ebpf::put(rules, *key, frontend);
             }
         });
-        let keys = frontends.iter().map(|(key, _)| *key);
-        let local: BTreeSet<LocalRoute> = keys
-            // A node's own address needs no route.
-            .filter(|key| !own.contains(&key.address))
-            .filter_map(|key| ebpf::local_route(key, own))
-            .collect();
-        wanted.routing.local = local.into_iter().collect();
+        wanted.routing = ebpf::routing_sk_lookup(keys(frontends), own);
         wanted
     }
 
@@ -117,6 +111,10 @@ impl Wanted {
             Family::V6 => &self.v6,
         }
     }
+}
+
+fn keys(frontends: &[(FrontendKey, Frontend)]) -> impl Iterator<Item = FrontendKey> {
+    frontends.iter().map(|(key, _)| *key)
 }
 
 fn of_family(

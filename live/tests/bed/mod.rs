@@ -152,7 +152,7 @@ impl Machine {
         let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
         let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(1500));
         let mut stream = self.netns.run(connect).unwrap()?;
-        stream.set_read_timeout(Some(Duration::from_millis(1500)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         echo(&mut stream)?;
         Ok(stream)
     }

@@ -11,6 +11,8 @@ use crate::http::Headers;
 pub(super) struct Client {
     /// The peer of the connection.
     pub(super) peer: IpAddr,
+    /// The address that Envoy takes for its machine's.
+    pub(super) own: IpAddr,
     /// Whether the connection was TLS.
     pub(super) tls: bool,
 }
@@ -51,7 +53,9 @@ pub(super) fn sanitize(
     let hops = usize::try_from(manager.xff_num_trusted_hops).unwrap_or(usize::MAX);
     let (address, alone) = if manager.use_remote_address {
         if !manager.skip_xff_append {
-            append(headers, client.peer);
+            // Loopback would mean nothing to whoever reads it elsewhere.
+            let local = client.peer.is_loopback();
+            append(headers, if local { client.own } else { client.peer });
         }
         if hops == 0 || headers.get("x-forwarded-proto").is_none() {
             headers.set("x-forwarded-proto", proto);
@@ -63,9 +67,10 @@ pub(super) fn sanitize(
             headers.set("x-forwarded-proto", proto);
         }
         let named = from_end(&before, hops);
-        (named.unwrap_or(client.peer), before.len() <= 1)
+        // Who is not named in a header is nobody inside.
+        (named.unwrap_or(client.peer), before.len() == 1)
     };
-    let internal = alone && is_internal(address);
+    let internal = alone && manager.is_internal(address);
     let edge = manager.use_remote_address && !internal;
     if internal {
         headers.set("x-envoy-internal", "true");
@@ -103,14 +108,6 @@ fn append(headers: &mut Headers, peer: IpAddr) {
     headers.set("x-forwarded-for", values.join(","));
 }
 
-/// Envoy's private addresses, where none are configured.
-fn is_internal(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
-    }
-}
-
 /// A random UUID (version 4) of two draws.
 fn uuid(high: u64, low: u64) -> String {
     let high = (high & !0xf000) | 0x4000;
@@ -123,4 +120,81 @@ fn uuid(high: u64, low: u64) -> String {
         low >> 48,
         low & 0xffff_ffff_ffff
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use nodeway_core::proxy::{Cidr, HostStripping, RouteSource};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn manager(use_remote_address: bool, internal: &[(&str, u32)]) -> HttpConnectionManager {
+        let networks = internal.iter();
+        HttpConnectionManager {
+            stat_prefix: String::new(),
+            routes: RouteSource::Other(String::new()),
+            use_remote_address,
+            skip_xff_append: false,
+            xff_num_trusted_hops: 0,
+            internal: networks
+                .map(|(address, length)| Cidr::new(address.parse().unwrap(), *length))
+                .collect(),
+            filters: Vec::new(),
+            host: HostStripping::default(),
+            undecided: Vec::new(),
+        }
+    }
+
+    /// The headers of a request that came from `peer` with that `x-forwarded-for`.
+    fn sanitized(manager: &HttpConnectionManager, peer: &str, forwarded: &str) -> Headers {
+        let mut headers = Headers::default();
+        if !forwarded.is_empty() {
+            headers.add("x-forwarded-for", forwarded);
+        }
+        let client = Client {
+            peer: peer.parse().unwrap(),
+            own: "172.18.0.2".parse().unwrap(),
+            tls: false,
+        };
+        sanitize(&mut headers, manager, &client, || (1, 2));
+        headers
+    }
+
+    const CILIUM: &[(&str, u32)] = &[("10.0.0.0", 8), ("127.0.0.1", 32), ("::1", 128)];
+
+    #[rstest]
+    #[case::private("10.0.0.1", &[], true)]
+    #[case::public("203.0.113.1", &[], false)]
+    #[case::unique_local("fd00::1", &[], true)]
+    #[case::in_a_configured_network("10.0.0.1", CILIUM, true)]
+    #[case::private_and_not_configured("172.18.0.3", CILIUM, false)]
+    #[case::unique_local_and_not_configured("fd00::1", CILIUM, false)]
+    fn a_client_is_internal_by_its_network(
+        #[case] peer: &str,
+        #[case] networks: &[(&str, u32)],
+        #[case] internal: bool,
+    ) {
+        let headers = sanitized(&manager(true, networks), peer, "");
+        assert_eq!(headers.get("x-envoy-internal").is_some(), internal);
+        assert_eq!(headers.get("x-envoy-external-address").is_none(), internal);
+    }
+
+    #[rstest]
+    #[case::nobody_says_who_it_is("", false)]
+    #[case::somebody_inside("10.0.0.9", true)]
+    #[case::by_way_of_another("10.0.0.9,10.0.0.8", false)]
+    fn without_the_peers_address_a_header_decides(#[case] forwarded: &str, #[case] internal: bool) {
+        let headers = sanitized(&manager(false, &[]), "10.0.0.1", forwarded);
+        assert_eq!(headers.get("x-envoy-internal").is_some(), internal);
+    }
+
+    #[rstest]
+    #[case("10.0.0.1", "10.0.0.1")]
+    #[case::as_its_machine("127.0.0.1", "172.18.0.2")]
+    #[case::as_its_machine_of_ipv4("::1", "172.18.0.2")]
+    fn a_client_on_loopback_is_forwarded_as_its_machine(#[case] peer: &str, #[case] named: &str) {
+        let headers = sanitized(&manager(true, &[]), peer, "");
+        assert_eq!(headers.get("x-forwarded-for"), Some(named));
+    }
 }

@@ -31,6 +31,7 @@ mod upstream;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use nodeway_core::netfilter::sidecar::PROXY_UID;
@@ -51,6 +52,8 @@ pub struct NodeProxy {
     node: Arc<str>,
     /// `namespace/name` of the pod whose own it is; none for the node's.
     pod: Option<Arc<str>>,
+    /// The address that it takes for its machine's.
+    own: IpAddr,
     generation: u32,
     /// Whether anybody has given it resources yet.
     told: bool,
@@ -84,6 +87,7 @@ impl NodeProxy {
         Self {
             node: node.into(),
             pod: None,
+            own: IpAddr::V4(Ipv4Addr::LOCALHOST),
             generation,
             told: false,
             resources: Resources::default(),
@@ -105,6 +109,14 @@ impl NodeProxy {
             pod: Some(pod.into()),
             ..Self::new(node, generation)
         }
+    }
+
+    /// The same where these are the machine's addresses: Envoy takes the first of IPv4 for its own.
+    #[must_use]
+    pub fn at(mut self, addresses: &[IpAddr]) -> Self {
+        let mut v4 = addresses.iter().filter(|it| it.is_ipv4());
+        self.own = v4.next().copied().unwrap_or(self.own);
+        self
     }
 
     /// The node.

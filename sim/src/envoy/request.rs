@@ -139,6 +139,7 @@ impl NodeProxy {
         let peer = session.arrival.listener.peer;
         let client = Client {
             peer: peer.ip(),
+            own: self.own,
             tls: session.tls,
         };
         let address = sanitize(&mut headers, &session.manager, &client, || {

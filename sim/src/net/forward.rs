@@ -508,7 +508,7 @@ impl Network {
         let Some(index) = at.node() else {
             return false;
         };
-        let by_address = self.settings.redirect == Redirect::SkLookup;
+        let by_address = matches!(self.settings.redirect, Redirect::Tc | Redirect::SkLookup);
         mark & tproxy::PROXY_MASK == tproxy::TO_PROXY
             || by_address
                 && self

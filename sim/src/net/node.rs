@@ -253,22 +253,12 @@ impl Node {
 
     /// What delivers a frontend's packets to the node, whose own addresses are given.
     pub(crate) fn routing(&self, own: &[IpAddr]) -> Routing {
+        let frontends = self.frontends.keys().copied();
         match self.redirect {
-            Redirect::Tc => ebpf::routing_tc(),
+            Redirect::Tc => ebpf::routing_tc(frontends, own),
+            Redirect::SkLookup => ebpf::routing_sk_lookup(frontends, own),
             Redirect::Iptables => tproxy::routing(),
             Redirect::Sidecar => Routing::default(),
-            Redirect::SkLookup => {
-                let routes = self.frontends.keys();
-                let local: BTreeSet<_> = routes
-                    // A node's own address needs no route.
-                    .filter(|key| !own.contains(&key.address))
-                    .filter_map(|key| ebpf::local_route(*key, own))
-                    .collect();
-                Routing {
-                    rules: Vec::new(),
-                    local: local.into_iter().collect(),
-                }
-            }
         }
     }
 

@@ -19,7 +19,8 @@ pub struct ServiceTable {
 
 impl ServiceTable {
     /// The ports as a node's kube-proxy has them.
-    pub(crate) fn on(&self, node: &str) -> Vec<ServicePort> {
+    #[must_use]
+    pub fn on(&self, node: &str) -> Vec<ServicePort> {
         let all = self.entries.values().flat_map(|entry| &entry.endpoints);
         let here: BTreeSet<SocketAddr> = all
             .filter(|endpoint| endpoint.node.as_deref() == Some(node))

@@ -1,6 +1,6 @@
 //! Requests of a simulated cluster: each is sent, is under way, and ends in a reply or a failure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -360,6 +360,21 @@ impl Sim {
             target,
             name,
         })
+    }
+
+    /// The place that somebody calls so, as in [`Cluster::request`].
+    ///
+    /// # Errors
+    /// When nobody is called so.
+    pub fn place(&self, from: &str) -> Result<Place, AskError> {
+        place(from, &self.objects, &self.topology)
+    }
+
+    /// The names that mean something at a place, each with an address that it has there: what a
+    /// file of hosts would say.
+    #[must_use]
+    pub fn hosts(&self, place: &Place) -> Vec<(IpAddr, String)> {
+        self.names.hosts(View::of(place))
     }
 
     /// A request that could not even be sent.

@@ -1,3 +1,8 @@
-//! Differential suites: two implementations of one thing, fed with the same luck.
+//! Two of the same, held against each other: what must agree, and the few places where it does not.
 
 pub mod decision;
+pub mod known;
+pub mod lab;
+mod same;
+
+pub use same::{Difference, differences};

@@ -195,3 +195,24 @@ fn a_connection_manager_knows_its_routes_and_what_may_change_a_request() {
     ];
     assert_eq!(listener.not_simulated, unread);
 }
+
+#[rstest]
+#[case::nobody_says(json!({"cluster": "c"}), Some(15))]
+#[case::said(json!({"cluster": "c", "timeout": "3s"}), Some(3))]
+#[case::for_ever(json!({"cluster": "c", "timeout": "0s"}), None)]
+#[case::by_the_length_of_a_stream(
+    json!({"cluster": "c", "maxStreamDuration": {"maxStreamDuration": "0s"}}),
+    None
+)]
+#[case::whose_mere_presence_counts(
+    json!({"cluster": "c", "timeout": "3s", "maxStreamDuration": {}}),
+    None
+)]
+fn a_response_has_a_time_limit_unless_streams_have_one(
+    #[case] action: Value,
+    #[case] seconds: Option<u64>,
+) {
+    let choice = table(forward(action)).route(&get("a", "/", &[]));
+    let limit = forwarded(&choice).timeout;
+    assert_eq!(limit, seconds.map(Duration::from_secs));
+}

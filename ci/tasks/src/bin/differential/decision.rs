@@ -1,32 +1,22 @@
-//! `ci/differential SUITE`: two implementations of one thing, fed with the same luck.
+//! `ci/differential decision`: the decision, natively and as eBPF programs in this machine's kernel.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Args;
 use nodeway_ci::differential::decision::{self, Plan};
 
-/// Compares two implementations of one thing on random input. Needs root.
-#[derive(Parser)]
-#[command(name = "ci/differential")]
-struct Arguments {
-    #[command(subcommand)]
-    suite: Suite,
-}
-
-#[derive(Subcommand)]
-enum Suite {
-    /// The decision, natively and as eBPF programs in this machine's kernel.
-    Decision {
-        /// How many packets, look-ups and calls, at least.
-        #[arg(long, default_value_t = 1_000_000)]
-        cases: u32,
-        /// The seed of all luck.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// One case alone, as a difference names it.
-        #[arg(long, value_name = "ROUND:CASE", value_parser = pair)]
-        only: Option<(u32, u32)>,
-    },
+/// What `ci/differential decision` takes.
+#[derive(Args)]
+pub(super) struct Decision {
+    /// How many packets, look-ups and calls, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    cases: u32,
+    /// The seed of all luck.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// One case alone, as a difference names it.
+    #[arg(long, value_name = "ROUND:CASE", value_parser = pair)]
+    only: Option<(u32, u32)>,
 }
 
 fn pair(text: &str) -> Result<(u32, u32), String> {
@@ -37,8 +27,8 @@ fn pair(text: &str) -> Result<(u32, u32), String> {
     pair.ok_or_else(|| "a round and a case, such as 3:1207".to_owned())
 }
 
-fn main() -> ExitCode {
-    let Suite::Decision { cases, seed, only } = Arguments::parse().suite;
+pub(super) fn run(arguments: &Decision) -> ExitCode {
+    let Decision { cases, seed, only } = *arguments;
     println!("ci/differential decision --cases {cases} --seed {seed}");
     let report = match decision::run(&Plan { cases, seed, only }) {
         Ok(report) => report,
