@@ -223,8 +223,11 @@ impl Datapath {
         if matches!(link, Attached::Filter) {
             link::remove_filter(&self.netns, &device.name)?;
         }
+        drop(link);
         if let Some(pins) = &self.pins {
-            pins::remove(&pins.link(&device.link()))?;
+            // The program may stay at other devices: what counts is this one.
+            let unpinned = pins::remove(&[pins.link(&device.link())])?;
+            unpinned.until_none(|| link::attached(&self.netns, &device.name))?;
         }
         Ok(())
     }
@@ -242,12 +245,12 @@ impl Datapath {
         if self.cgroup.is_some() {
             used.extend(ProgramName::CALLS.map(|program| program.to_string()));
         }
-        for link in pins.links()? {
-            if !used.contains(&link) {
-                pins::remove(&pins.link(&link))?;
-            }
-        }
-        Ok(pins.remove_others()?)
+        let mut unused = pins.links()?;
+        unused.retain(|link| !used.contains(link));
+        let unused: Vec<PathBuf> = unused.iter().map(|link| pins.link(link)).collect();
+        // These hold programs of an earlier process.
+        pins::remove(&unused)?.wait()?;
+        Ok(pins.remove_others()?.wait()?)
     }
 
     /// Puts a frontend into the table, or changes it.
@@ -362,10 +365,11 @@ impl Datapath {
     /// When a pin cannot be removed; the rest is gone.
     pub fn detach(mut self) -> Result<(), DetachError> {
         self.remove_filters()?;
-        match &self.pins {
-            Some(pins) => Ok(pins.remove_all()?),
-            None => Ok(()),
-        }
+        let pins = self.pins.clone();
+        let unpinned = pins.as_ref().map(Pins::remove_all).transpose()?;
+        // With the programs' last holder, so that they can go.
+        drop(self);
+        Ok(unpinned.unwrap_or_default().wait()?)
     }
 
     fn remove_filters(&mut self) -> Result<(), NetNsError> {

@@ -16,7 +16,9 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
 };
-use aya::programs::{CgroupAttachMode, LinkOrder, ProgramError, TcAttachType};
+use aya::programs::{
+    CgroupAttachMode, LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType,
+};
 use nix::ifaddrs::getifaddrs;
 
 use super::object::{Object, ProgramName, permission};
@@ -201,7 +203,7 @@ fn tcx(
             .and_then(|id| Ok(FdLink::try_from(program.take_link(id)?)?));
         match updated {
             Ok(link) => return Ok(Attached::Held(link)),
-            Err(_) => pins::remove(pin)?,
+            Err(_) => drop(pins::remove(std::slice::from_ref(pin))?),
         }
     }
     let link = netns.run(|| {
@@ -245,7 +247,8 @@ fn keep(
     let mut beside = pin.as_os_str().to_owned();
     beside.push("_new");
     let beside = PathBuf::from(beside);
-    pins::remove(&beside)?;
+    // What a process left there that was killed between two lines of this function.
+    drop(pins::remove(std::slice::from_ref(&beside))?);
     let pinned = link.pin(&beside).map_err(|error| refuse(&error))?;
     pins::replace(pin, &beside)?;
     Ok(Attached::Pinned(pinned))
@@ -308,6 +311,15 @@ pub(super) fn remove_filter(netns: &NetNs, device: &str) -> Result<(), NetNsErro
             }
         }
     })
+}
+
+/// The programs at tc ingress of a device, by number; none of a device that is gone.
+pub(super) fn attached(netns: &NetNs, device: &str) -> Vec<u32> {
+    let query = || SchedClassifier::query_tcx(device, TcAttachType::Ingress);
+    match netns.run(query) {
+        Ok(Ok((_, programs))) => programs.iter().map(ProgramInfo::id).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Attaches to the look-ups of a network namespace.

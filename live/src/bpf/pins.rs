@@ -6,7 +6,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::loaded_programs;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nodeway_core::datapath::layout::VERSION;
 
@@ -16,6 +19,12 @@ pub enum PinError {
     /// It is on no BPF file system.
     #[error("`{}` is not on a BPF file system; mount one: mount -t bpf bpf {}", .0.display(), .0.display())]
     NotBpf(PathBuf),
+    /// The pin is gone, and what it held is still attached.
+    #[error(
+        "the pin `{}` is removed, but another process holds its link: end that process",
+        .0.display()
+    )]
+    Held(PathBuf),
     /// The file system refused.
     #[error("cannot {action} the pin `{}`: {source}", path.display())]
     Refused {
@@ -99,24 +108,21 @@ impl Pins {
     }
 
     /// Clears away what other versions left.
-    pub(super) fn remove_others(&self) -> Result<(), PinError> {
+    pub(super) fn remove_others(&self) -> Result<Unpinned, PinError> {
         let suffix = format!("_v{VERSION}");
         self.remove(|name| is_ours(name) && !name.ends_with(&suffix))
     }
 
     /// Takes everything of ours away, of all versions, and the folder if it is empty then.
-    pub(super) fn remove_all(&self) -> Result<(), PinError> {
-        self.remove(is_ours)?;
+    pub(super) fn remove_all(&self) -> Result<Unpinned, PinError> {
+        let unpinned = self.remove(is_ours)?;
         // Somebody else's pins, or a mount of its own: the folder stays.
         let _ = std::fs::remove_dir(&self.0);
-        Ok(())
+        Ok(unpinned)
     }
 
-    fn remove(&self, is_wanted: impl Fn(&str) -> bool) -> Result<(), PinError> {
-        for path in self.find(is_wanted)? {
-            std::fs::remove_file(&path).map_err(refused("remove", &path))?;
-        }
-        Ok(())
+    fn remove(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Unpinned, PinError> {
+        remove(&self.find(is_wanted)?)
     }
 }
 
@@ -138,11 +144,61 @@ pub(super) fn replace(old: &Path, new: &Path) -> Result<(), PinError> {
     std::fs::rename(new, old).map_err(refused("rename", new))
 }
 
-/// Takes a pin away, if it is there.
-pub(super) fn remove(pin: &Path) -> Result<(), PinError> {
-    match std::fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused("remove", pin)(error)),
-        _ => Ok(()),
+/// Links whose pins are gone, by the programs that they held: the kernel detaches them a moment
+/// after the last name and descriptor are gone, and gives the program back after that.
+#[must_use = "what was unpinned may still be attached"]
+#[derive(Debug, Default)]
+pub(super) struct Unpinned(Vec<(u32, PathBuf)>);
+
+/// Takes pins away, those that are there.
+pub(super) fn remove(pins: &[PathBuf]) -> Result<Unpinned, PinError> {
+    let mut unpinned = Unpinned::default();
+    for pin in pins {
+        if is_link(pin)
+            && let Ok(pinned) = PinnedLink::from_pin(pin)
+            && let Ok(info) = FdLink::from(pinned).info()
+        {
+            unpinned.0.push((info.program_id(), pin.clone()));
+        }
+        match std::fs::remove_file(pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(refused("remove", pin)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(unpinned)
+}
+
+/// The kernel needs some milliseconds; what takes longer is held by somebody.
+const WAIT_MILLIS: u32 = 3_000;
+
+impl Unpinned {
+    /// Waits until the programs are gone, and so surely detached. They must be held nowhere else.
+    pub(super) fn wait(self) -> Result<(), PinError> {
+        self.until_none(|| {
+            // One that ends meanwhile gives an error, and is not there.
+            loaded_programs()
+                .flatten()
+                .map(|program| program.id())
+                .collect()
+        })
+    }
+
+    /// Waits until no program of these is among those that are attached somewhere.
+    pub(super) fn until_none(mut self, attached: impl Fn() -> Vec<u32>) -> Result<(), PinError> {
+        for _ in 0..WAIT_MILLIS {
+            if self.0.is_empty() {
+                return Ok(());
+            }
+            let there = attached();
+            self.0.retain(|(program, _)| there.contains(program));
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        match self.0.pop() {
+            Some((_, pin)) => Err(PinError::Held(pin)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -146,10 +146,11 @@ impl Net {
         self.servers.clear();
     }
 
-    /// A connection from the pod.
+    /// A connection from the pod. It waits long enough for a lost SYN or neighbour solicitation, which
+    /// are sent again after a second.
     pub fn open(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let pod = NetNs::open(&self.pod).unwrap();
-        pod.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(500)))
+        pod.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(2_500)))
             .unwrap()
     }
 
