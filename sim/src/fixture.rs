@@ -35,8 +35,9 @@ pub struct Fixture {
     /// Whether Services that say nothing of families get both.
     #[serde(rename = "dualStack")]
     pub dual_stack: bool,
-    /// Whether kube-proxy translates services on every node, beside whatever redirects them.
-    #[serde(rename = "kubeProxy")]
+    /// Whether kube-proxy translates services on every node, beside whatever redirects them:
+    /// `iptables` (or `true`) by its rules, `none` (or `false`) not at all.
+    #[serde(rename = "kubeProxy", deserialize_with = "kube_proxy")]
     pub kube_proxy: bool,
     /// Hosts outside the cluster; one called `client` unless it says.
     pub outside: Vec<String>,
@@ -59,6 +60,37 @@ pub struct Fixture {
     /// The files of its `manifests/`.
     #[serde(skip)]
     pub manifests: Vec<Text>,
+}
+
+/// A mode of kube-proxy by name, or whether there is one.
+fn kube_proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Mode;
+    impl Visitor<'_> for Mode {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`iptables` or `none`")
+        }
+
+        fn visit_bool<E: de::Error>(self, stands: bool) -> Result<bool, E> {
+            Ok(stands)
+        }
+
+        fn visit_str<E: de::Error>(self, mode: &str) -> Result<bool, E> {
+            match mode {
+                "iptables" => Ok(true),
+                "none" => Ok(false),
+                "ipvs" => Err(E::custom(
+                    "IPVS takes packets on their way to the node's own sockets whatever connection tracking says, so no redirect holds beside it; use `iptables` or `none`",
+                )),
+                "nftables" => Err(E::custom(
+                    "kube-proxy's nftables rules are not simulated yet; use `iptables`, which translates the same, or `none`",
+                )),
+                other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+            }
+        }
+    }
+    deserializer.deserialize_any(Mode)
 }
 
 impl Fixture {
