@@ -10,8 +10,9 @@
 //! | the listener's socket | left to sk_lookup, which refuses: RST | dropped | refused: RST | refused: RST |
 //!
 //! The RST of a refused look-up has the service's address as its source. The kernel's IPv4 sends it
-//! only where that is an address or a local route of the node, as it is where sk_lookup stands
-//! alone; else the client waits as if the packet were dropped. IPv6 sends it always.
+//! only where that is an address or a local route of the node; else the client waits as if the
+//! packet were dropped. So every frontend has a local route, also beside tc, whose marks would
+//! deliver without one (`nodeway_core::netfilter::ebpf`). IPv6 sends it always.
 
 use crate::flow::{Flow, Packet, protocol};
 use crate::kernel::{Frontend, FrontendState, Kernel, SocketState};
