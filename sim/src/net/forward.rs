@@ -15,10 +15,11 @@ use nodeway_core::plan::FrontendKey;
 use nodeway_core::trace::{FrontendStep, Step, TranslationStep, VerdictStep};
 
 use super::capture::Device;
+use super::carriage::LinkEnd;
 use super::hop::{Happening, hook_name};
 use super::kernel::{NodeKernel, SimSocket};
 use super::link::Port;
-use super::network::{LinkEnd, Network};
+use super::network::Network;
 use super::packet::{
     Carried, Packet, count_down, destination, goes_to, port_unreachable, readdress, source,
 };

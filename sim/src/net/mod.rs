@@ -1,12 +1,13 @@
 //! The simulated network: stacks, nodes, hooks, kube-proxy's rules and the links between them.
 //!
 //! A process sends; its [`Stack`](stack) makes packets of it (smoltcp, one connection at a time);
-//! a [`Link`](link) carries them to the node; the node's hooks decide on them with the very
-//! functions that run in the kernel ([`kernel`]), or kube-proxy's rules translate them
-//! ([`firewall`]), or they are routed on ([`forward`]). Nothing outside this folder
-//! knows smoltcp.
+//! a [`Link`](link) carries them to the node, if nothing is broken on the way ([`carriage`]); the
+//! node's hooks decide on them with the very functions that run in the kernel ([`kernel`]), or
+//! kube-proxy's rules translate them ([`firewall`]), or they are routed on ([`forward`]). Nothing
+//! outside this folder knows smoltcp.
 
 mod capture;
+mod carriage;
 mod checksum;
 mod connection;
 mod event;
@@ -38,6 +39,7 @@ pub use service::{ServiceEntry, ServiceTable};
 pub use stack::StackId;
 pub use topology::{HostSpec, LinkSpec, NodeSpec, Place, PodSpec, Settings, Topology};
 
-pub(crate) use network::{LinkEnd, Network};
+pub(crate) use carriage::LinkEnd;
+pub(crate) use network::Network;
 pub(crate) use os::Calls;
 pub(crate) use packet::{destination, payload, source};

@@ -12,14 +12,14 @@ use std::time::Duration;
 use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
 use nodeway_core::netfilter::{Firewall, Ruleset, RulesetError};
 use nodeway_core::plan::{FrontendKey, PlanDelta};
-use nodeway_core::trace::{FaultStep, Step, Way};
+use nodeway_core::trace::{Step, Way};
 use smoltcp::socket::tcp::State;
 
 use super::capture::{Device, Recorder};
+use super::carriage::{LinkEnd, Links};
 use super::event::{Event, Events, Next};
 use super::external::External;
 use super::hop::{Happening, Hop};
-use super::impairment::Impairment;
 use super::kernel::{Datapath, SimSocket};
 use super::link::{Link, Port};
 use super::node::Node;
@@ -41,40 +41,6 @@ fn serves(tcp: &Tcp, host: StackId, key: FrontendKey) -> bool {
     let stack = tcp.stack(host).into_iter();
     let mut connections = stack.flat_map(|stack| stack.connections.keys());
     connections.any(|tuple| tuple.local() == at)
-}
-
-/// The links of a stack.
-pub(crate) struct Links {
-    /// From the stack to its node or to the fabric.
-    pub(crate) out: Link,
-    /// From the node to the pod; from the fabric to a machine on it, where something is wrong there.
-    pub(crate) back: Link,
-    pub(crate) loopback: Link,
-    /// The device's name on the node (`veth of default/client`), or `uplink`.
-    pub(crate) device: Arc<str>,
-    /// Whether its machine is off: nothing leaves it and nothing comes to it.
-    pub(crate) down: bool,
-}
-
-/// One of a stack's links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LinkEnd {
-    /// From the stack to its node or to the fabric.
-    Out,
-    /// From the node to the pod, or from the fabric.
-    Back,
-    /// Its `lo`.
-    Loopback,
-}
-
-impl Links {
-    fn link(&mut self, end: LinkEnd) -> &mut Link {
-        match end {
-            LinkEnd::Out => &mut self.out,
-            LinkEnd::Back => &mut self.back,
-            LinkEnd::Loopback => &mut self.loopback,
-        }
-    }
 }
 
 /// Everything but the processes.
@@ -285,31 +251,6 @@ impl Network {
         Ok(id)
     }
 
-    /// Makes one direction of a place's link bad, or well again.
-    pub(crate) fn impair(&mut self, id: StackId, end: LinkEnd, impairment: Option<Impairment>) {
-        if let Some(links) = self.links_mut(id) {
-            links.link(end).impair(impairment);
-        }
-    }
-
-    /// Turns a node's machine, and so its pods, off without a word to anybody, or on again. What
-    /// its kernel knew is gone: connections, frontends, rules.
-    pub(crate) fn power(&mut self, index: u32, on: bool) {
-        let Some(node) = self.node_mut(index) else {
-            return;
-        };
-        node.forget();
-        let stacks: Vec<StackId> = node.pods.values().copied().chain([node.host]).collect();
-        for id in stacks {
-            self.tcp.forget(id);
-            self.guards.remove(&id);
-            self.guards.remove(&id);
-            if let Some(links) = self.links_mut(id) {
-                links.down = !on;
-            }
-        }
-    }
-
     /// Puts the frontends of a change into a node's table.
     pub(crate) fn apply(&mut self, index: u32, delta: &PlanDelta) {
         let now = self.now;
@@ -332,22 +273,6 @@ impl Network {
         let (tcp, host) = (&self.tcp, node.host);
         if node.review(now, |key| serves(tcp, host, key)) {
             self.events.add(now + REVIEW, Event::Review(index));
-        }
-    }
-
-    /// Whether a stack is a node's own or one of its pods'.
-    pub(crate) fn is_on(&self, index: u32, id: StackId) -> bool {
-        let role = self.tcp.stack(id).map(|stack| stack.role);
-        matches!(role, Some(Role::Host { node } | Role::Pod { node }) if node == index)
-    }
-
-    /// Lets nothing through between two machines on the fabric, or everything again.
-    pub(crate) fn part(&mut self, a: StackId, b: StackId, cut: bool) {
-        let pair = (a.min(b), a.max(b));
-        if cut {
-            self.partitions.insert(pair);
-        } else {
-            self.partitions.remove(&pair);
         }
     }
 
@@ -554,40 +479,6 @@ impl Network {
         self.carry(id, LinkEnd::Loopback, Port::Loopback(id), packet);
     }
 
-    /// Over one of a stack's links, with whatever is wrong with it.
-    pub(crate) fn carry(&mut self, id: StackId, end: LinkEnd, port: Port, packet: Packet) {
-        let now = self.now;
-        let Some(links) = self.links_mut(id) else {
-            return;
-        };
-        let link = links.link(end);
-        let carriage = link.send(now, packet.bytes.len());
-        let impairment = link.impairment();
-        if let Some(again) = carriage.again {
-            let flow = datapath::parse(&*packet.bytes).ok();
-            self.hop_at(id, (&packet, flow), Happening::Doubled);
-            self.events.send(again, port, packet.clone());
-        }
-        match (carriage.arrival, impairment) {
-            (Some(arrival), _) => self.events.send(arrival, port, packet),
-            (None, impairment) => {
-                let why = impairment.map(|it| it.to_string()).unwrap_or_default();
-                self.lose(id, packet, why);
-            }
-        }
-    }
-
-    /// A packet is lost on a link of that stack.
-    fn lose(&mut self, id: StackId, packet: Packet, why: String) {
-        let flow = datapath::parse(&*packet.bytes).ok();
-        self.hop_at(id, (&packet, flow), Happening::Lost);
-        if let (Some(way), Some(stack)) = (packet.way, self.tcp.stack(id)) {
-            let link = Arc::clone(&stack.name);
-            self.note_once(way, Step::Fault(FaultStep::Lost { link, why }));
-        }
-        self.tcp.wire.recycle(packet.bytes);
-    }
-
     /// Over an uplink to whoever has the address.
     pub(crate) fn leave(&mut self, from: StackId, to: IpAddr, flow: Option<Flow>, packet: Packet) {
         let role = self.tcp.stack(from).map(|stack| stack.role);
@@ -613,36 +504,6 @@ impl Network {
             _ => port,
         };
         self.carry(from, LinkEnd::Out, port, packet);
-    }
-
-    /// A packet has crossed the fabric to a machine whose own link is bad.
-    fn off_the_fabric(&mut self, to: StackId, packet: Packet) {
-        let port = match self.tcp.stack(to).map(|stack| stack.role) {
-            Some(Role::Host { node }) => Port::Uplink(node),
-            _ => Port::Stack(to),
-        };
-        self.carry(to, LinkEnd::Back, port, packet);
-    }
-
-    /// Why nothing gets from one end of the fabric to another, if a partition is between them.
-    fn cut_off(&self, from: StackId, to: Port) -> Option<String> {
-        if self.partitions.is_empty() {
-            return None;
-        }
-        let to = self.at_port(to)?;
-        let pair = (from.min(to), from.max(to));
-        self.partitions.contains(&pair).then(|| {
-            let name = |id| self.tcp.stack(id).map_or("", |stack| &*stack.name);
-            format!("partition between {} and {}", name(pair.0), name(pair.1))
-        })
-    }
-
-    /// The stack at the end of a link; of a pod's veth pair, the pod.
-    fn at_port(&self, port: Port) -> Option<StackId> {
-        match port {
-            Port::Stack(id) | Port::Loopback(id) | Port::Veth(id) | Port::Fabric(id) => Some(id),
-            Port::Uplink(node) => self.node(node).map(|node| node.host),
-        }
     }
 
     /// A packet comes to the end of a link.

@@ -144,9 +144,15 @@ fn a_fixture_is_short_because_everything_has_a_default() {
     "faults:\n- { crash: node-1, nodeOff: node-2 }",
     "faults[0]: it says twice what breaks"
 )]
-#[case::a_link_with_nothing_wrong("faults:\n- { link: a }", "go with `link`, which needs at least one")]
+#[case::a_link_with_nothing_wrong(
+    "faults:\n- { link: a }",
+    "go with `link`, which needs at least one"
+)]
 #[case::loss_of_no_link("faults:\n- { crash: node-1, loss: 5% }", "go with `link`")]
-#[case::no_share("faults:\n- { link: a, loss: 5 }", "a share of packets from `0%` to `100%`")]
+#[case::no_share(
+    "faults:\n- { link: a, loss: 5 }",
+    "a share of packets from `0%` to `100%`"
+)]
 #[case::no_time("faults:\n- { at: soon, crash: node-1 }", "a time, as in `5ms`")]
 #[case::no_object("faults:\n- { delete: shop }", "write `KIND NAMESPACE/NAME`")]
 #[case::a_misspelt_fault("faults:\n- { crsh: node-1 }", "did you mean `crash`")]
