@@ -11,7 +11,8 @@
 //! 3. [`ingress`]: an Ingress becomes a `CiliumEnvoyConfig` and its Service.
 //! 4. [`envoy`]: the resources of a `CiliumEnvoyConfig` are read against Envoy's own descriptors.
 //! 5. [`plan`]: changes to objects become changes to a [`plan::NodePlan`].
-//! 6. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict.
+//! 6. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict; [`redirect`] says by
+//!    which way the packet then comes to its listener, and what becomes of it when something is missing.
 //! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod policy;
 pub mod problem;
 pub mod proxy;
+pub mod redirect;
 pub mod selector;
 pub mod service;
 pub mod source;

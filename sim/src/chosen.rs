@@ -4,7 +4,7 @@ use std::fmt;
 
 use nodeway_core::cilium_config::CiliumConfig;
 
-use crate::redirect::Redirect;
+use nodeway_core::redirect::Redirect;
 
 /// Who chose the redirect of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

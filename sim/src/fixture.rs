@@ -16,9 +16,9 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Ask, Family};
-use crate::redirect::Redirect;
 use crate::source::{self, LoadErrors};
 use crate::time::Time;
+use nodeway_core::redirect::Redirect;
 
 pub use fault_spec::{FaultSpec, Moment, What};
 

@@ -62,7 +62,6 @@ mod client;
 mod cluster;
 mod dumped;
 mod envoy;
-mod fate;
 mod fault;
 mod fixture;
 pub mod http;
@@ -70,7 +69,6 @@ mod names;
 mod net;
 mod process;
 mod proxies;
-mod redirect;
 mod reply;
 mod report;
 mod row;
@@ -91,7 +89,6 @@ pub use chosen::ChosenBy;
 pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
-pub use fate::{Fate, Fates, Missing};
 pub use fault::{Fault, FaultError};
 pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Moment, Nodes, RequestSpec, What};
 pub use net::{
@@ -100,11 +97,11 @@ pub use net::{
     Settings, Share, SimSocket, StackId, Topology, TopologyError, Toward, hook_name,
 };
 pub use nodeway_core::backend::Identity;
+pub use nodeway_core::redirect::{Fate, Fates, Missing, Redirect, UnknownRedirect};
 pub use nodeway_core::trace::{Failure, Way};
 pub use process::{
     CallError, ListenSocketId, Os, Process, SocketError, SocketEvent, SocketId, TimerId, WayId,
 };
-pub use redirect::{Redirect, UnknownRedirect};
 pub use reply::{Reply, Seen, Shown, Who};
 pub use report::{FaultLine, HostLine, IngressLine, NodeLine, Report, RunError, RunOptions, run};
 pub use row::Row;

@@ -12,9 +12,9 @@ use crate::asker::place;
 use crate::cluster::AskError;
 use crate::envoy::NodeProxy;
 use crate::net::{Place, Topology};
-use crate::redirect::Redirect;
 use crate::sim::Sim;
 use crate::world::World;
+use nodeway_core::redirect::Redirect;
 
 /// Where the proxies of a node run.
 pub(crate) fn places(topology: &Topology, redirect: Redirect, node: &str) -> Vec<Place> {

@@ -13,11 +13,11 @@ use crate::cluster::{AskError, Cluster as _};
 use crate::fault::FaultError;
 use crate::fixture::{Fixture, RequestSpec};
 use crate::net::{CapturedInterface, TopologyError};
-use crate::redirect::Redirect;
 use crate::row::{Row, milliseconds};
 use crate::sim::{Sim, SimBuilder, UnderWay};
 use crate::source::LoadErrors;
 use crate::time::Time;
+use nodeway_core::redirect::Redirect;
 
 /// What came of a run. Its JSON form is documented in the book (`json.md`) and is stable.
 #[derive(Clone, Debug, Serialize)]

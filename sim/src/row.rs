@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::check::{Checked, check};
 use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
-use crate::redirect::Redirect;
 use crate::reply::{Reply, Seen, Shown};
+use nodeway_core::redirect::Redirect;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -16,9 +16,9 @@ use super::packet::{destination, source};
 use super::stack::{StackId, Tuple};
 use super::tcp::Tcp;
 use crate::process::WayId;
-use crate::redirect::Redirect;
 use crate::seed::Seed;
 use crate::time::Time;
+use nodeway_core::redirect::Redirect;
 
 /// A network namespace as its rules see it.
 pub(super) struct Around<'a> {

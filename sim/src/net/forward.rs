@@ -25,7 +25,7 @@ use super::packet::{
 };
 use super::stack::{Role, StackId};
 use crate::process::WayId;
-use crate::redirect::Redirect;
+use nodeway_core::redirect::Redirect;
 
 /// In which network namespace a packet is.
 #[derive(Clone, Copy, Debug)]

@@ -28,9 +28,9 @@ use super::stack::{Role, Stack, StackId, Tuple};
 use super::tcp::{Taken, Tcp};
 use super::topology::{LinkSpec, Place, Settings, Topology};
 use crate::process::{SocketError, SocketId, TimerId, WayId};
-use crate::redirect::Redirect;
 use crate::time::Time;
 use crate::world::ProcessId;
+use nodeway_core::redirect::Redirect;
 
 /// How often a node looks whether frontends that arm or drain are done.
 const REVIEW: Duration = Duration::from_secs(1);

@@ -13,8 +13,8 @@ use super::kernel::Installed;
 use super::service::ServiceTable;
 use super::stack::StackId;
 use super::topology::Settings;
-use crate::redirect::Redirect;
 use crate::time::Time;
+use nodeway_core::redirect::Redirect;
 
 /// A node.
 pub(crate) struct Node {

@@ -7,8 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::redirect::Redirect;
 use crate::seed::Seed;
+use nodeway_core::redirect::Redirect;
 
 /// Which machines there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,11 +15,11 @@ use crate::assembly::{Assembly, Options};
 use crate::chosen::{ChosenBy, by_cluster};
 use crate::fixture::Fixture;
 use crate::net::{Datapath, LinkSpec, NodewayDatapath, Settings, TopologyError};
-use crate::redirect::Redirect;
 use crate::seed::Seed;
 use crate::source::{LoadErrors, Source};
 use crate::visit::Visits;
 use crate::world::World;
+use nodeway_core::redirect::Redirect;
 
 /// A cluster about to be simulated.
 pub struct SimBuilder {

@@ -17,10 +17,10 @@ use nodeway_core::trace::Failure;
 
 use super::*;
 use crate::process::{SocketError, WayId};
-use crate::redirect::Redirect;
 use crate::seed::Seed;
 use crate::time::Time;
 use crate::world::{ProcessId, World};
+use nodeway_core::redirect::Redirect;
 use process::{Asker, Echo};
 
 fn ip(text: &str) -> IpAddr {

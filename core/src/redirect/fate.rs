@@ -6,9 +6,8 @@
 
 use std::fmt;
 
-use nodeway_core::trace::Failure;
-
-use crate::redirect::Redirect;
+use super::Redirect;
+use crate::trace::Failure;
 
 /// What is missing under a running cluster, as a pod sees it that asks for a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

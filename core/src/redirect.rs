@@ -3,8 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use nodeway_core::trace::Failure;
 use serde::{Deserialize, Serialize};
+
+use crate::trace::Failure;
+
+mod fate;
+
+pub use fate::{Fate, Fates, Missing};
 
 /// How a node leads a frontend's packets to its listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
