@@ -4,6 +4,7 @@
 //! label (RFC 9525, section 6.3). Who signed it and until when are not looked at: a simulated
 //! client has no store of roots, and no wall clock.
 
+use k8s_openapi::api::core::v1::Secret;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
@@ -94,6 +95,18 @@ pub fn check_key(pem: &[u8]) -> Result<(), CertificateError> {
         Ok(_) => Ok(()),
         Err(rustls_pki_types::pem::Error::NoItemsFound) => Err(CertificateError::NoKey),
         Err(error) => Err(CertificateError::Damaged(error.to_string())),
+    }
+}
+
+/// A value of a Secret, in whichever of its two fields it was written; empty if in none.
+#[must_use]
+pub fn secret_value(secret: &Secret, key: &str) -> Vec<u8> {
+    let text = secret.string_data.as_ref().and_then(|all| all.get(key));
+    let data = secret.data.as_ref().and_then(|all| all.get(key));
+    match (text, data) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(data)) => data.0.clone(),
+        (None, None) => Vec::new(),
     }
 }
 

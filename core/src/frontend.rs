@@ -2,8 +2,12 @@
 //!
 //! Services have frontends, plans lead them to listeners: the noun belongs to neither.
 
+mod life;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+
+pub use life::Life;
 
 /// The address of a service port, as packets carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,9 +18,15 @@ pub struct FrontendKey {
     pub port: u16,
 }
 
+impl From<FrontendKey> for SocketAddr {
+    fn from(key: FrontendKey) -> Self {
+        Self::new(key.address, key.port)
+    }
+}
+
 impl fmt::Display for FrontendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.address, self.port).fmt(f)
+        SocketAddr::from(*self).fmt(f)
     }
 }
 

@@ -7,8 +7,9 @@
 //! Read it in the order in which data walks through it:
 //!
 //! 1. [`source`]: text that a user has (manifests, `kubectl get -o yaml`) becomes [`object`]s.
-//! 2. [`mod@derive`]: what controllers would add (pods, addresses, endpoint slices) is added and marked.
-//! 3. [`ingress`]: an Ingress becomes a `CiliumEnvoyConfig` and its Service.
+//! 2. [`controllers`]: what a cluster's controllers would add is added and marked: an Ingress becomes a
+//!    `CiliumEnvoyConfig` and its Service ([`ingress`]).
+//! 3. [`mod@derive`]: pods, addresses and endpoint slices where nobody wrote them.
 //! 4. [`envoy`]: the resources of a `CiliumEnvoyConfig` are read against Envoy's own descriptors.
 //! 5. [`plan`]: changes to objects become changes to a [`plan::NodePlan`].
 //! 6. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict; [`redirect`] says by
@@ -21,6 +22,7 @@ pub mod certificate;
 pub mod cilium_config;
 pub mod config_dump;
 pub mod conntrack;
+pub mod controllers;
 pub mod derive;
 pub mod endpoint;
 pub mod envoy;

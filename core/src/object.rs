@@ -354,6 +354,19 @@ impl Objects {
         self.entries.get(reference)
     }
 
+    /// What makes other objects out of these: new and changed ones in the order of references, then
+    /// those that are gone.
+    #[must_use]
+    pub fn changes_to(&self, next: &Self) -> Vec<Change> {
+        let put = next.iter().filter_map(|(reference, entry)| {
+            let now = self.get(reference).map(|it| &it.object);
+            (now != Some(&entry.object)).then(|| Change::Put(entry.object.clone()))
+        });
+        let gone = self.entries.keys();
+        let gone = gone.filter(|reference| next.get(reference).is_none());
+        put.chain(gone.cloned().map(Change::Delete)).collect()
+    }
+
     /// All entries, sorted by reference.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Entry)> {
         self.entries.iter()

@@ -10,6 +10,7 @@ use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::Marking;
 use nodeway_core::netfilter::kube_proxy::ServicePort;
+use nodeway_core::redirect::Redirect;
 use nodeway_live::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use rstest::rstest;
 
@@ -266,12 +267,15 @@ fn the_addresses_of_frontends_are_local_routes_for_sk_lookup() {
     let before = bed.node.state();
     let own: Vec<_> = bed::NODE.iter().map(|it| it.parse().unwrap()).collect();
     let mut rules = nodeway();
-    let wanted = Wanted::sk_lookup(&frontends(&[80, 81]), &own);
+    let wanted = Wanted::node(Redirect::SkLookup, &frontends(&[80, 81]), &own);
     rules.apply(&bed.node.netns, &wanted).unwrap();
     let routes = bed.node.run("ip route show table local proto 78");
     assert_eq!(routes, "local 10.96.0.10 dev lo scope host src 10.0.0.1 \n");
     rules
-        .apply(&bed.node.netns, &Wanted::sk_lookup(&[], &own))
+        .apply(
+            &bed.node.netns,
+            &Wanted::node(Redirect::SkLookup, &[], &own),
+        )
         .unwrap();
     assert_eq!(bed.node.run("ip route show table local proto 78"), "");
     rules.remove(&bed.node.netns).unwrap();

@@ -1,16 +1,15 @@
 //! Objects become a cluster that can run: what controllers add, a plan for each node, machines.
 //!
-//! objects → [`ingress::translate`] → [`derive::derive`] → one [`Planner`] per node → topology,
-//! kube-proxy's table. Everything here is data; nothing runs yet.
+//! objects → [`Controllers::complete`] → one [`Planner`] per node → topology, kube-proxy's table.
+//! Everything here is data; nothing runs yet.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use nodeway_core::derive::{self, DeriveOptions};
-use nodeway_core::ingress;
+use nodeway_core::controllers::Controllers;
 use nodeway_core::netfilter::kube_proxy::ServicePort;
-use nodeway_core::object::{Object, ObjectRef, Objects};
+use nodeway_core::object::{Object, Objects};
 use nodeway_core::plan::{FIRST_PORT, FrontendKind, LAST_PORT, Ledger, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::service;
@@ -22,10 +21,8 @@ use crate::net::{HostSpec, NodeSpec, PodSpec, ServiceEntry, ServiceTable, Topolo
 /// How a cluster is put together from its objects.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the operator is told.
-    pub ingress: ingress::Options,
-    /// What is derived where nothing is written.
-    pub derive: DeriveOptions,
+    /// How operator and controllers complete the objects.
+    pub controllers: Controllers,
     /// Names of the hosts outside.
     pub outside: Vec<String>,
     /// The first and the last port that listeners get.
@@ -38,8 +35,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ingress: ingress::Options::default(),
-            derive: DeriveOptions::default(),
+            controllers: Controllers::default(),
             outside: vec!["outside".to_owned()],
             ports: (FIRST_PORT, LAST_PORT),
             reached: Vec::new(),
@@ -63,7 +59,7 @@ impl Assembly {
         if let Some(dump) = objects.config_dump.clone() {
             return dumped::assemble(objects, &dump, options);
         }
-        let (objects, ingress_problems) = complete(objects, options);
+        let (objects, ingress_problems) = options.controllers.complete(objects);
         let (first, last) = options.ports;
         let planners = objects
             .nodes()
@@ -90,41 +86,6 @@ impl Assembly {
             names,
         }
     }
-}
-
-/// Adds what operator and controllers would. What is there already stays as it is.
-pub(crate) fn complete(mut objects: Objects, options: &Options) -> (Objects, Vec<Problem>) {
-    let made = ingress::translate(&objects, &options.ingress);
-    let services = made
-        .services
-        .into_iter()
-        .map(|service| Object::Service(service.into()));
-    let configs = made
-        .configs
-        .into_iter()
-        .map(|config| Object::CiliumEnvoyConfig(config.into()));
-    for object in services.chain(configs).collect::<Vec<_>>() {
-        let from = owner(&object, &objects);
-        derive::insert_missing(&mut objects, vec![object], &from, "ingress operator");
-    }
-    (derive::derive(objects, &options.derive), made.problems)
-}
-
-/// The Ingress behind a generated object: the one it is named after, or the first of a shared one.
-fn owner(object: &Object, objects: &Objects) -> ObjectRef {
-    let made = object.reference();
-    let mut ingresses = objects
-        .ingresses()
-        .map(|one| Object::Ingress(one.clone()).reference());
-    let mut shared = None;
-    ingresses
-        .find(|ingress| {
-            shared.get_or_insert_with(|| ingress.clone());
-            let names = ingress::names::Names::dedicated(&ingress.namespace, &ingress.name);
-            names.namespace == made.namespace && [names.config, names.service].contains(&made.name)
-        })
-        .or(shared)
-        .unwrap_or(made)
 }
 
 /// Hosts outside get addresses of the documentation ranges (RFC 5737, RFC 3849) in order.

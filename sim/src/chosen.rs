@@ -3,7 +3,6 @@
 use std::fmt;
 
 use nodeway_core::cilium_config::CiliumConfig;
-
 use nodeway_core::redirect::Redirect;
 
 /// Who chose the redirect of a run.

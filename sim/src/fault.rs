@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nodeway_core::controllers::NoSuchObject;
 use nodeway_core::object::{Change, ObjectRef};
 
 use crate::cluster::AskError;
@@ -139,8 +140,8 @@ pub enum FaultError {
         has: Vec<String>,
     },
     /// What is to be deleted is not there.
-    #[error("there is no {0} to delete")]
-    NoSuchObject(ObjectRef),
+    #[error(transparent)]
+    NoSuchObject(#[from] NoSuchObject),
     /// A machine that is not there.
     #[error("{0} is new, but machines are there from the start; put it among the manifests")]
     NewMachine(ObjectRef),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nodeway_core::ingress::{Mode, Options};
 use nodeway_core::object::Objects;
+use nodeway_core::redirect::Redirect;
 use nodeway_core::source::Text;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Ask, Family};
 use crate::source::{self, LoadErrors};
 use crate::time::Time;
-use nodeway_core::redirect::Redirect;
 
 pub use fault_spec::{FaultSpec, Moment, What};
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use nodeway_core::datapath::Family;
 use nodeway_core::netfilter::sidecar;
+use nodeway_core::redirect::Redirect;
 
 use crate::asker::place;
 use crate::cluster::AskError;
@@ -14,7 +15,6 @@ use crate::envoy::NodeProxy;
 use crate::net::{Place, Topology};
 use crate::sim::Sim;
 use crate::world::World;
-use nodeway_core::redirect::Redirect;
 
 /// Where the proxies of a node run.
 pub(crate) fn places(topology: &Topology, redirect: Redirect, node: &str) -> Vec<Place> {

@@ -7,6 +7,7 @@ use nodeway_core::netfilter::sidecar::OUTBOUND;
 use nodeway_core::object::{Kind, Object, ObjectRef, Provenance};
 use nodeway_core::plan::{FrontendKind, PlannedFrontend};
 use nodeway_core::problem::Problem;
+use nodeway_core::redirect::Redirect;
 use serde::Serialize;
 
 use crate::cluster::{AskError, Cluster as _};
@@ -17,7 +18,6 @@ use crate::row::{Row, milliseconds};
 use crate::sim::{Sim, SimBuilder, UnderWay};
 use crate::source::LoadErrors;
 use crate::time::Time;
-use nodeway_core::redirect::Redirect;
 
 /// What came of a run. Its JSON form is documented in the book (`json.md`) and is stable.
 #[derive(Clone, Debug, Serialize)]

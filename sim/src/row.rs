@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use nodeway_core::object::Objects;
+use nodeway_core::redirect::Redirect;
 use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use crate::check::{Checked, check};
 use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::reply::{Reply, Seen, Shown};
-use nodeway_core::redirect::Redirect;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -102,12 +102,18 @@ impl<Socket> Verdict<Socket> {
     }
 }
 
-/// The mark of a packet that is led to a listener's port: Cilium's TO_PROXY, `0x0200`, and above
+/// The bits of a mark that say that a packet is for the node's proxy, and their value there:
+/// Cilium's `MARK_MAGIC_HOST_MASK` and `MARK_MAGIC_TO_PROXY`.
+pub const PROXY_MASK: u32 = 0x0f00;
+/// See [`PROXY_MASK`].
+pub const TO_PROXY: u32 = 0x0200;
+
+/// The mark of a packet that is led to a listener's port (host byte order): [`TO_PROXY`], and above
 /// it the port in network byte order, as iptables' TPROXY rules compare it.
 #[must_use]
 #[inline(always)]
 pub const fn mark(listener_port: u16) -> u32 {
-    0x0200 | (listener_port.to_be() as u32) << 16
+    TO_PROXY | (listener_port.to_be() as u32) << 16
 }
 
 /// Decides on a packet or a call.

@@ -25,7 +25,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Hook, Verdict, decide, mark};
+pub use decide::{Hook, PROXY_MASK, TO_PROXY, Verdict, decide, mark};
 pub use flow::{Address, Family, Flow, Packet, protocol, tcp_flags};
 pub use kernel::{Frontend, FrontendState, Kernel, SocketState};
 pub use parse::{Bytes, ethertype, parse, parse_frame};

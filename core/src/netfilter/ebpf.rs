@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use nodeway_datapath::Frontend;
+use nodeway_datapath::{Frontend, PROXY_MASK, TO_PROXY};
 
 use super::frontends;
-use super::tproxy::{self, PROXY_MASK, TO_PROXY};
+use super::tproxy;
 use super::{LocalRoute, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
 
@@ -38,11 +38,6 @@ pub fn install_sk_lookup(rules: &mut Ruleset) {
 /// Puts a frontend in, or changes it.
 pub fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend) {
     frontends::put(rules, key, frontend, None);
-}
-
-/// Takes a frontend out.
-pub fn remove(rules: &mut Ruleset, key: FrontendKey) {
-    frontends::remove(rules, key);
 }
 
 /// What delivers packets that tc has marked. Marks would do for that; the local routes let the node

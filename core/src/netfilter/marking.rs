@@ -4,7 +4,9 @@
 //! rules are written with the default and then [`Ruleset::remark`]ed. The upper half of a mark is
 //! the listener's port and does not move.
 
-use super::tproxy::{self, PROXY_MASK, TO_PROXY};
+use nodeway_datapath::{PROXY_MASK, TO_PROXY};
+
+use super::tproxy;
 use super::{Match, PolicyRule, Routing, Ruleset, Target};
 
 /// The bits that have the port.

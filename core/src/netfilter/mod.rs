@@ -23,6 +23,7 @@ pub mod sidecar;
 mod tests;
 pub mod text;
 pub mod tproxy;
+pub mod way;
 
 pub use firewall::Firewall;
 pub use marking::{BadMarking, Marking};

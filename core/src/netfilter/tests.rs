@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nodeway_datapath::{
-    Family, Flow, Frontend, FrontendState, Packet as Kind, protocol, tcp_flags,
+    Family, Flow, Frontend, FrontendState, PROXY_MASK, Packet as Kind, TO_PROXY, protocol,
+    tcp_flags,
 };
 use rstest::rstest;
 
@@ -233,7 +234,7 @@ fn a_packet_that_has_a_socket_is_delivered_to_it_even_when_the_frontend_is_gone(
         firewall.prerouting(&mut known, &mut around),
         Verdict::Accept
     );
-    assert_eq!(known.mark, tproxy::TO_PROXY);
+    assert_eq!(known.mark, TO_PROXY);
     assert_eq!(known.tracked, crate::conntrack::Tracked::Untracked);
     let mut fresh = packet("10.244.0.9:5001", "10.96.0.10:80", SYN);
     assert_eq!(
@@ -506,7 +507,7 @@ fn a_frontends_state_says_what_is_led_on_and_what_stays_kube_proxys(
 ) {
     let mut rules = tproxy(&[14_056]);
     let service = key("10.96.0.10:80");
-    tproxy::remove(&mut rules, service);
+    super::way::remove(&mut rules, service);
     let frontend = Frontend {
         listener_port: 14_056,
         state,
@@ -533,6 +534,6 @@ fn a_frontends_state_says_what_is_led_on_and_what_stays_kube_proxys(
     let mut packet = packet(CLIENT, "10.96.0.10:80", flags);
     let _ = firewall.prerouting(&mut packet, &mut around);
     let tracked = packet.tracked == crate::conntrack::Tracked::Untracked;
-    let marked = packet.mark & tproxy::PROXY_MASK == tproxy::TO_PROXY;
+    let marked = packet.mark & PROXY_MASK == TO_PROXY;
     assert_eq!((tracked, marked), (untracked, led_on));
 }

@@ -12,16 +12,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nodeway_datapath::{Family, Frontend};
+use nodeway_datapath::{Family, Frontend, PROXY_MASK, TO_PROXY, mark};
 
 use super::frontends::{self, active, from_set, in_set, known, tcp};
 use super::{BuiltIn, ConnectionState, Marking, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
-
-/// The bits of a mark that say that a packet is for the node's proxy, and their value there.
-pub const PROXY_MASK: u32 = 0x0f00;
-/// `MARK_MAGIC_TO_PROXY`
-pub const TO_PROXY: u32 = 0x0200;
 
 /// Cilium's own table and preference of the rule that delivers what is marked.
 pub(super) const ROUTING_TABLE: u32 = 2004;
@@ -36,12 +31,6 @@ const IN: &str = "NODEWAY_IN";
 const DIVERT: &str = "NODEWAY_DIVERT";
 const MARK: &str = "NODEWAY_MARK";
 const TPROXY: &str = "NODEWAY_TPROXY";
-
-/// The mark of a packet for the listener on that port, host byte order.
-#[must_use]
-pub const fn mark(port: u16) -> u32 {
-    TO_PROXY | (port.swap_bytes() as u32) << 16
-}
 
 /// What delivers marked packets to this node.
 #[must_use]
@@ -144,11 +133,6 @@ fn tracked(rule: Rule) -> Rule {
 pub fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend) {
     let mark = mark(frontend.listener_port);
     frontends::put(rules, key, frontend, Some(mark));
-}
-
-/// Takes a frontend out.
-pub fn remove(rules: &mut Ruleset, key: FrontendKey) {
-    frontends::remove(rules, key);
 }
 
 /// Leads marks to the listeners on those ports, and to no other.

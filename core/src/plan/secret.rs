@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use prost_reflect::DynamicMessage;
 use serde_json::json;
 
-use crate::certificate::{Certificate, CertificateError, check_key};
+use crate::certificate::{Certificate, CertificateError, check_key, secret_value};
 use crate::envoy::{self, Fields, ResourceKind, Unread};
 use crate::ingress;
 use crate::ingress::listener::sds_name;
@@ -58,10 +58,11 @@ impl PlannedSecret {
             field: format!("data[{key:?}]"),
             error,
         };
-        let certificate = Certificate::from_pem(&value(secret, "tls.crt"))
+        let certificate = Certificate::from_pem(&secret_value(secret, "tls.crt"))
             .map_err(|error| field(error, "tls.crt"))
             .and_then(|certificate| {
-                check_key(&value(secret, "tls.key")).map_err(|error| field(error, "tls.key"))?;
+                check_key(&secret_value(secret, "tls.key"))
+                    .map_err(|error| field(error, "tls.key"))?;
                 Ok(Arc::new(certificate))
             });
         let message = certificate.is_ok().then(|| message(name, secret));
@@ -95,25 +96,13 @@ impl PlannedSecret {
 
 /// The pair of a Secret as Envoy's own message. What stands around PEM is nothing to Envoy.
 fn message(name: &str, secret: &Secret) -> Option<DynamicMessage> {
-    let pem =
-        |key| json!({"inlineString": String::from_utf8_lossy(&value(secret, key)).into_owned()});
+    let pem = |key| json!({"inlineString": String::from_utf8_lossy(&secret_value(secret, key)).into_owned()});
     let written = json!({
         "@type": format!("type.googleapis.com/{}", ResourceKind::Secret.message_name()),
         "name": name,
         "tlsCertificate": {"certificateChain": pem("tls.crt"), "privateKey": pem("tls.key")},
     });
     Some(envoy::decode(&written).ok()?.message)
-}
-
-/// A value of a Secret, however it was written.
-fn value(secret: &Secret, key: &str) -> Vec<u8> {
-    let text = secret.string_data.as_ref().and_then(|all| all.get(key));
-    let data = secret.data.as_ref().and_then(|all| all.get(key));
-    match (text, data) {
-        (Some(text), _) => text.clone().into_bytes(),
-        (None, Some(data)) => data.0.clone(),
-        (None, None) => Vec::new(),
-    }
 }
 
 /// The names by which Envoy fetches a Secret: its own, and that of Cilium's copy.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
+use nodeway_core::certificate::secret_value;
 use nodeway_core::object::{ObjectRef, Objects};
 use nodeway_sim::{Place, Sim};
 use rustls::ServerConfig;
@@ -90,9 +90,9 @@ fn config(objects: &Objects, reference: &ObjectRef) -> Result<ServerConfig, Stri
         .secret(&reference.namespace, &reference.name)
         .ok_or_else(|| "it is not there".to_owned())?;
     let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(&value(secret, "tls.crt")).collect();
+        CertificateDer::pem_slice_iter(&secret_value(secret, "tls.crt")).collect();
     let chain = chain.map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(&value(secret, "tls.key"));
+    let key = PrivateKeyDer::from_pem_slice(&secret_value(secret, "tls.key"));
     let key = key.map_err(|error| error.to_string())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -103,15 +103,4 @@ fn config(objects: &Objects, reference: &ObjectRef) -> Result<ServerConfig, Stri
         .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// A value of a Secret, however it was written.
-fn value(secret: &Secret, key: &str) -> Vec<u8> {
-    let text = secret.string_data.as_ref().and_then(|all| all.get(key));
-    let data = secret.data.as_ref().and_then(|all| all.get(key));
-    match (text, data) {
-        (Some(text), _) => text.clone().into_bytes(),
-        (None, Some(data)) => data.0.clone(),
-        (None, None) => Vec::new(),
-    }
 }

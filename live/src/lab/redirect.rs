@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nodeway_core::datapath::{Frontend, FrontendState};
-use nodeway_core::netfilter::Marking;
 use nodeway_core::plan::{FrontendKey, NodePlan};
 use nodeway_sim::{NodeSpec, Place, Redirect, Sim};
 
@@ -214,14 +213,12 @@ fn on_node(
     plan: &NodePlan,
     netns: &Arc<NetNs>,
 ) -> Result<Option<Netfilter>, RedirectError> {
-    let frontends = frontends(plan);
-    let wanted = match model.settings().redirect {
-        Redirect::Tc => Wanted::tc(&frontends, &spec.addresses),
-        Redirect::SkLookup => Wanted::sk_lookup(&frontends, &spec.addresses),
-        Redirect::Iptables => Wanted::tproxy(&frontends, &Marking::default()),
+    let redirect = model.settings().redirect;
+    if redirect == Redirect::Sidecar {
         // Its rules are those of pods.
-        Redirect::Sidecar => return Ok(None),
-    };
+        return Ok(None);
+    }
+    let wanted = Wanted::node(redirect, &frontends(plan), &spec.addresses);
     let place = Place::Node(spec.name.clone());
     rules(Owner::Nodeway, &wanted, &place, netns).map(Some)
 }

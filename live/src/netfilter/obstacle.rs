@@ -233,6 +233,7 @@ fn is_our_mark(statement: &Value, wanted: &Wanted) -> bool {
 #[cfg(test)]
 mod tests {
     use nodeway_core::netfilter::Marking;
+    use nodeway_core::redirect::Redirect;
     use rstest::rstest;
 
     use super::*;
@@ -271,7 +272,7 @@ mod tests {
         #[case] stops: bool,
     ) {
         let saved = filter(rules, policy);
-        let found = in_tables(Family::V4, &saved, &Wanted::tc(&[], &[]));
+        let found = in_tables(Family::V4, &saved, &Wanted::node(Redirect::Tc, &[], &[]));
         assert_eq!(!found.is_empty(), stops, "{found:?}");
         // The rules of TPROXY accept for themselves, and stand first.
         assert_eq!(in_tables(Family::V4, &saved, &tproxy()), []);
@@ -283,7 +284,7 @@ mod tests {
             "-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT",
             "DROP",
         );
-        let found = in_tables(Family::V6, &saved, &Wanted::tc(&[], &[]));
+        let found = in_tables(Family::V6, &saved, &Wanted::node(Redirect::Tc, &[], &[]));
         assert_eq!(
             found[0].to_string(),
             "`ip6tables -t filter`, chain INPUT, drops what it does not know and accepts by the state of connections, which redirected ones have none of: they are untracked; let them through: ip6tables -t filter -I INPUT -p tcp -m conntrack --ctstate UNTRACKED -j ACCEPT"

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use nodeway_core::datapath::{Family, Frontend};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::kube_proxy::{self, ServicePort};
-use nodeway_core::netfilter::{Marking, Routing, Ruleset, ebpf, sidecar, tproxy};
+use nodeway_core::netfilter::{Marking, Routing, Ruleset, sidecar, way};
+use nodeway_core::redirect::Redirect;
 
 /// Rules of both families, and the routing beside them.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,46 +41,30 @@ impl Wanted {
         wanted
     }
 
-    /// Of a node whose rules decide (`iptables`).
+    /// Of a node, for a redirect and these frontends; `own` are the node's addresses.
     #[must_use]
-    pub fn tproxy(frontends: &[(FrontendKey, Frontend)], marking: &Marking) -> Self {
+    pub fn node(redirect: Redirect, frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
         let ports: BTreeSet<u16> = frontends.iter().map(|(_, it)| it.listener_port).collect();
         let mut wanted = Self::with(|rules| {
-            tproxy::install(rules);
+            way::install(redirect, rules);
             for (key, frontend) in of_family(frontends, rules.family) {
-                tproxy::put(rules, *key, frontend);
+                way::put(redirect, rules, *key, frontend);
             }
-            tproxy::lead(rules, &ports);
-            rules.remark(marking);
+            way::lead(redirect, rules, &ports);
         });
+        let keys = frontends.iter().map(|(key, _)| *key);
+        wanted.routing = way::routing(redirect, keys, own);
+        wanted
+    }
+
+    /// Of a node whose rules decide (`iptables`), with marks of one's own. Programs mark with the
+    /// default ones.
+    #[must_use]
+    pub fn tproxy(frontends: &[(FrontendKey, Frontend)], marking: &Marking) -> Self {
+        let mut wanted = Self::node(Redirect::Iptables, frontends, &[]);
+        wanted.v4.remark(marking);
+        wanted.v6.remark(marking);
         wanted.routing = marking.routing();
-        wanted
-    }
-
-    /// Of a node where a tc program decides: what it must have beside it; `own` are the node's
-    /// addresses. The program marks with the default marking.
-    #[must_use]
-    pub fn tc(frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
-        let mut wanted = Self::with(|rules| {
-            ebpf::install_tc(rules);
-            for (key, frontend) in of_family(frontends, rules.family) {
-                ebpf::put(rules, *key, frontend);
-            }
-        });
-        wanted.routing = ebpf::routing_tc(keys(frontends), own);
-        wanted
-    }
-
-    /// Of a node where an sk_lookup program decides; `own` are the node's addresses.
-    #[must_use]
-    pub fn sk_lookup(frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
-        let mut wanted = Self::with(|rules| {
-            ebpf::install_sk_lookup(rules);
-            for (key, frontend) in of_family(frontends, rules.family) {
-                ebpf::put(rules, *key, frontend);
-            }
-        });
-        wanted.routing = ebpf::routing_sk_lookup(keys(frontends), own);
         wanted
     }
 
@@ -111,10 +96,6 @@ impl Wanted {
             Family::V6 => &self.v6,
         }
     }
-}
-
-fn keys(frontends: &[(FrontendKey, Frontend)]) -> impl Iterator<Item = FrontendKey> {
-    frontends.iter().map(|(key, _)| *key)
 }
 
 fn of_family(

@@ -8,6 +8,7 @@ use nodeway_core::datapath::{Family, Flow};
 use nodeway_core::netfilter::{
     self, BuiltIn, FoundSocket, Host, InterfaceName, Matched, Table, Target, Verdict, text,
 };
+use nodeway_core::redirect::Redirect;
 use nodeway_core::trace::{RuleStep, Step};
 
 use super::forward::{At, Of};
@@ -18,7 +19,6 @@ use super::tcp::Tcp;
 use crate::process::WayId;
 use crate::seed::Seed;
 use crate::time::Time;
-use nodeway_core::redirect::Redirect;
 
 /// A network namespace as its rules see it.
 pub(super) struct Around<'a> {

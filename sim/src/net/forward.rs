@@ -9,9 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use nodeway_core::conntrack::{Direction, Tracked};
-use nodeway_core::datapath::{Flow, FrontendState, Hook, Packet as Kind, Reason, Verdict};
-use nodeway_core::netfilter::{self, BuiltIn, tproxy};
+use nodeway_core::datapath::{
+    Flow, FrontendState, Hook, PROXY_MASK, Packet as Kind, Reason, TO_PROXY, Verdict,
+};
+use nodeway_core::netfilter::{self, BuiltIn};
 use nodeway_core::plan::FrontendKey;
+use nodeway_core::redirect::Redirect;
 use nodeway_core::trace::{FrontendStep, Step, TranslationStep, VerdictStep};
 
 use super::capture::Device;
@@ -25,7 +28,6 @@ use super::packet::{
 };
 use super::stack::{Role, StackId};
 use crate::process::WayId;
-use nodeway_core::redirect::Redirect;
 
 /// In which network namespace a packet is.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +140,7 @@ impl Network {
             node: Arc::clone(&node.name),
             address,
             frontend: installed.map(|it| it.planned.clone()),
-            state: installed.map_or(FrontendState::Active, |it| it.frontend.state),
+            state: installed.map_or(FrontendState::Active, |it| it.life.state()),
         };
         self.note_once(way, Step::Frontend(step));
     }
@@ -510,7 +512,7 @@ impl Network {
             return false;
         };
         let by_address = matches!(self.settings.redirect, Redirect::Tc | Redirect::SkLookup);
-        mark & tproxy::PROXY_MASK == tproxy::TO_PROXY
+        mark & PROXY_MASK == TO_PROXY
             || by_address
                 && self
                     .node(index)

@@ -6,6 +6,7 @@ use nodeway_core::datapath::{
     self, Address, Family, Flow, Frontend, FrontendState, Hook, Kernel, Reason, SocketState,
     Verdict,
 };
+use nodeway_core::frontend::Life;
 use nodeway_core::plan::{FrontendKey, PlannedFrontend};
 
 use super::packet::{destination, narrow, source};
@@ -54,10 +55,33 @@ pub enum SimSocket {
 /// A frontend in a node's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Installed {
-    pub(crate) frontend: Frontend,
     pub(crate) planned: PlannedFrontend,
-    /// When it stops arming or draining at the latest.
-    pub(crate) until: Option<Time>,
+    pub(crate) life: Life<Time>,
+    /// Both of them as a hook asks.
+    frontend: Frontend,
+}
+
+impl Installed {
+    pub(crate) fn new(planned: PlannedFrontend, life: Life<Time>) -> Self {
+        let frontend = Frontend {
+            listener_port: planned.listener_port,
+            state: life.state(),
+        };
+        Self {
+            planned,
+            life,
+            frontend,
+        }
+    }
+
+    pub(crate) fn live_on(&mut self, life: Life<Time>) {
+        self.life = life;
+        self.frontend.state = life.state();
+    }
+
+    pub(crate) const fn frontend(&self) -> &Frontend {
+        &self.frontend
+    }
 }
 
 /// A node's tables, as a decision asks them.

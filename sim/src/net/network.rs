@@ -12,6 +12,7 @@ use std::time::Duration;
 use nodeway_core::datapath::{self, Flow, Hook, Packet as Kind, Reason, Verdict, tcp_flags};
 use nodeway_core::netfilter::{Firewall, Ruleset, RulesetError};
 use nodeway_core::plan::{FrontendKey, PlanDelta};
+use nodeway_core::redirect::Redirect;
 use nodeway_core::trace::{Step, Way};
 use smoltcp::socket::tcp::State;
 
@@ -30,7 +31,6 @@ use super::topology::{LinkSpec, Place, Settings, Topology};
 use crate::process::{SocketError, SocketId, TimerId, WayId};
 use crate::time::Time;
 use crate::world::ProcessId;
-use nodeway_core::redirect::Redirect;
 
 /// How often a node looks whether frontends that arm or drain are done.
 const REVIEW: Duration = Duration::from_secs(1);

@@ -1,20 +1,21 @@
 //! A node: its hooks' table, its rules and tracked connections, and the way to its pods.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodeway_core::datapath::{Family, Frontend, FrontendState, Reason};
-use nodeway_core::netfilter::{Firewall, Routing, Ruleset, ebpf, kube_proxy, tproxy};
+use nodeway_core::datapath::{Family, Reason};
+use nodeway_core::frontend::Life;
+use nodeway_core::netfilter::{Firewall, Routing, Ruleset, kube_proxy, way};
 use nodeway_core::plan::{FrontendKey, PlanDelta, PlannedFrontend, Update};
+use nodeway_core::redirect::Redirect;
 
 use super::kernel::Installed;
 use super::service::ServiceTable;
 use super::stack::StackId;
 use super::topology::Settings;
 use crate::time::Time;
-use nodeway_core::redirect::Redirect;
 
 /// A node.
 pub(crate) struct Node {
@@ -73,10 +74,7 @@ impl Node {
         for (key, update) in &delta.frontends {
             match update {
                 Update::Put(planned) => self.switch_on(*key, planned, now),
-                Update::Remove if served(*key) => self.drain(*key, now),
-                Update::Remove => {
-                    self.frontends.remove(key);
-                }
+                Update::Remove => self.switch_off(*key, now, || served(*key)),
             }
         }
         if fresh {
@@ -90,71 +88,52 @@ impl Node {
         self.is_switching()
     }
 
-    /// A frontend is in force at once, unless somebody has connections to it from before.
     fn switch_on(&mut self, key: FrontendKey, planned: &PlannedFrontend, now: Time) {
-        let before = self.frontends.get(&key);
-        let before = before.map(|it| (it.frontend.state, it.until));
-        let at = SocketAddr::new(key.address, key.port);
-        let (state, until) = match before {
-            Some((state @ (FrontendState::Arming | FrontendState::Active), until)) => {
-                (state, until)
-            }
-            _ if self.firewall.conntrack().has_live_to(at) => {
-                (FrontendState::Arming, Some(now + self.arming))
-            }
-            _ => (FrontendState::Active, None),
-        };
-        let frontend = Frontend {
-            listener_port: planned.listener_port,
-            state,
-        };
-        let planned = planned.clone();
-        self.frontends.insert(
-            key,
-            Installed {
-                frontend,
-                planned,
-                until,
-            },
-        );
+        let before = self.frontends.get(&key).map(|it| it.life);
+        let older = || self.firewall.conntrack().has_live_to(key.into());
+        let life = Life::put(before, older, now + self.arming);
+        self.frontends
+            .insert(key, Installed::new(planned.clone(), life));
     }
 
-    /// Nothing new is taken; what is served goes on, up to a bound.
-    fn drain(&mut self, key: FrontendKey, now: Time) {
-        let until = Some(now + self.draining);
-        if let Some(installed) = self.frontends.get_mut(&key) {
-            installed.frontend.state = FrontendState::Draining;
-            installed.until = until;
+    fn switch_off(&mut self, key: FrontendKey, now: Time, served: impl FnOnce() -> bool) {
+        let until = now + self.draining;
+        self.live_on(key, |life| life.removed(served, until));
+    }
+
+    /// Gives a frontend the life that it has next, or takes it out of the table.
+    fn live_on(&mut self, key: FrontendKey, next: impl FnOnce(Life<Time>) -> Option<Life<Time>>) {
+        let Some(installed) = self.frontends.get_mut(&key) else {
+            return;
+        };
+        match next(installed.life) {
+            Some(life) => installed.live_on(life),
+            None => {
+                self.frontends.remove(&key);
+            }
         }
     }
 
     /// Whether some frontend arms or drains.
     pub(crate) fn is_switching(&self) -> bool {
-        self.frontends.values().any(|it| it.until.is_some())
+        self.frontends.values().any(|it| it.life.is_switching())
     }
 
     /// Looks at the frontends that arm or drain: whoever has no older connection left is in force,
     /// whoever serves none is gone, and so is who has waited long enough. Says whether one is left.
     pub(crate) fn review(&mut self, now: Time, served: impl Fn(FrontendKey) -> bool) -> bool {
-        let switching = self.frontends.iter().filter_map(|(key, it)| {
-            let over = it.until? <= now;
-            Some((*key, it.frontend.state, over))
-        });
-        for (key, state, over) in switching.collect::<Vec<_>>() {
-            let at = SocketAddr::new(key.address, key.port);
-            match state {
-                FrontendState::Draining if over || !served(key) => {
-                    self.frontends.remove(&key);
-                }
-                FrontendState::Arming if over || !self.firewall.conntrack().has_live_to(at) => {
-                    if let Some(installed) = self.frontends.get_mut(&key) {
-                        installed.frontend.state = FrontendState::Active;
-                        installed.until = None;
-                    }
-                }
-                _ => continue,
+        let switching = self.frontends.iter();
+        let switching = switching.filter(|(_, it)| it.life.is_switching());
+        for (key, life) in switching
+            .map(|(key, it)| (*key, it.life))
+            .collect::<Vec<_>>()
+        {
+            let conntrack = self.firewall.conntrack();
+            let next = life.review(now, || conntrack.has_live_to(key.into()), || served(key));
+            if next != Some(life) {
+                self.live_on(key, |_| next);
+                self.rule(key);
             }
-            self.rule(key);
         }
         self.lead();
         self.is_switching()
@@ -195,12 +174,7 @@ impl Node {
         };
         let [v4, v6] = [Family::V4, Family::V6].map(|family| {
             let mut rules = Ruleset::new(family);
-            match self.redirect {
-                Redirect::Tc => ebpf::install_tc(&mut rules),
-                Redirect::SkLookup => ebpf::install_sk_lookup(&mut rules),
-                Redirect::Iptables => tproxy::install(&mut rules),
-                Redirect::Sidecar => {}
-            }
+            way::install(self.redirect, &mut rules);
             if self.kube_proxy {
                 kube_proxy::install(&mut rules);
                 kube_proxy::add(&mut rules, &services);
@@ -228,24 +202,19 @@ impl Node {
             IpAddr::V6(_) => Family::V6,
         };
         let rules = self.firewall.rules_mut(family);
-        match (self.redirect, self.frontends.get(&key)) {
-            (Redirect::Iptables, Some(it)) => tproxy::put(rules, key, &it.frontend),
-            (Redirect::Iptables, None) => tproxy::remove(rules, key),
-            (_, Some(it)) => ebpf::put(rules, key, &it.frontend),
-            (_, None) => ebpf::remove(rules, key),
+        match self.frontends.get(&key) {
+            Some(it) => way::put(self.redirect, rules, key, it.frontend()),
+            None => way::remove(rules, key),
         }
     }
 
-    /// Leads marks to the listeners that frontends have now, where that has changed.
+    /// Leads to the listeners that frontends have now, where those are others than before.
     fn lead(&mut self) {
-        if self.redirect != Redirect::Iptables {
-            return;
-        }
         let frontends = self.frontends.values();
-        let ports: BTreeSet<u16> = frontends.map(|it| it.frontend.listener_port).collect();
+        let ports: BTreeSet<u16> = frontends.map(|it| it.frontend().listener_port).collect();
         if ports != self.ports {
             for family in [Family::V4, Family::V6] {
-                tproxy::lead(self.firewall.rules_mut(family), &ports);
+                way::lead(self.redirect, self.firewall.rules_mut(family), &ports);
             }
             self.ports = ports;
         }
@@ -253,13 +222,7 @@ impl Node {
 
     /// What delivers a frontend's packets to the node, whose own addresses are given.
     pub(crate) fn routing(&self, own: &[IpAddr]) -> Routing {
-        let frontends = self.frontends.keys().copied();
-        match self.redirect {
-            Redirect::Tc => ebpf::routing_tc(frontends, own),
-            Redirect::SkLookup => ebpf::routing_sk_lookup(frontends, own),
-            Redirect::Iptables => tproxy::routing(),
-            Redirect::Sidecar => Routing::default(),
-        }
+        way::routing(self.redirect, self.frontends.keys().copied(), own)
     }
 
     /// Whether some frontend has that address.

@@ -7,8 +7,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::seed::Seed;
 use nodeway_core::redirect::Redirect;
+
+use crate::seed::Seed;
 
 /// Which machines there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

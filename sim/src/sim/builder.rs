@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::controllers::Controllers;
 use nodeway_core::derive::DeriveOptions;
 use nodeway_core::object::Objects;
+use nodeway_core::redirect::Redirect;
 
 use super::Sim;
 use super::fault::Faults;
@@ -19,7 +21,6 @@ use crate::seed::Seed;
 use crate::source::{LoadErrors, Source};
 use crate::visit::Visits;
 use crate::world::World;
-use nodeway_core::redirect::Redirect;
 
 /// A cluster about to be simulated.
 pub struct SimBuilder {
@@ -197,11 +198,13 @@ impl Sim {
     /// All that is wrong with its manifests, at once.
     pub fn from_fixture(fixture: &Fixture) -> Result<SimBuilder, LoadErrors> {
         let options = Options {
-            ingress: fixture.ingress.options(),
-            derive: DeriveOptions {
-                nodes: fixture.nodes.0.clone(),
-                dual_stack: fixture.dual_stack,
-                ..DeriveOptions::default()
+            controllers: Controllers {
+                ingress: fixture.ingress.options(),
+                derive: DeriveOptions {
+                    nodes: fixture.nodes.0.clone(),
+                    dual_stack: fixture.dual_stack,
+                    ..DeriveOptions::default()
+                },
             },
             outside: fixture.outside.clone(),
             ..Options::default()
@@ -223,8 +226,8 @@ impl Sim {
         let mut options = Options::default();
         let mut chosen = None;
         if let Some(config) = &objects.cilium_config {
-            let mut bad = config.apply_to(&mut options.ingress);
-            options.derive.ipv6 = options.ingress.ipv6;
+            let mut bad = config.apply_to(&mut options.controllers.ingress);
+            options.controllers.derive.ipv6 = options.controllers.ingress.ipv6;
             match config.ports() {
                 Ok(ports) => options.ports = ports.unwrap_or(options.ports),
                 Err(error) => bad.push(error),

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use nodeway_core::object::{Change, Kind, Object, ObjectRef, Objects, Provenance};
+use nodeway_core::object::{Change, Kind, Object, ObjectRef};
 use nodeway_core::service;
 use nodeway_core::trace::{FaultStep, Step};
 
 use super::Sim;
 use crate::asker::place;
-use crate::assembly::complete;
 use crate::cluster::Cluster as _;
 use crate::fault::{Fault, FaultError};
 use crate::net::{Place, Toward};
@@ -327,61 +326,22 @@ impl Sim {
         Ok(slices.into_iter().map(without).collect())
     }
 
-    /// What becomes of the cluster when objects change: the changes themselves, and what operator
-    /// and controllers make of them.
+    /// What becomes of the cluster when objects change, if its machines stay those that they are.
     fn consequences(&self, changes: &[Change]) -> Result<Vec<Change>, FaultError> {
-        let mut next = Objects::clone(&self.objects);
-        for change in changes {
-            let reference = match change {
-                Change::Put(object) => object.reference(),
-                Change::Delete(reference) => reference.clone(),
-            };
-            match change {
-                Change::Put(object) => {
-                    let file = Arc::from("a change");
-                    next.insert(object.clone(), Provenance::Written { file, line: 1 });
-                }
-                Change::Delete(_) if next.remove(&reference).is_none() => {
-                    return Err(FaultError::NoSuchObject(reference));
-                }
-                Change::Delete(_) => {}
-            }
-            // What was made out of it is made anew; an endpoint is made out of more than it names.
-            let stale: Vec<ObjectRef> = next
-                .iter()
-                .filter(|(made, entry)| match &entry.provenance {
-                    Provenance::Derived { from, .. } => {
-                        *from == reference || made.kind == Kind::EndpointSlice
-                    }
-                    Provenance::Written { .. } => false,
-                })
-                .map(|(made, _)| made.clone())
-                .collect();
-            for made in &stale {
-                next.remove(made);
-            }
-        }
-        let (next, _) = complete(next, &self.options);
-        let machines = |kind| matches!(kind, Kind::Pod | Kind::Node);
-        let put = next.iter().filter_map(|(reference, entry)| {
-            let now = self.objects.get(reference).map(|it| &it.object);
-            (now != Some(&entry.object)).then(|| Change::Put(entry.object.clone()))
-        });
-        let put: Vec<Change> = put.collect();
-        for change in &put {
+        let all = self
+            .options
+            .controllers
+            .consequences(&self.objects, changes)?;
+        let machine = |object: &Object| matches!(object.kind(), Kind::Pod | Kind::Node);
+        for change in &all {
             if let Change::Put(object) = change
-                && machines(object.kind())
+                && machine(object)
                 && self.objects.get(&object.reference()).is_none()
             {
                 return Err(FaultError::NewMachine(object.reference()));
             }
         }
-        let gone = self.objects.iter().map(|(reference, _)| reference);
-        let gone = gone.filter(|reference| next.get(reference).is_none());
-        Ok(put
-            .into_iter()
-            .chain(gone.cloned().map(Change::Delete))
-            .collect())
+        Ok(all)
     }
 
     /// Tells a node's agent of a change, now or when it is back.

@@ -47,7 +47,7 @@ fn cluster(row: &Row) -> Result<Sim, String> {
     })?;
     // The API knows no redirect to TLS: that is a setting of Cilium's operator, not the row's.
     let mut options = Options::default();
-    options.ingress.enforce_https = false;
+    options.controllers.ingress.enforce_https = false;
     Sim::from_objects(objects)
         .options(options)
         .start()

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::plan::{FrontendKey, FrontendKind, PlanDelta, PlannedFrontend, Update};
+use nodeway_core::redirect::Redirect;
 use nodeway_core::trace::Failure;
 
 use super::*;
@@ -20,7 +21,6 @@ use crate::process::{SocketError, WayId};
 use crate::seed::Seed;
 use crate::time::Time;
 use crate::world::{ProcessId, World};
-use nodeway_core::redirect::Redirect;
 use process::{Asker, Echo};
 
 fn ip(text: &str) -> IpAddr {
