@@ -14,8 +14,9 @@
 //! 5. [`plan`]: changes to objects become changes to a [`plan::NodePlan`].
 //! 6. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict; [`redirect`] says by
 //!    which way the packet then comes to its listener, and what becomes of it when something is missing.
-//! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
-//! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 7. [`steering`]: each frontend leads to the generation of the node's Envoy that has its listener.
+//! 8. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
+//! 9. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
@@ -39,6 +40,7 @@ pub mod redirect;
 pub mod selector;
 pub mod service;
 pub mod source;
+pub mod steering;
 pub mod trace;
 
 pub use nodeway_datapath as datapath;

@@ -193,8 +193,6 @@ pub struct Envoy {
     node: String,
     folder: PathBuf,
     pid: Pid,
-    runs_as: RunsAs,
-    left_out: Vec<String>,
     /// Whether it lives on without us.
     left: bool,
 }
@@ -231,7 +229,6 @@ impl Envoy {
             folder: options.folder.clone(),
             pid: Pid::of_child(child),
             runs_as,
-            left_out: made.left_out,
             left: false,
         };
         write(&envoy.folder.join(PID), envoy.pid.to_text().as_bytes())?;
@@ -252,7 +249,6 @@ impl Envoy {
             folder: folder.to_owned(),
             runs_as: user::of_process(pid.number()),
             pid,
-            left_out: Vec::new(),
             left: true,
         })
     }
@@ -286,12 +282,6 @@ impl Envoy {
     #[must_use]
     pub fn runs_as(&self) -> &RunsAs {
         &self.runs_as
-    }
-
-    /// What the plan has and a stock Envoy lacks; unknown of one that was adopted.
-    #[must_use]
-    pub fn left_out(&self) -> &[String] {
-        &self.left_out
     }
 
     /// Whether it runs.

@@ -225,6 +225,7 @@ impl Reader {
             Kind::Listener => {
                 let model = Arc::new(proxy::Listener::read(&message)?);
                 self.listener(value, name, |_| PlannedListener {
+                    own_address: true,
                     port: 0,
                     model,
                     message,

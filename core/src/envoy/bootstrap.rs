@@ -4,8 +4,6 @@
 //! place of EDS, certificates in the place of SDS. What is missing stays missing in the same way
 //! as it would with a server: no routes answer 404, no endpoints 503, no certificate ends the
 //! handshake. Names and prefixes of statistics stay as they are.
-//!
-//! Cilium's own filters are in no stock Envoy: they are left out, and told.
 
 mod access_log;
 mod cluster;
@@ -52,8 +50,6 @@ pub struct Settings {
 pub struct Bootstrap {
     /// `envoy.config.bootstrap.v3.Bootstrap` in the JSON form of protobuf. It holds private keys.
     pub json: Value,
-    /// What the plan has and a stock Envoy lacks, by resource and field.
-    pub left_out: Vec<String>,
     /// The sockets that listen when this Envoy is ready.
     pub sockets: Vec<SocketAddr>,
 }
@@ -78,10 +74,7 @@ pub fn bootstrap(plan: &NodePlan, settings: &Settings) -> Bootstrap {
     if settings.placement == Placement::Sidecar {
         sidecar::redirect(&mut listeners, &mut clusters, plan, settings);
     }
-    let mut left_out = Vec::new();
     for resource in listeners.iter_mut().chain(&mut clusters) {
-        let name = text(resource, "name").to_owned();
-        leave_out(resource, &name, "", &mut left_out);
         each_object(resource, &mut |object| by_name(object, plan));
     }
     let secrets: Vec<Value> = plan
@@ -96,7 +89,6 @@ pub fn bootstrap(plan: &NodePlan, settings: &Settings) -> Bootstrap {
             "admin": {"address": {"pipe": {"path": settings.admin, "mode": 0o600}}},
             "staticResources": {"listeners": listeners, "clusters": clusters, "secrets": secrets},
         }),
-        left_out,
     }
 }
 
@@ -126,38 +118,6 @@ fn by_name(object: &mut Map<String, Value>, plan: &NodePlan) {
             },
         });
         object.insert("sdsConfig".to_owned(), nobody);
-    }
-}
-
-/// Takes Cilium's own filters out of every list of filters, and tells their places.
-fn leave_out(value: &mut Value, resource: &str, path: &str, left_out: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                leave_out(value, resource, &path, left_out);
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                leave_out(item, resource, &format!("{path}[{index}]"), left_out);
-            }
-            let mut index = 0;
-            items.retain(|item| {
-                let name = text(item, "name");
-                let stays = !name.starts_with("cilium.");
-                if !stays {
-                    left_out.push(format!("{resource}: {path}[{index}] ({name})"));
-                }
-                index += 1;
-                stays
-            });
-        }
-        _ => {}
     }
 }
 

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use prost_reflect::prost::Message;
-use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, MapKey, ReflectMessage, Value};
 
 use super::Resource;
 use super::decode::decode_message;
@@ -88,6 +88,12 @@ fn edit(config: &ObjectRef, message: &mut DynamicMessage) {
         | "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight" => {
             rename(config, message, "name", false);
         }
+        "envoy.config.core.v3.EnvoyInternalAddress" => {
+            rename(config, message, "server_listener_name", true);
+        }
+        "envoy.extensions.filters.http.health_check.v3.HealthCheck" => {
+            rename_keys(config, message, "cluster_min_healthy_percentages");
+        }
         "envoy.extensions.filters.network.http_connection_manager.v3.Rds" => {
             rename(config, message, "route_config_name", true);
             add_config_source(message, "config_source");
@@ -121,6 +127,18 @@ fn rename(config: &ObjectRef, message: &mut DynamicMessage, field: &str, force: 
     }
 }
 
+/// Qualifies the names that a map has as keys.
+fn rename_keys(config: &ObjectRef, message: &mut DynamicMessage, field: &str) {
+    let Some(Value::Map(entries)) = message.get_field_by_name_mut(field) else {
+        return;
+    };
+    let renamed = std::mem::take(entries).into_iter().map(|(key, value)| {
+        let name = key.as_str().and_then(|name| qualified(config, name, false));
+        (name.map_or(key, MapKey::String), value)
+    });
+    *entries = renamed.collect();
+}
+
 /// The qualified form of a name; none when it stays as it is.
 fn qualified(config: &ObjectRef, name: &str, force: bool) -> Option<String> {
     let there = match name.split_once('/') {
@@ -143,24 +161,27 @@ fn add_config_source(message: &mut DynamicMessage, field: &str) {
 
 /// Sets a message field from its JSON form, which is written here and so is right by test.
 pub(super) fn set_json(message: &mut DynamicMessage, field: &str, json: &serde_json::Value) {
-    let kind = message
-        .descriptor()
-        .get_field_by_name(field)
-        .map(|field| field.kind());
-    let descriptor = kind.as_ref().and_then(|kind| kind.as_message()).cloned();
-    if let Some(value) = descriptor.and_then(|descriptor| decode_message(descriptor, json).ok()) {
-        let list = message
-            .descriptor()
-            .get_field_by_name(field)
-            .is_some_and(|field| field.is_list());
-        let value = Value::Message(value);
-        message.set_field_by_name(
-            field,
-            if list {
-                Value::List(vec![value])
-            } else {
-                value
-            },
-        );
-    }
+    let Some(value) = message_of(message, field, json) else {
+        return;
+    };
+    let list = message.descriptor().get_field_by_name(field);
+    let value = Value::Message(value);
+    message.set_field_by_name(
+        field,
+        if list.is_some_and(|field| field.is_list()) {
+            Value::List(vec![value])
+        } else {
+            value
+        },
+    );
+}
+
+/// A message as a field of another takes it.
+pub(super) fn message_of(
+    parent: &DynamicMessage,
+    field: &str,
+    json: &serde_json::Value,
+) -> Option<DynamicMessage> {
+    let kind = parent.descriptor().get_field_by_name(field)?.kind();
+    decode_message(kind.as_message()?.clone(), json).ok()
 }

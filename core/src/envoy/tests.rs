@@ -154,6 +154,35 @@ fn a_cluster_name_is_the_same_where_it_is_defined_and_used(
 }
 
 #[test]
+fn a_health_check_names_clusters_as_routes_do() {
+    let filter = json!({"name": "health", "typedConfig": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck",
+        "passThroughMode": false, "clusterMinHealthyPercentages": {"web": {"value": 50}, "a/b": {"value": 1}}}});
+    let mut listener = listener();
+    let manager = listener.pointer_mut("/filterChains/0/filters/0/typedConfig");
+    manager.unwrap()["httpFilters"] = json!([filter]);
+    let done = completed(&listener);
+    let manager = &done["filterChains"][0]["filters"][0]["typedConfig"];
+    let clusters = &manager["httpFilters"][0]["typedConfig"]["clusterMinHealthyPercentages"];
+    let names: Vec<&String> = clusters.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["a/b", "default/cec/web"]);
+}
+
+#[test]
+fn an_internal_listener_is_named_where_it_is_called() {
+    let endpoint =
+        json!({"endpoint": {"address": {"envoyInternalAddress": {"serverListenerName": "inner"}}}});
+    let cluster = completed(&with_type(
+        "envoy.config.cluster.v3.Cluster",
+        json!({"name": "c", "loadAssignment": {"clusterName": "c", "endpoints": [{"lbEndpoints": [endpoint]}]}}),
+    ));
+    let address = cluster.pointer(
+        "/loadAssignment/endpoints/0/lbEndpoints/0/endpoint/address/envoyInternalAddress/serverListenerName",
+    );
+    assert_eq!(address.unwrap(), "default/cec/inner");
+}
+
+#[test]
 fn completing_twice_is_completing_once() {
     let once = complete(&config(), vec![decode(&listener()).unwrap()]);
     assert_eq!(complete(&config(), once.clone()), once);
@@ -180,6 +209,11 @@ fn a_listener_without_an_address_is_bound_to_both_loopbacks() {
         "::1"
     );
     assert_eq!(json["transparent"], true);
+    assert_eq!(json["enableReusePort"], false);
+    assert_eq!(
+        json["listenerFilters"][0]["name"],
+        "envoy.filters.listener.original_dst"
+    );
     assert!(!bind(&mut message, 10_001), "an address stays");
 }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use prost_reflect::DynamicMessage;
 
+use crate::envoy;
 use crate::object::{ObjectRef, Objects};
 use crate::problem::Problem;
 use crate::proxy;
@@ -78,14 +79,29 @@ pub struct PlannedFrontend {
 /// A listener of the node's Envoy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedListener {
-    /// Its port on 127.0.0.1 and ::1, from the ledger.
+    /// Its port on 127.0.0.1 and ::1, from the ledger; or that of an address of its own.
     pub port: u16,
+    /// Whether the config gives it an address of its own, which it keeps.
+    pub own_address: bool,
     /// What the model reads of it.
     pub model: Arc<proxy::Listener>,
     /// The completed message that a real Envoy gets.
     pub message: DynamicMessage,
     /// The config it stands in.
     pub config: ObjectRef,
+}
+
+impl PlannedListener {
+    /// The message for an Envoy that has it on another port of the ledger's: every generation of a
+    /// node's Envoy has ports of its own.
+    #[must_use]
+    pub fn on_port(&self, port: u16) -> DynamicMessage {
+        let mut message = self.message.clone();
+        if !self.own_address {
+            envoy::rebind(&mut message, port);
+        }
+        message
+    }
 }
 
 /// A RouteConfiguration of the node's Envoy.

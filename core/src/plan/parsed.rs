@@ -182,7 +182,21 @@ impl Parsed {
     ) -> Option<Vec<(String, Resource)>> {
         let mut decoded = Vec::new();
         for (index, value) in source.spec.resources.iter().enumerate() {
-            match envoy::decode(value) {
+            let mut value = value.clone();
+            for left_out in envoy::leave_out_ciliums(&mut value) {
+                self.problem(
+                    Code::Unsupported,
+                    Severity::Warning,
+                    config,
+                    joined(index, &left_out.path),
+                    format!(
+                        "the filter `{}` is Cilium's own and in no stock Envoy; it is left out, and what it would enforce is not enforced",
+                        left_out.name
+                    ),
+                    "take it out, or use a filter of Envoy's own",
+                );
+            }
+            match envoy::decode(&value) {
                 Ok(resource) if resource.name.is_empty() => self.refuse(
                     Code::EnvoyResource,
                     config,

@@ -101,6 +101,7 @@ impl Planner {
         let (model, config) = (Arc::clone(&parsed.model), rank.config.clone());
         Some(Arc::new(PlannedListener {
             port,
+            own_address: parsed.own_port.is_some(),
             model,
             message,
             config,

@@ -123,6 +123,35 @@ fn a_config_with_a_bad_resource_is_left_out_whole() {
 }
 
 #[test]
+fn a_filter_of_ciliums_own_is_left_out_and_told() {
+    let filter = "- {name: cilium.l7policy}\n          - name: envoy.filters.http.router";
+    let plan = planned(|shop| shop.replace("- name: envoy.filters.http.router", filter));
+    let problem = plan.problems.iter().find(|it| it.code == Code::Unsupported);
+    let field = "spec.resources[0].filterChains[0].filters[0].typedConfig.httpFilters[0]";
+    assert_eq!(problem.unwrap().field, field);
+    let json = |plan: &NodePlan| {
+        let mut listeners = plan.listeners.values();
+        serde_json::to_string(&listeners.next().unwrap().message).unwrap()
+    };
+    assert_eq!(json(&plan), json(&planned(str::to_owned)));
+}
+
+#[test]
+fn a_listener_moves_to_another_port_unless_its_address_is_its_own() {
+    let own = "filterChains:";
+    let address =
+        "address: {socketAddress: {address: 0.0.0.0, portValue: 8080}}\n    filterChains:";
+    for (edit, moved) in [(own, true), (address, false)] {
+        let plan = planned(|shop| shop.replace(own, edit));
+        let listener = plan.listeners.values().next().unwrap();
+        let on = serde_json::to_value(listener.on_port(19_999)).unwrap();
+        let port = &on["address"]["socketAddress"]["portValue"];
+        assert_eq!(*port == 19_999, moved, "{on}");
+        assert_eq!(listener.own_address, !moved);
+    }
+}
+
+#[test]
 fn a_service_without_endpoints_has_an_empty_assignment() {
     let plan = planned(|text| text.replace("replicas: 2", "replicas: 0"));
     assert!(plan.endpoints["default/details"].endpoints.is_empty());

@@ -59,6 +59,7 @@ fn listener(tls: bool) -> PlannedListener {
     .unwrap()
     .message;
     PlannedListener {
+        own_address: false,
         port: 10_000,
         model: Arc::new(Listener::read(&message).unwrap()),
         message,

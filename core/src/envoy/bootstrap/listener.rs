@@ -24,11 +24,6 @@ pub(super) fn written(
     let Some(fields) = listener.as_object_mut() else {
         return listener;
     };
-    if fields.get("transparent").and_then(Value::as_bool) == Some(true) {
-        see_destination(fields);
-        // A second process on this port is an error, not a rival for its connections.
-        fields.insert("enableReusePort".to_owned(), json!(false));
-    }
     if let Some(path) = &settings.access_log {
         let log = access_log::refused(name, path);
         push(fields, "accessLog", log);

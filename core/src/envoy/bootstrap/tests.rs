@@ -106,19 +106,6 @@ fn routes_that_are_missing_are_a_table_without_hosts() {
 }
 
 #[test]
-fn a_filter_of_ciliums_own_is_left_out_and_told() {
-    let filter = "- {name: cilium.l7policy}\n          - name: envoy.filters.http.router";
-    let made = made(|shop| shop.replace("- name: envoy.filters.http.router", filter));
-    assert_eq!(
-        made.left_out,
-        [
-            "default/shop/web: filterChains[0].filters[0].typedConfig.httpFilters[0] (cilium.l7policy)"
-        ]
-    );
-    assert!(!made.json.to_string().contains("cilium."));
-}
-
-#[test]
 fn without_a_log_nothing_is_logged() {
     let quiet = Settings {
         access_log: None,
