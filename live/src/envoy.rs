@@ -193,6 +193,7 @@ pub struct Envoy {
     node: String,
     folder: PathBuf,
     pid: Pid,
+    runs_as: RunsAs,
     /// Whether it lives on without us.
     left: bool,
 }

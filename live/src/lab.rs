@@ -52,7 +52,7 @@ use evidence::Evidence;
 use machines::{MachineError, Machines};
 use name::LabName;
 use programs::ProgramError;
-use redirect::{RedirectError, Redirected};
+use redirect::{NotRedirected, Redirected};
 use state::{Labs, ProcessMark, State, StateError};
 
 pub use site::Site;
@@ -92,7 +92,7 @@ pub enum LabError {
     Envoy(#[from] EnvoyError),
     /// What leads packets to it.
     #[error(transparent)]
-    Redirect(#[from] RedirectError),
+    Redirect(#[from] NotRedirected),
     /// It is not ready, or was not made whole.
     #[error(
         "the lab `{0}` does not stand whole: it is being made, or whoever made it crashed; `nodeway lab down --name {0}` takes away what there is"

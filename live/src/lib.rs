@@ -12,6 +12,7 @@ pub mod envoy;
 pub mod lab;
 pub mod netfilter;
 pub mod netns;
+pub mod redirect;
 pub mod routes;
 pub mod signal;
 pub mod tun;

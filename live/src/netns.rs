@@ -120,6 +120,21 @@ impl NetNs {
         })
     }
 
+    /// The same namespace, held once more.
+    ///
+    /// # Errors
+    /// When the process has no file left.
+    pub fn try_clone(&self) -> Result<Self, NetNsError> {
+        let file = self
+            .file
+            .try_clone()
+            .map_err(refused("enter", &self.name))?;
+        Ok(Self {
+            name: self.name.clone(),
+            file,
+        })
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -1,0 +1,283 @@
+//! A node's redirect in the kernel: the rules, routes and programs of one way, for these frontends.
+//!
+//! A change goes in in the order in which nothing is led to where nothing is: what new frontends
+//! need beside the programs, then the programs' tables; for those that go, the other way round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use nodeway_core::datapath::Frontend;
+use nodeway_core::frontend::FrontendKey;
+use nodeway_core::redirect::Redirect;
+
+use crate::bpf::{
+    AttachError, Counters, Datapath, DetachError, LoadError, Mode, Options, SocketsError,
+    TableError,
+};
+use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
+use crate::netns::{NetNs, NetNsError};
+
+/// Why packets cannot be led.
+#[derive(Debug, thiserror::Error)]
+pub enum RedirectError {
+    /// Rules.
+    #[error(transparent)]
+    Rules(#[from] Box<NetfilterError>),
+    /// The kernel's programs cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] Box<LoadError>),
+    /// They cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] Box<AttachError>),
+    /// They cannot be taken away.
+    #[error(transparent)]
+    Detach(#[from] Box<DetachError>),
+    /// A frontend cannot be put into their table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A listener's socket cannot be put there.
+    #[error(transparent)]
+    Sockets(#[from] Box<SocketsError>),
+    /// The node's namespace.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+    /// There is no cgroup that all processes are in.
+    #[error(
+        "no cgroup file system of version 2 is mounted, and calls of a node itself hang on one; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )]
+    NoCgroup,
+}
+
+macro_rules! boxed {
+    ($($error:ty),*) => {
+        $(impl From<$error> for RedirectError {
+            fn from(error: $error) -> Self {
+                Box::new(error).into()
+            }
+        })*
+    };
+}
+
+boxed!(
+    NetfilterError,
+    LoadError,
+    AttachError,
+    DetachError,
+    SocketsError
+);
+
+/// Where a redirect stands.
+#[derive(Clone, Debug)]
+pub struct Site<'a> {
+    /// The node's network namespace.
+    pub netns: &'a NetNs,
+    /// The node's own addresses.
+    pub addresses: &'a [IpAddr],
+    /// The devices at which clients' packets come in: its pods' and its uplinks.
+    pub devices: &'a [String],
+    /// A folder on a BPF file system, where programs and maps outlive this process.
+    pub pins: Option<&'a Path>,
+}
+
+/// A node's redirect, in force.
+#[derive(Debug)]
+pub struct NodeRedirect {
+    redirect: Redirect,
+    netns: NetNs,
+    addresses: Vec<IpAddr>,
+    rules: Netfilter,
+    programs: Option<Datapath>,
+    frontends: BTreeMap<FrontendKey, Frontend>,
+}
+
+impl NodeRedirect {
+    /// Leads packets of these frontends from now on. What an earlier process left of the same
+    /// redirect is taken up, and goes on all the while.
+    ///
+    /// # Errors
+    /// When the kernel, a tool or somebody else's rules refuse. What was put in place by then stays
+    /// until the next start.
+    pub fn start(
+        redirect: Redirect,
+        site: &Site<'_>,
+        frontends: BTreeMap<FrontendKey, Frontend>,
+    ) -> Result<Self, RedirectError> {
+        let mut own = Self {
+            redirect,
+            netns: site.netns.try_clone()?,
+            addresses: site.addresses.to_vec(),
+            rules: Netfilter::new(Owner::Nodeway),
+            programs: None,
+            frontends,
+        };
+        own.rule(&own.frontends.clone())?;
+        own.programs = programs(redirect, site)?;
+        if let Some(programs) = &mut own.programs {
+            let stale = programs.frontends()?.into_keys();
+            for key in stale.filter(|key| !own.frontends.contains_key(key)) {
+                programs.remove(key)?;
+            }
+            programs.take_sockets(&ports(&own.frontends))?;
+            for (key, frontend) in &own.frontends {
+                programs.put(*key, frontend)?;
+            }
+            let devices: Vec<&str> = site.devices.iter().map(String::as_str).collect();
+            programs.attach(&devices)?;
+        }
+        Ok(own)
+    }
+
+    /// Changes frontends; none takes one out.
+    ///
+    /// # Errors
+    /// When the kernel or a tool refuses. Rules are as before then; of the programs' tables some may
+    /// have changed, and the same call again does the rest.
+    pub fn change(
+        &mut self,
+        changes: &BTreeMap<FrontendKey, Option<Frontend>>,
+    ) -> Result<(), RedirectError> {
+        let mut next = self.frontends.clone();
+        let mut meanwhile = self.frontends.clone();
+        for (key, change) in changes {
+            match change {
+                Some(frontend) => {
+                    next.insert(*key, *frontend);
+                    meanwhile.insert(*key, *frontend);
+                }
+                None => {
+                    next.remove(key);
+                }
+            }
+        }
+        let mut all: BTreeSet<u16> = ports(&self.frontends).into_iter().collect();
+        all.extend(ports(&next));
+        if meanwhile != self.frontends {
+            self.rule(&meanwhile)?;
+        }
+        if let Some(programs) = &mut self.programs {
+            programs.take_sockets(&all.into_iter().collect::<Vec<_>>())?;
+            for (key, change) in changes {
+                match change {
+                    Some(frontend) => programs.put(*key, frontend)?,
+                    None => programs.remove(*key)?,
+                }
+            }
+        }
+        if next != meanwhile {
+            self.rule(&next)?;
+        }
+        self.frontends = next;
+        self.take_sockets()?;
+        Ok(())
+    }
+
+    /// Leads to the sockets that the listeners have now: to be called when some have come or gone.
+    /// Says where nobody listens.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take_sockets(&mut self) -> Result<Vec<SocketAddr>, RedirectError> {
+        let ports = ports(&self.frontends);
+        match &mut self.programs {
+            Some(programs) => Ok(programs.take_sockets(&ports)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Attaches to one more device: a pod has come.
+    ///
+    /// # Errors
+    /// When there is no such device, or the kernel refuses.
+    pub fn add_device(&mut self, device: &str) -> Result<(), RedirectError> {
+        match &mut self.programs {
+            Some(programs) => Ok(programs.add_device(device)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the program off a device, which may be gone with its pod.
+    ///
+    /// # Errors
+    /// When its pin cannot be removed.
+    pub fn remove_device(&mut self, device: &str) -> Result<(), RedirectError> {
+        match &mut self.programs {
+            Some(programs) => Ok(programs.remove_device(device)?),
+            None => Ok(()),
+        }
+    }
+
+    /// How often each hook gave each reason; none for a way of rules.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn counters(&self) -> Result<Option<Counters>, RedirectError> {
+        let counters = self.programs.as_ref().map(Datapath::counters);
+        Ok(counters.transpose()?)
+    }
+
+    /// The way.
+    #[must_use]
+    pub const fn redirect(&self) -> Redirect {
+        self.redirect
+    }
+
+    /// What is led where.
+    #[must_use]
+    pub const fn frontends(&self) -> &BTreeMap<FrontendKey, Frontend> {
+        &self.frontends
+    }
+
+    /// Leads nothing any more, and leaves nothing behind.
+    ///
+    /// # Errors
+    /// When a rule or pin stays.
+    pub fn stop(mut self) -> Result<(), RedirectError> {
+        if let Some(programs) = self.programs.take() {
+            programs.detach()?;
+        }
+        Ok(self.rules.remove(&self.netns)?)
+    }
+
+    fn rule(&mut self, frontends: &BTreeMap<FrontendKey, Frontend>) -> Result<(), RedirectError> {
+        let frontends: Vec<_> = frontends.iter().map(|(key, it)| (*key, *it)).collect();
+        let wanted = Wanted::node(self.redirect, &frontends, &self.addresses);
+        Ok(self.rules.apply(&self.netns, &wanted)?)
+    }
+}
+
+fn ports(frontends: &BTreeMap<FrontendKey, Frontend>) -> Vec<u16> {
+    let ports: BTreeSet<u16> = frontends.values().map(|it| it.listener_port).collect();
+    ports.into_iter().collect()
+}
+
+/// The kernel's programs, not yet attached; none for a way of rules.
+fn programs(redirect: Redirect, site: &Site<'_>) -> Result<Option<Datapath>, RedirectError> {
+    let mode = match redirect {
+        Redirect::Tc => Mode::Both,
+        Redirect::SkLookup => Mode::SkLookup,
+        Redirect::Iptables | Redirect::Sidecar => return Ok(None),
+    };
+    // sk_lookup sees what the node itself sends; tc does not.
+    let cgroup = match mode {
+        Mode::Both | Mode::Tc => Some(cgroup().ok_or(RedirectError::NoCgroup)?),
+        Mode::SkLookup => None,
+    };
+    let options = Options {
+        mode,
+        cgroup: cgroup.as_deref(),
+        pins: site.pins,
+        ..Options::default()
+    };
+    Ok(Some(Datapath::load(site.netns.try_clone()?, &options)?))
+}
+
+/// The cgroup that every process is in, by the list of mounts.
+fn cgroup() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = mounts.find(|fields| fields.get(2) == Some(&"cgroup2"))?;
+    mount.get(1).map(PathBuf::from)
+}
