@@ -168,7 +168,7 @@ fn has_v6() -> bool {
 }
 
 /// Runs a conversation with the kernel inside a namespace.
-fn inside<T: Send>(
+pub(crate) fn inside<T: Send>(
     netns: &NetNs,
     talk: impl AsyncFnOnce(Handle) -> Result<T, RoutesError> + Send,
 ) -> Result<T, RoutesError> {
@@ -189,7 +189,7 @@ fn inside<T: Send>(
     })?
 }
 
-fn refused(
+pub(crate) fn refused(
     action: &'static str,
     what: String,
     namespace: &str,
@@ -203,7 +203,7 @@ fn refused(
     }
 }
 
-fn io_error(error: Error) -> io::Error {
+pub(crate) fn io_error(error: Error) -> io::Error {
     match error {
         Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use nodeway_core::controllers::Controllers;
+use nodeway_core::derive::DeriveOptions;
 use nodeway_core::ingress::{Mode, Options};
 use nodeway_core::object::Objects;
 use nodeway_core::redirect::Redirect;
@@ -94,6 +96,19 @@ fn kube_proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
 }
 
 impl Fixture {
+    /// How its cluster's operator and controllers complete the objects.
+    #[must_use]
+    pub fn controllers(&self) -> Controllers {
+        Controllers {
+            ingress: self.ingress.options(),
+            derive: DeriveOptions {
+                nodes: self.nodes.0.clone(),
+                dual_stack: self.dual_stack,
+                ..DeriveOptions::default()
+            },
+        }
+    }
+
     /// Reads the folder of a fixture.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod secret;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use crate::frontend::{FrontendKey, FrontendKind};
 pub use ledger::{FIRST_PORT, LAST_PORT, Ledger};
 pub use planner::Planner;
 pub use secret::{NoCertificate, PlannedSecret};
+pub use withheld::Withheld;
 
 /// The plan of one node for all objects of a cluster: a [`Planner`] fed with everything.
 #[must_use]

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
-/// `TCP_LISTEN`, as the table prints it.
-const LISTEN: &str = "0A";
+use crate::tcp_table::{self, State};
 
 /// Those of `wanted` on which the process does not listen (yet) in its network namespace.
 /// Another's socket on such an address does not count.
@@ -14,11 +13,9 @@ pub(super) fn not_listening(pid: u32, wanted: &BTreeSet<SocketAddr>) -> BTreeSet
     let mut listening = BTreeSet::new();
     for table in ["tcp", "tcp6"] {
         let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        let ours = table
-            .lines()
-            .filter_map(listener)
-            .filter(|(_, inode)| own.contains(*inode));
-        listening.extend(ours.map(|(address, _)| address));
+        let ours = tcp_table::rows(&table)
+            .filter(|row| row.state == State::Listen && own.contains(row.inode));
+        listening.extend(ours.map(|row| row.local));
     }
     wanted.difference(&listening).copied().collect()
 }
@@ -34,33 +31,6 @@ fn inodes(pid: u32) -> BTreeSet<String> {
         Some(inode.to_owned())
     };
     links.filter_map(inode).collect()
-}
-
-/// A line of the table, if its socket listens: address and inode.
-fn listener(line: &str) -> Option<(SocketAddr, &str)> {
-    let mut fields = line.split_ascii_whitespace();
-    let local = fields.nth(1)?;
-    let state = fields.nth(1)?;
-    let inode = fields.nth(5)?;
-    (state == LISTEN).then_some(())?;
-    Some((address(local)?, inode))
-}
-
-/// `0100007F:2710`: each word of the address in the machine's byte order, the port as a number.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let mut bytes = Vec::new();
-    for at in (0..ip.len()).step_by(8) {
-        let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
-        bytes.extend(word.to_ne_bytes());
-    }
-    let ip = match (<[u8; 4]>::try_from(&*bytes), <[u8; 16]>::try_from(&*bytes)) {
-        (Ok(v4), _) => IpAddr::V4(Ipv4Addr::from(v4)),
-        (_, Ok(v6)) => IpAddr::V6(Ipv6Addr::from(v6)),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
 }
 
 #[cfg(test)]

@@ -4,53 +4,10 @@
 //! a change takes away with their listener are held until the last of them has ended, in the order
 //! in which an agent must tell its Envoy. What comes anew meanwhile takes their place at once.
 
-use std::collections::BTreeMap;
-
 use nodeway_core::plan::{PlanDelta, ResourceName, Update};
 
 use super::NodeProxy;
 use super::downstream::Stage;
-
-/// Removals that wait.
-#[derive(Default)]
-pub(super) struct Held(PlanDelta);
-
-impl Held {
-    fn is_empty(&self) -> bool {
-        let Self(delta) = self;
-        delta.routes.is_empty() && delta.clusters.is_empty() && delta.endpoints.is_empty()
-    }
-
-    /// Forgets the removal of what a change brings.
-    fn yield_to(&mut self, delta: &PlanDelta) {
-        forget(&mut self.0.routes, &delta.routes);
-        forget(&mut self.0.clusters, &delta.clusters);
-        forget(&mut self.0.endpoints, &delta.endpoints);
-    }
-
-    /// Takes the removals out of a change.
-    fn take(&mut self, delta: &mut PlanDelta) {
-        withhold(&mut self.0.routes, &mut delta.routes);
-        withhold(&mut self.0.clusters, &mut delta.clusters);
-        withhold(&mut self.0.endpoints, &mut delta.endpoints);
-    }
-}
-
-type Changes<T> = BTreeMap<ResourceName, Update<T>>;
-
-fn forget<T>(held: &mut Changes<T>, changes: &Changes<T>) {
-    held.retain(|name, _| !matches!(changes.get(name), Some(Update::Put(_))));
-}
-
-fn withhold<T>(held: &mut Changes<T>, changes: &mut Changes<T>) {
-    changes.retain(|name, change| {
-        let goes = matches!(change, Update::Remove);
-        if goes {
-            held.insert(name.clone(), Update::Remove);
-        }
-        !goes
-    });
-}
 
 impl NodeProxy {
     /// Takes resources over, as an Envoy takes them from xDS. Sockets follow at the next wake;
@@ -64,7 +21,7 @@ impl NodeProxy {
         };
         if self.listeners_in_use().any(removed) {
             let mut delta = delta.clone();
-            self.held.take(&mut delta);
+            self.held.take_needs(&mut delta);
             self.resources.apply(&delta);
         } else {
             self.resources.apply(delta);
@@ -75,7 +32,7 @@ impl NodeProxy {
     pub(super) fn release(&mut self) {
         let gone = |name: &ResourceName| !self.resources.listeners.contains_key(name);
         if !self.held.is_empty() && !self.listeners_in_use().any(gone) {
-            let Held(delta) = std::mem::take(&mut self.held);
+            let delta = self.held.release();
             self.resources.apply(&delta);
         }
     }

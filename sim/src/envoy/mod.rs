@@ -35,13 +35,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use nodeway_core::netfilter::sidecar::PROXY_UID;
-use nodeway_core::plan::ResourceName;
+use nodeway_core::plan::{ResourceName, Withheld};
 
 pub use counters::Counters;
 
 use crate::process::{CallError, Os, Process, SocketEvent, SocketId, TimerId};
 use downstream::Downstream;
-use draining::Held;
 use listeners::Listening;
 use resources::Resources;
 use upstream::{Pool, Upstream};
@@ -58,7 +57,7 @@ pub struct NodeProxy {
     /// Whether anybody has given it resources yet.
     told: bool,
     resources: Resources,
-    held: Held,
+    held: Withheld,
     listening: Listening,
     downstreams: BTreeMap<SocketId, Downstream>,
     upstreams: BTreeMap<SocketId, Upstream>,
@@ -91,7 +90,7 @@ impl NodeProxy {
             generation,
             told: false,
             resources: Resources::default(),
-            held: Held::default(),
+            held: Withheld::default(),
             listening: Listening::default(),
             downstreams: BTreeMap::new(),
             upstreams: BTreeMap::new(),

@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodeway_core::controllers::Controllers;
-use nodeway_core::derive::DeriveOptions;
 use nodeway_core::object::Objects;
 use nodeway_core::redirect::Redirect;
 
@@ -198,14 +196,7 @@ impl Sim {
     /// All that is wrong with its manifests, at once.
     pub fn from_fixture(fixture: &Fixture) -> Result<SimBuilder, LoadErrors> {
         let options = Options {
-            controllers: Controllers {
-                ingress: fixture.ingress.options(),
-                derive: DeriveOptions {
-                    nodes: fixture.nodes.0.clone(),
-                    dual_stack: fixture.dual_stack,
-                    ..DeriveOptions::default()
-                },
-            },
+            controllers: fixture.controllers(),
             outside: fixture.outside.clone(),
             ..Options::default()
         };

@@ -1,0 +1,5 @@
+//! agent
+mod connections;
+mod devices;
+mod folder;
+mod memory;

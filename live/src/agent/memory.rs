@@ -1,0 +1,180 @@
+//! What an agent must know after it was killed: which generation has a listener on which port, and
+//! where each frontend leads. One file in the run directory, written whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nodeway_core::frontend::FrontendKey;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of another form than these are of another version of Nodeway.
+const VERSION: u32 = 1;
+
+/// What is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Memory {
+    /// The ports of listeners: by generation, then by listener.
+    pub(super) ports: BTreeMap<String, BTreeMap<String, u16>>,
+    /// Where frontends lead, in the order of their addresses.
+    pub(super) frontends: Vec<Remembered>,
+}
+
+/// One frontend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Remembered {
+    pub(super) address: std::net::IpAddr,
+    pub(super) port: u16,
+    pub(super) generation: String,
+    pub(super) listener: String,
+    pub(super) listener_port: u16,
+    /// Whether it was being switched off.
+    pub(super) draining: bool,
+}
+
+impl Remembered {
+    pub(super) const fn key(&self) -> FrontendKey {
+        FrontendKey {
+            address: self.address,
+            port: self.port,
+        }
+    }
+}
+
+/// The file as it is written.
+#[derive(Serialize, Deserialize)]
+struct Versioned {
+    version: u32,
+    #[serde(flatten)]
+    memory: serde_json::Value,
+}
+
+/// Why there is no memory.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The file cannot be read or written.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    File {
+        /// `read`, `write`
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error(
+        "{path} is not what an agent left: {reason}; if no frontend of this node leads anywhere, delete it, or else run the version of nodeway that wrote it",
+        path = path.display()
+    )]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Memory {
+    /// What an earlier agent left; nothing if there was none.
+    pub(super) fn read(path: &Path) -> Result<Self, MemoryError> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => {
+                return Err(MemoryError::File {
+                    action: "read",
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let bad = |reason: String| MemoryError::Bad {
+            path: path.to_owned(),
+            reason,
+        };
+        let versioned: Versioned =
+            serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+        if versioned.version != VERSION {
+            let version = versioned.version;
+            return Err(bad(format!("it is of version {version}, not {VERSION}")));
+        }
+        serde_json::from_value(versioned.memory).map_err(|error| bad(error.to_string()))
+    }
+
+    /// Writes it in the place of what is there.
+    pub(super) fn write(&self, path: &Path) -> Result<(), MemoryError> {
+        let written = || {
+            let versioned = Versioned {
+                version: VERSION,
+                memory: serde_json::to_value(self)?,
+            };
+            let text = serde_json::to_vec(&versioned)?;
+            let next = path.with_extension("next");
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&next)?;
+            file.write_all(&text)?;
+            file.sync_data()?;
+            fs::rename(&next, path)
+        };
+        written().map_err(|source| MemoryError::File {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        assert_eq!(Memory::read(&path).unwrap(), Memory::default());
+        let memory = Memory {
+            ports: [("g1".to_owned(), [("a/b/c".to_owned(), 10_000)].into())].into(),
+            frontends: vec![Remembered {
+                address: [10, 96, 0, 1].into(),
+                port: 80,
+                generation: "g1".to_owned(),
+                listener: "a/b/c".to_owned(),
+                listener_port: 10_000,
+                draining: false,
+            }],
+        };
+        memory.write(&path).unwrap();
+        assert_eq!(Memory::read(&path).unwrap(), memory);
+    }
+
+    #[rstest]
+    #[case::cut_off(r#"{"version":1,"ports":{"#, "EOF")]
+    #[case::of_another_version(r#"{"version":7,"ports":{},"frontends":[]}"#, "version 7, not 1")]
+    #[case::of_something_else(
+        r#"{"version":1,"ports":{},"frontends":[],"x":1}"#,
+        "unknown field `x`"
+    )]
+    fn what_is_no_memory_says_what_to_do(#[case] text: &str, #[case] reason: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        fs::write(&path, text).unwrap();
+        let error = Memory::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(reason) && error.contains("delete it"),
+            "{error}"
+        );
+    }
+}
