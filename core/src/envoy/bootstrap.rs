@@ -8,6 +8,7 @@
 mod access_log;
 mod cluster;
 mod listener;
+mod logged;
 mod sidecar;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::plan::NodePlan;
 
 pub use access_log::{AccessEntry, AccessKind, BadEntry, MatchedRoute, WAY_HEADER};
+pub use logged::{logged_listener, logged_routes};
 
 /// Where an Envoy stands: how connections come to its listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,35 @@ use std::net::IpAddr;
 
 use super::{FrontendKey, NodePlan, PlanDelta, PlannedFrontend, Update};
 
+impl PlanDelta {
+    /// Both changes as one, this one first.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.listeners.extend(next.listeners);
+        self.routes.extend(next.routes);
+        self.clusters.extend(next.clusters);
+        self.endpoints.extend(next.endpoints);
+        self.secrets.extend(next.secrets);
+        self.frontends.extend(next.frontends);
+        let found = &self.problems_found;
+        let gone = next.problems_gone.iter().filter(|it| !found.contains(*it));
+        let gone: Vec<_> = gone.cloned().collect();
+        let gone_before = &self.problems_gone;
+        let new = next
+            .problems_found
+            .iter()
+            .filter(|it| !gone_before.contains(*it));
+        let new: Vec<_> = new.cloned().collect();
+        self.problems_found
+            .retain(|it| !next.problems_gone.contains(it));
+        self.problems_gone
+            .retain(|it| !next.problems_found.contains(it));
+        self.problems_found.extend(new);
+        self.problems_gone.extend(gone);
+        self
+    }
+}
+
 impl NodePlan {
     /// Takes a delta in.
     pub fn apply(&mut self, delta: &PlanDelta) {

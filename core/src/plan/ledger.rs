@@ -62,6 +62,12 @@ impl Ledger {
         ledger
     }
 
+    /// Gives nobody these ports while there are others: somebody else has them open. One that a
+    /// listener had in an earlier life is still its own.
+    pub fn avoid(&mut self, ports: impl IntoIterator<Item = u16>) {
+        self.used.extend(ports);
+    }
+
     /// The port of a listener, now and until it is released; none when all are taken.
     pub fn port(&mut self, name: &str) -> Option<u16> {
         if let Some(port) = self.held.get(name) {

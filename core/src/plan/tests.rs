@@ -241,20 +241,24 @@ proptest! {
         let all: Vec<Object> = objects.iter().map(|(_, entry)| entry.object.clone()).collect();
         let want = plan(&objects, "node-1", Ledger::default());
         let mut planner = Planner::new("node-1", Ledger::default());
-        let mut added_up = NodePlan::default();
-        for (index, put) in churn {
+        let (mut added_up, mut as_one) = (NodePlan::default(), PlanDelta::default());
+        let churn = churn.into_iter().map(|(index, put)| {
             let object = all[index % all.len()].clone();
-            let change = if put { Change::Put(object) } else { Change::Delete(object.reference()) };
-            added_up.apply(&planner.apply(change));
-        }
-        for index in (0..all.len()).map(|at| order.get(at).copied().unwrap_or(at)) {
-            added_up.apply(&planner.apply(Change::Put(all[index % all.len()].clone())));
-        }
-        for object in &all {
-            added_up.apply(&planner.apply(Change::Put(object.clone())));
+            if put { Change::Put(object) } else { Change::Delete(object.reference()) }
+        });
+        let order = (0..all.len()).map(|at| order.get(at).copied().unwrap_or(at));
+        let order = order.map(|index| Change::Put(all[index % all.len()].clone()));
+        let again = all.iter().map(|object| Change::Put(object.clone()));
+        for change in churn.chain(order).chain(again) {
+            let delta = planner.apply(change);
+            added_up.apply(&delta);
+            as_one = as_one.then(delta);
         }
         prop_assert_eq!(planner.plan(), &want);
         prop_assert_eq!(&added_up, &want);
+        let mut at_once = NodePlan::default();
+        at_once.apply(&as_one);
+        prop_assert_eq!(&at_once, &want);
         for object in &all {
             added_up.apply(&planner.apply(Change::Delete(object.reference())));
         }

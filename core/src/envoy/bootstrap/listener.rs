@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Settings, access_log, as_json, items, text};
 use crate::plan::{NodePlan, PlannedListener};
 
-/// A planned listener. The destination of its connections is what the client meant.
+/// A planned listener, with its routes written in.
 pub(super) fn written(
     name: &str,
     planned: &PlannedListener,
@@ -15,20 +15,44 @@ pub(super) fn written(
     settings: &Settings,
 ) -> Value {
     let mut listener = as_json(&planned.message).unwrap_or_default();
-    for (index, chain) in items(&mut listener, "filterChains").enumerate() {
-        complete(chain, (name, Some(index)), plan, settings);
-    }
-    if let Some(chain) = listener.get_mut("defaultFilterChain") {
-        complete(chain, (name, None), plan, settings);
-    }
-    let Some(fields) = listener.as_object_mut() else {
-        return listener;
-    };
+    each_filter(&mut listener, &mut |_, kind, config| {
+        if kind.ends_with(HTTP) {
+            write_routes(config, plan);
+        }
+    });
     if let Some(path) = &settings.access_log {
-        let log = access_log::refused(name, path);
-        push(fields, "accessLog", log);
+        log(name, &mut listener, path);
     }
     listener
+}
+
+const HTTP: &str = ".HttpConnectionManager";
+const TCP: &str = ".TcpProxy";
+
+/// Has a listener write a line for each request, connection and refusal, with the place in its
+/// table of each route that it has itself.
+pub(super) fn log(name: &str, listener: &mut Value, path: &str) {
+    each_filter(listener, &mut |chain, kind, config| {
+        if kind.ends_with(HTTP) {
+            if let Some(routes) = config.get_mut("routeConfig") {
+                number(routes);
+            }
+            push(
+                config,
+                "accessLog",
+                access_log::request((name, chain), path),
+            );
+        } else if kind.ends_with(TCP) {
+            push(
+                config,
+                "accessLog",
+                access_log::connection((name, chain), path),
+            );
+        }
+    });
+    if let Some(fields) = listener.as_object_mut() {
+        push(fields, "accessLog", access_log::refused(name, path));
+    }
 }
 
 /// Lets filter chains and the access log see the address that the client meant.
@@ -53,27 +77,27 @@ pub(super) fn see_destination(listener: &mut Map<String, Value>) {
     }
 }
 
-/// Gives the last filters of a chain their routes and their log.
-fn complete(chain: &mut Value, at: (&str, Option<usize>), plan: &NodePlan, settings: &Settings) {
-    for filter in items(chain, "filters") {
-        let Some(config) = filter.get_mut("typedConfig").and_then(Value::as_object_mut) else {
-            continue;
-        };
-        let kind = config.get("@type").and_then(Value::as_str);
-        let kind = kind.unwrap_or_default().to_owned();
-        if kind.ends_with(".HttpConnectionManager") {
-            write_routes(config, plan);
-            if let Some(routes) = config.get_mut("routeConfig") {
-                number(routes);
+/// Calls `what` with each network filter: its filter chain (none for the default one), the type of
+/// its config, and the config.
+fn each_filter(
+    listener: &mut Value,
+    what: &mut dyn FnMut(Option<usize>, &str, &mut Map<String, Value>),
+) {
+    let mut of_chain = |index: Option<usize>, chain: &mut Value| {
+        for filter in items(chain, "filters") {
+            let config = filter.get_mut("typedConfig").and_then(Value::as_object_mut);
+            if let Some(config) = config {
+                let kind = config.get("@type").and_then(Value::as_str);
+                let kind = kind.unwrap_or_default().to_owned();
+                what(index, &kind, config);
             }
-            if let Some(path) = &settings.access_log {
-                push(config, "accessLog", access_log::request(at, path));
-            }
-        } else if kind.ends_with(".TcpProxy")
-            && let Some(path) = &settings.access_log
-        {
-            push(config, "accessLog", access_log::connection(at, path));
         }
+    };
+    for (index, chain) in items(listener, "filterChains").enumerate() {
+        of_chain(Some(index), chain);
+    }
+    if let Some(chain) = listener.get_mut("defaultFilterChain") {
+        of_chain(None, chain);
     }
 }
 
@@ -98,7 +122,7 @@ fn write_routes(manager: &mut Map<String, Value>, plan: &NodePlan) {
 
 /// Gives each route its place in the table as metadata, which the access log can name. Its own
 /// name stays.
-fn number(routes: &mut Value) {
+pub(super) fn number(routes: &mut Value) {
     for (h, host) in items(routes, "virtualHosts").enumerate() {
         for (r, route) in items(host, "routes").enumerate() {
             let Some(route) = route.as_object_mut() else {

@@ -106,6 +106,29 @@ fn routes_that_are_missing_are_a_table_without_hosts() {
 }
 
 #[test]
+fn a_fetched_listener_and_its_routes_are_logged_as_written_ones_are() {
+    let plan = planned(str::to_owned);
+    let (name, planned) = plan.listeners.first_key_value().unwrap();
+    let fetched = as_json(&logged_listener(name, &planned.message, "/log")).unwrap();
+    let settings = Settings {
+        access_log: Some("/log".to_owned()),
+        ..settings(Placement::Node)
+    };
+    let written = bootstrap(&plan, &settings);
+    let written = resource(&written, "listeners", name);
+    assert_eq!(fetched["accessLog"], written["accessLog"]);
+    let manager = "/filterChains/0/filters/0/typedConfig";
+    let (fetched, written) = (fetched.pointer(manager), written.pointer(manager));
+    // Once decoded, a number in a log's format is a floating one.
+    let log = |manager: Option<&Value>| manager.unwrap()["accessLog"].to_string();
+    assert_eq!(log(fetched).replace("0.0", "0"), log(written));
+    let routes = &plan.routes.values().next().unwrap().message;
+    let routes = as_json(&logged_routes(routes)).unwrap();
+    let hosts = &written.unwrap()["routeConfig"]["virtualHosts"];
+    assert_eq!(routes["virtualHosts"], *hosts);
+}
+
+#[test]
 fn without_a_log_nothing_is_logged() {
     let quiet = Settings {
         access_log: None,

@@ -1,0 +1,97 @@
+//! `nodeway agent`: keeps a node's Envoys and its kernel on the plan, until it is ended.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use miette::{IntoDiagnostic as _, Report};
+use nodeway_live::agent::{Agent, AgentError, AgentOptions};
+use nodeway_live::signal;
+use nodeway_sim::Redirect;
+
+use crate::failure::{Failure, Outcome};
+use crate::logs::Logs;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nodeway agent --from manifests/ --node node-1
+  nodeway agent --from fixtures/bookinfo --node node-1 --redirect iptables --metrics 127.0.0.1:9964
+  nodeway envoy --node node-1          the node's Envoy, in a process of its own
+  nodeway status                       what is planned, acknowledged and served
+
+Ended or killed, it leaves everything as it is: Envoys, rules and programs go on, and the next agent
+takes them up.
+Needs root, iptables and ipset. Exit codes: 0 ended, 2 it cannot start.")]
+pub(crate) struct Arguments {
+    /// The cluster's manifests: a folder, which is watched, or a fixture.
+    #[arg(long, value_name = "FOLDER")]
+    from: PathBuf,
+    /// The node that this machine is.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: String,
+    /// How packets come to the listener: `tc`, `sk-lookup`, `iptables`.
+    #[arg(long, value_name = "WAY", default_value_t = Redirect::Tc)]
+    redirect: Redirect,
+    /// Where agent and Envoys meet.
+    #[arg(long, value_name = "FOLDER", default_value = "/run/nodeway")]
+    run_dir: PathBuf,
+    /// A folder on a BPF file system, where the kernel's programs outlive the agent.
+    #[arg(long, value_name = "FOLDER", default_value = "/sys/fs/bpf/nodeway")]
+    pins: PathBuf,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// For how long at most a frontend that is switched on leaves older connections alone.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    arming: u64,
+    /// For how long at most a frontend that is switched off serves the connections that it has.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    draining: u64,
+    #[command(flatten)]
+    logs: Logs,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if arguments.redirect == Redirect::Sidecar {
+        return Err(Failure::argument(
+            "--redirect sidecar: an agent serves a node, and a sidecar its pod".to_owned(),
+            "choose `tc`, `sk-lookup` or `iptables`; `nodeway lab` shows sidecars",
+        ));
+    }
+    arguments.logs.begin();
+    let options = AgentOptions {
+        from: arguments.from.clone(),
+        node: arguments.node.clone(),
+        redirect: arguments.redirect,
+        run: arguments.run_dir.clone(),
+        pins: Some(arguments.pins.clone()),
+        metrics: arguments.metrics,
+        arming: Duration::from_secs(arguments.arming),
+        draining: Duration::from_secs(arguments.draining),
+    };
+    // Before the agent's threads begin: they inherit who waits for signals.
+    let (stops, stop) = std::sync::mpsc::channel::<nodeway_live::agent::Stop>();
+    signal::on_interrupt(move || {
+        // It comes when the agent has started; one that has not is ended by its own error.
+        if let Ok(stop) = stop.recv() {
+            stop.now();
+        }
+    })
+    .into_diagnostic()?;
+    let agent = Agent::start(options).map_err(failed)?;
+    // The thread lives as long as the process.
+    let _ = stops.send(agent.stop());
+    tracing::info!("the node is on the plan");
+    agent.run();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failed(error: AgentError) -> Failure {
+    match error {
+        AgentError::Source(errors) => Failure::load(*errors),
+        other => Report::from_err(other).into(),
+    }
+}

@@ -1,0 +1,214 @@
+//! What an agent answers: its status on a Unix socket that only its user may open, metrics and
+//! health also on a port of their own.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::status::Status;
+use super::{AgentOptions, Event, metrics};
+
+/// The socket's name in the run directory.
+pub const SOCKET: &str = "agent.sock";
+/// Who asks and is not answered by then is told that the agent hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A client that does not say what it wants is not waited for.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServedError {
+    /// The Unix socket.
+    #[error("cannot serve the status at {path}: {source}", path = path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The port.
+    #[error("cannot serve metrics at {address}: {source}; choose another with --metrics")]
+    Port {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// It serves as long as it lives.
+#[derive(Debug)]
+pub(super) struct Served {
+    socket: PathBuf,
+    runtime: Option<Runtime>,
+}
+
+/// To whom is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// The agent's own user.
+    Own,
+    /// Everybody who reaches the port: no names of objects.
+    Open,
+}
+
+impl Served {
+    pub(super) fn at(options: &AgentOptions, agent: Sender<Event>) -> Result<Self, ServedError> {
+        let path = options.run.join(SOCKET);
+        let socket = |source| ServedError::Socket {
+            path: path.clone(),
+            source,
+        };
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(socket)?;
+        let own = {
+            let _inside = runtime.enter();
+            bind(&path).map_err(socket)?
+        };
+        let handle = runtime.handle().clone();
+        let asked = agent.clone();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = own.accept().await {
+                serve(&handle, stream, Door::Own, asked.clone());
+            }
+        });
+        if let Some(address) = options.metrics {
+            let port = |source| ServedError::Port { address, source };
+            let listener = runtime.block_on(TcpListener::bind(address)).map_err(port)?;
+            let handle = runtime.handle().clone();
+            runtime.spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    serve(&handle, stream, Door::Open, agent.clone());
+                }
+            });
+        }
+        Ok(Self {
+            socket: path,
+            runtime: Some(runtime),
+        })
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // A file that a later agent would replace anyway.
+        let _ = fs::remove_file(&self.socket);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What an agent that was killed left is replaced: the run directory is this agent's alone.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn serve(
+    handle: &Handle,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    door: Door,
+    agent: Sender<Event>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let agent = agent.clone();
+        async move { Ok::<_, Infallible>(answer(request.uri().path(), door, agent).await) }
+    });
+    handle.spawn(async move {
+        let mut server = http1::Builder::new();
+        let server = server
+            .timer(TokioTimer::new())
+            .header_read_timeout(ASK_WITHIN);
+        // Who breaks off has no more use for an answer.
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    });
+}
+
+async fn answer(path: &str, door: Door, agent: Sender<Event>) -> Response<Full<Bytes>> {
+    let known = match path {
+        "/healthz" | "/readyz" | "/metrics" => true,
+        "/status" => door == Door::Own,
+        _ => false,
+    };
+    if !known {
+        return text(
+            StatusCode::NOT_FOUND,
+            "there is /healthz, /readyz and /metrics\n",
+        );
+    }
+    let Some(status) = ask(agent).await else {
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent does not answer\n",
+        );
+    };
+    match path {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => ready(&status),
+        "/metrics" => with_type(
+            StatusCode::OK,
+            metrics::CONTENT,
+            metrics::text(&status).into(),
+        ),
+        _ => {
+            let json = serde_json::to_vec(&status).unwrap_or_default();
+            with_type(StatusCode::OK, "application/json", json)
+        }
+    }
+}
+
+/// The kernel has what is planned, as far as there are Envoys to lead to.
+fn ready(status: &Status) -> Response<Full<Bytes>> {
+    if status.datapath_error.is_some() {
+        let why = "the kernel does not have all of the plan\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    if !status.unserved.is_empty() {
+        let why = "frontends wait for their listeners\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    text(StatusCode::OK, "ready\n")
+}
+
+async fn ask(agent: Sender<Event>) -> Option<Status> {
+    let (sender, answer) = channel();
+    agent.send(Event::Asked(sender)).ok()?;
+    let answered = tokio::task::spawn_blocking(move || answer.recv_timeout(ANSWER_WITHIN));
+    answered.await.ok()?.ok()
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

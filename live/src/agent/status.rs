@@ -1,0 +1,224 @@
+//! What an agent says of itself: what is planned, told, acknowledged, listening and serving, and
+//! whether all of that is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A node's agent at one moment. The same JSON is `nodeway status -o json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The node.
+    pub node: String,
+    /// How its frontends' packets are led.
+    pub redirect: String,
+    /// Where the objects come from.
+    pub source: SourceStatus,
+    /// The Envoys that run, the newest last.
+    pub generations: Vec<GenerationStatus>,
+    /// What they are told.
+    pub resources: Vec<ResourceStatus>,
+    /// What leads to them.
+    pub frontends: Vec<FrontendStatus>,
+    /// Frontends that the plan has and that lead nowhere, since no Envoy has their listener.
+    pub unserved: Vec<Unserved>,
+    /// How often each hook gave each reason; empty for a way of rules.
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    /// What is wrong with the objects, also in Envoy's eyes.
+    pub problems: BTreeSet<String>,
+    /// Why the kernel does not have what it should; it is tried again.
+    pub datapath_error: Option<String>,
+}
+
+/// The objects' source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// As it was named.
+    pub name: String,
+    /// How many objects there are.
+    pub objects: usize,
+    /// When it was last read without an error, in milliseconds before this status.
+    pub read_ms_ago: u64,
+    /// Why what stands there now cannot be taken; what stood there before is in force.
+    pub error: Option<String>,
+}
+
+/// One Envoy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationStatus {
+    /// Its name.
+    pub id: String,
+    /// Where it stands (`serving`, `draining`).
+    pub phase: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Whether it talks to this agent.
+    pub connected: bool,
+    /// How many frontends lead to it.
+    pub frontends: usize,
+    /// Connections of clients, by its own word; none when it does not say.
+    pub connections: Option<u64>,
+}
+
+/// One resource of one Envoy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceStatus {
+    /// The Envoy.
+    pub generation: String,
+    /// `Listener`, `RouteConfiguration`, `Cluster`, `ClusterLoadAssignment`, `Secret`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The object that it comes from.
+    pub object: Option<String>,
+    /// The version that is planned; none when it is to go.
+    pub planned: Option<String>,
+    /// The version that was sent last.
+    pub sent: Option<String>,
+    /// The version that was acknowledged last.
+    pub acknowledged: Option<String>,
+    /// Whether its sockets listen; only a listener has some.
+    pub listening: Option<bool>,
+    /// The version that Envoy says it has in force; none if it has none, or does not say.
+    pub serving: Option<String>,
+    /// Why Envoy refuses what is planned, in its own words.
+    pub rejected: Option<String>,
+    /// For how long the planned version is planned, in milliseconds.
+    pub age_ms: u64,
+}
+
+impl ResourceStatus {
+    /// Whether Envoy has what is planned.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        self.rejected.is_none()
+            && self.planned.is_some()
+            && self.planned == self.acknowledged
+            && self.listening != Some(false)
+    }
+}
+
+/// One frontend that leads somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendStatus {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// The Service; none when the plan has it no more.
+    pub service: Option<String>,
+    /// The listener.
+    pub listener: String,
+    /// The Envoy.
+    pub generation: String,
+    /// The listener's port there.
+    pub port: u16,
+    /// `arming`, `active`, `draining`
+    pub state: String,
+}
+
+/// A frontend that waits for its listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unserved {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// The Service.
+    pub service: String,
+    /// The listener that no Envoy has.
+    pub listener: String,
+}
+
+impl Status {
+    /// What is not as it should be, one line each; nothing when all is in sync.
+    #[must_use]
+    pub fn out_of_sync(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let source = self.source.error.iter();
+        all.extend(source.map(|error| format!("the source cannot be taken: {error}")));
+        let kernel = self.datapath_error.iter();
+        all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
+        if !self.generations.iter().any(|it| it.connected) {
+            all.push("no Envoy talks to this agent; start one with `nodeway envoy`".to_owned());
+        }
+        for it in self.resources.iter().filter(|it| !it.is_in_sync()) {
+            let state = match (&it.rejected, &it.planned, &it.sent, &it.acknowledged) {
+                (Some(words), ..) => format!("refused by Envoy: {words}"),
+                (_, None, ..) => "to be taken away".to_owned(),
+                (_, planned, sent, _) if planned != sent => "not sent yet".to_owned(),
+                (_, planned, _, acknowledged) if planned != acknowledged => {
+                    "sent and not acknowledged".to_owned()
+                }
+                _ => "acknowledged and not listening".to_owned(),
+            };
+            all.push(format!(
+                "{} {} at {}: {state}",
+                it.kind, it.name, it.generation
+            ));
+        }
+        for it in &self.unserved {
+            all.push(format!(
+                "frontend {} of {}: no Envoy has its listener {}; its packets go on past it",
+                it.address, it.service, it.listener
+            ));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn healthy() -> Status {
+        let version = Some("01".to_owned());
+        Status {
+            generations: vec![GenerationStatus {
+                id: "g1".to_owned(),
+                connected: true,
+                ..GenerationStatus::default()
+            }],
+            resources: vec![ResourceStatus {
+                generation: "g1".to_owned(),
+                kind: "Listener".to_owned(),
+                name: "web".to_owned(),
+                object: None,
+                planned: version.clone(),
+                sent: version.clone(),
+                acknowledged: version.clone(),
+                listening: Some(true),
+                serving: version,
+                rejected: None,
+                age_ms: 0,
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn what_is_planned_acknowledged_and_listening_is_in_sync() {
+        assert_eq!(healthy().out_of_sync(), Vec::<String>::new());
+    }
+
+    #[rstest]
+    #[case::source(|it: &mut Status| it.source.error = Some("a.yaml: oh".to_owned()), "a.yaml: oh")]
+    #[case::kernel(|it: &mut Status| it.datapath_error = Some("full".to_owned()), "full")]
+    #[case::nobody(|it: &mut Status| it.generations.clear(), "no Envoy")]
+    #[case::refused(|it: &mut Status| it.resources[0].rejected = Some("bad".to_owned()), "refused by Envoy: bad")]
+    #[case::not_sent(|it: &mut Status| it.resources[0].planned = Some("02".to_owned()), "not sent yet")]
+    #[case::not_acknowledged(|it: &mut Status| it.resources[0].acknowledged = None, "not acknowledged")]
+    #[case::not_listening(|it: &mut Status| it.resources[0].listening = Some(false), "not listening")]
+    #[case::to_go(|it: &mut Status| it.resources[0].planned = None, "to be taken away")]
+    fn everything_else_is_told(#[case] change: impl FnOnce(&mut Status), #[case] told: &str) {
+        let mut status = healthy();
+        change(&mut status);
+        let all = status.out_of_sync();
+        assert!(all.len() == 1 && all[0].contains(told), "{all:?}");
+    }
+}
