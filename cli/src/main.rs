@@ -5,10 +5,14 @@
 
 mod captures;
 mod check;
+#[cfg(feature = "live")]
+mod envoy;
 mod explain;
 mod failure;
 #[cfg(feature = "live")]
 mod lab;
+#[cfg(feature = "live")]
+mod logs;
 mod paint;
 mod rules;
 mod screen;
@@ -44,6 +48,9 @@ enum Command {
     /// Runs a fixture for real: network namespaces, the kernel's redirect, Envoy. Needs root.
     #[cfg(feature = "live")]
     Lab(lab::Arguments),
+    /// Keeps a node's Envoy running: starts, watches and replaces it. Needs root.
+    #[cfg(feature = "live")]
+    Envoy(envoy::Arguments),
     /// Shows the way of one request, with the reason and the evidence at each stage.
     Explain(explain::Arguments),
     /// Prints the CiliumEnvoyConfig that an Ingress becomes.
@@ -60,6 +67,8 @@ fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(arguments),
         #[cfg(feature = "live")]
         Command::Lab(arguments) => lab::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Envoy(arguments) => envoy::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
         Command::Check(arguments) => check::run(arguments),

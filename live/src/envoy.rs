@@ -9,6 +9,7 @@
 //! A folder outlives the process that made it: a command can start an Envoy and leave it
 //! ([`Envoy::leave`]), the next one finds it again ([`Envoy::adopt`]).
 
+mod admin;
 mod find;
 mod log;
 mod process;
@@ -20,27 +21,31 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nodeway_core::envoy::bootstrap::{
-    AccessEntry, BadEntry, Bootstrap, Placement, Settings, bootstrap,
+    AccessEntry, BadEntry, Bootstrap, Placement, Settings, bootstrap, told,
 };
 use nodeway_core::plan::NodePlan;
 
 use crate::clock::Deadline;
 use crate::netns::{NetNs, NetNsError};
+use crate::process::Process;
 
+pub use admin::Admin;
 pub use find::{ENVOY_VERSION, NoEnvoy, find};
 pub use user::RunsAs;
+
+pub(crate) use sockets::not_listening;
 
 use process::Pid;
 
 const BOOTSTRAP: &str = "bootstrap.json";
 const ACCESS_LOG: &str = "access.log";
 const LOG: &str = "envoy.log";
-const ADMIN: &str = "admin.sock";
 const PID: &str = "pid";
 /// Envoy's own words are looked for among that many last lines of its log.
 const WORDS: usize = 12;
@@ -64,6 +69,8 @@ pub struct EnvoyOptions {
     pub access_log: bool,
     /// How long it may take until all sockets listen.
     pub within: Duration,
+    /// For how long it asks connections to end before it closes listeners that are to be drained.
+    pub drain: Duration,
 }
 
 impl EnvoyOptions {
@@ -79,6 +86,7 @@ impl EnvoyOptions {
             uid: user::NOBODY,
             access_log: true,
             within: Duration::from_secs(20),
+            drain: Duration::from_secs(600),
         }
     }
 
@@ -89,6 +97,18 @@ impl EnvoyOptions {
             placement: Placement::Sidecar,
             uid: nodeway_core::netfilter::sidecar::PROXY_UID,
             ..Self::new(program, folder, pod)
+        }
+    }
+}
+
+impl EnvoyOptions {
+    fn settings(&self) -> Settings {
+        Settings {
+            node: self.node.clone(),
+            // Relative to its folder: the path of a Unix socket has 107 bytes at most.
+            admin: admin::SOCKET.to_owned(),
+            access_log: self.access_log.then(|| ACCESS_LOG.to_owned()),
+            placement: self.placement,
         }
     }
 }
@@ -199,7 +219,8 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts an Envoy in a namespace, and waits until every listener's socket listens.
+    /// Starts an Envoy in a namespace with a whole plan, and waits until every listener's socket
+    /// listens.
     ///
     /// # Errors
     /// When the folder is there already, the program does not start, or Envoy refuses the plan;
@@ -207,6 +228,27 @@ impl Envoy {
     pub fn start(
         netns: &NetNs,
         plan: &NodePlan,
+        options: &EnvoyOptions,
+    ) -> Result<Self, EnvoyError> {
+        Self::start_with(netns, &bootstrap(plan, &options.settings()), options)
+    }
+
+    /// Starts an Envoy in a namespace that is told everything by an agent; `agent` is the path of
+    /// the agent's socket, from the Envoy's folder.
+    ///
+    /// # Errors
+    /// When the folder is there already or the program does not start; nothing is left then.
+    pub fn start_told(
+        netns: &NetNs,
+        agent: &str,
+        options: &EnvoyOptions,
+    ) -> Result<Self, EnvoyError> {
+        Self::start_with(netns, &told(&options.settings(), agent), options)
+    }
+
+    fn start_with(
+        netns: &NetNs,
+        made: &Bootstrap,
         options: &EnvoyOptions,
     ) -> Result<Self, EnvoyError> {
         let runs_as = user::choose(options.uid, &options.program);
@@ -218,7 +260,7 @@ impl Envoy {
                 why: why.clone(),
             });
         }
-        let (made, log) = lay_out(plan, options, &runs_as)?;
+        let log = lay_out(made, options, &runs_as)?;
         let child = netns.run(|| command(options, &runs_as, log)?.spawn());
         let child = match child.map(|child| child.map_err(start_error(options))) {
             Ok(Ok(child)) => child,
@@ -233,7 +275,7 @@ impl Envoy {
             left: false,
         };
         write(&envoy.folder.join(PID), envoy.pid.to_text().as_bytes())?;
-        envoy.wait(&made.sockets.into_iter().collect(), options.within)?;
+        envoy.wait(&made.sockets.iter().copied().collect(), options.within)?;
         Ok(envoy)
     }
 
@@ -245,13 +287,22 @@ impl Envoy {
         let gone = || EnvoyError::Gone(folder.to_owned());
         let text = fs::read_to_string(folder.join(PID)).map_err(|_| gone())?;
         let pid = Pid::from_text(&text).filter(Pid::lives).ok_or_else(gone)?;
-        Ok(Self {
-            node: node.into(),
+        Ok(Self::found(folder, node.into(), pid))
+    }
+
+    /// Finds an Envoy again by its process.
+    pub(crate) fn adopt_process(folder: &Path, node: &str, process: Process) -> Self {
+        Self::found(folder, node.to_owned(), Pid::of(process))
+    }
+
+    fn found(folder: &Path, node: String, pid: Pid) -> Self {
+        Self {
+            node,
             folder: folder.to_owned(),
-            runs_as: user::of_process(pid.number()),
+            runs_as: user::of_process(pid.process().pid),
             pid,
             left: true,
-        })
+        }
     }
 
     /// Lets it live on when this process ends.
@@ -276,7 +327,7 @@ impl Envoy {
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid.number()
+        self.pid.process().pid
     }
 
     /// As whom it runs.
@@ -331,7 +382,7 @@ impl Envoy {
     /// # Errors
     /// When it does not answer, or not with 200.
     pub fn admin(&self, what: &str) -> Result<String, EnvoyError> {
-        self.ask("GET", what)
+        self.said(what, Admin::of(&self.folder).get(what))
     }
 
     /// Has the admin do something (`/logging?level=debug`, `/reset_counters`).
@@ -339,15 +390,19 @@ impl Envoy {
     /// # Errors
     /// When it does not answer, or not with 200.
     pub fn order(&self, what: &str) -> Result<String, EnvoyError> {
-        self.ask("POST", what)
+        self.said(what, Admin::of(&self.folder).post(what))
     }
 
-    fn ask(&self, method: &str, what: &str) -> Result<String, EnvoyError> {
-        process::admin(&self.folder, ADMIN, method, what).map_err(|source| EnvoyError::Admin {
+    fn said(&self, what: &str, answer: io::Result<String>) -> Result<String, EnvoyError> {
+        answer.map_err(|source| EnvoyError::Admin {
             node: self.node.clone(),
             what: what.to_owned(),
             source,
         })
+    }
+
+    pub(crate) const fn process(&self) -> Process {
+        self.pid.process()
     }
 
     /// Ends it at once, as a crash does: nothing is said to anyone. The folder stays.
@@ -374,7 +429,7 @@ impl Envoy {
                     words: self.words(),
                 });
             }
-            let missing = sockets::not_listening(self.pid.number(), sockets);
+            let missing = sockets::not_listening(self.pid.process().pid, sockets);
             if missing.is_empty() {
                 return Ok(());
             }
@@ -401,19 +456,7 @@ impl Drop for Envoy {
 }
 
 /// Makes the folder, with the bootstrap and empty logs in it.
-fn lay_out(
-    plan: &NodePlan,
-    options: &EnvoyOptions,
-    runs_as: &RunsAs,
-) -> Result<(Bootstrap, File), EnvoyError> {
-    let settings = Settings {
-        node: options.node.clone(),
-        // Relative to its folder: the path of a Unix socket has 107 bytes at most.
-        admin: ADMIN.to_owned(),
-        access_log: options.access_log.then(|| ACCESS_LOG.to_owned()),
-        placement: options.placement,
-    };
-    let made = bootstrap(plan, &settings);
+fn lay_out(made: &Bootstrap, options: &EnvoyOptions, runs_as: &RunsAs) -> Result<File, EnvoyError> {
     let folder = &options.folder;
     make_folder(folder)?;
     let text = made.json.to_string();
@@ -422,7 +465,7 @@ fn lay_out(
     let log = write(&folder.join(LOG), b"")?;
     user::give(runs_as, folder, &[BOOTSTRAP, ACCESS_LOG, LOG])
         .map_err(folder_error("give away", folder))?;
-    Ok((made, log))
+    Ok(log)
 }
 
 fn command(options: &EnvoyOptions, runs_as: &RunsAs, log: File) -> io::Result<Command> {
@@ -434,7 +477,12 @@ fn command(options: &EnvoyOptions, runs_as: &RunsAs, log: File) -> io::Result<Co
         .args(["--file-flush-min-size-kb", "0"])
         .args(["--file-flush-interval-msec", "100"])
         .args(["--log-level", "warn"])
+        .args(["--drain-time-s", &options.drain.as_secs().to_string()])
+        // Who drains wants every client to hear of it at its next answer.
+        .args(["--drain-strategy", "immediate"])
         .current_dir(&options.folder)
+        // Ctrl-C is for whoever started it.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
@@ -500,8 +548,8 @@ fn remove(folder: &Path) -> Result<(), EnvoyError> {
 /// # Errors
 /// What Envoy has against it, in its own words.
 pub fn validate(plan: &NodePlan, options: &EnvoyOptions) -> Result<(), EnvoyError> {
-    let (made, log) = lay_out(plan, options, &RunsAs::ourselves())?;
-    drop(made);
+    let made = bootstrap(plan, &options.settings());
+    let log = lay_out(&made, options, &RunsAs::ourselves())?;
     let output = command(options, &RunsAs::ourselves(), log).and_then(|mut command| {
         command.args(["--mode", "validate"]);
         command.status()

@@ -47,13 +47,14 @@ use crate::client::{self, Spoken};
 use crate::clock::Deadline;
 use crate::envoy::{Envoy, EnvoyError, EnvoyOptions};
 use crate::netns::NetNsError;
+use crate::process::Process;
 
 use evidence::Evidence;
 use machines::{MachineError, Machines};
 use name::LabName;
 use programs::ProgramError;
 use redirect::{NotRedirected, Redirected};
-use state::{Labs, ProcessMark, State, StateError};
+use state::{Labs, State, StateError};
 
 pub use site::Site;
 
@@ -177,7 +178,7 @@ impl Lab {
             name: options.name.to_string(),
             fixture: whole(&fixture.folder),
             redirect: model.settings().redirect,
-            keeper: ProcessMark::own(),
+            keeper: Process::own(),
             ready: false,
         };
         options.labs.create(&options.name, &state)?;
@@ -493,7 +494,7 @@ pub fn down(labs: &Labs, name: &LabName) -> Result<(), LabError> {
 }
 
 /// Asks the process that keeps a lab to end, and waits for it.
-fn end(keeper: ProcessMark) -> Result<(), LabError> {
+fn end(keeper: Process) -> Result<(), LabError> {
     let Ok(pid) = i32::try_from(keeper.pid) else {
         return Ok(());
     };

@@ -4,15 +4,16 @@
 //! trace. Every piece acts in a network namespace that it is given ([`netns::NetNs`]): a node is the
 //! machine's own in production, one of many in the lab.
 
-pub mod agent;
 pub mod backend;
 pub mod bpf;
 pub mod client;
 mod clock;
 pub mod envoy;
+pub mod generation;
 pub mod lab;
 pub mod netfilter;
 pub mod netns;
+pub mod process;
 pub mod redirect;
 pub mod routes;
 pub mod signal;

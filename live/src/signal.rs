@@ -3,7 +3,8 @@
 use std::io;
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
+pub use nix::sys::signal::Signal;
 
 fn interrupts() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
@@ -17,6 +18,18 @@ fn interrupts() -> SigSet {
 /// When the kernel refuses.
 pub fn accept() -> io::Result<()> {
     Ok(interrupts().thread_unblock()?)
+}
+
+/// Lets a thread of its own wait for SIGINT, SIGTERM and SIGHUP and do something at each, for as
+/// long as it returns true. Call it before other threads begin.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn on_each(mut what: impl FnMut(Signal) -> bool + Send + 'static) -> io::Result<()> {
+    let signals = interrupts();
+    signals.thread_block()?;
+    thread::spawn(move || while signals.wait().is_ok_and(&mut what) {});
+    Ok(())
 }
 
 /// Lets a thread of its own wait for SIGINT, SIGTERM and SIGHUP and then do something, which ends

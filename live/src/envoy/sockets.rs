@@ -8,7 +8,7 @@ use crate::tcp_table::{self, State};
 
 /// Those of `wanted` on which the process does not listen (yet) in its network namespace.
 /// Another's socket on such an address does not count.
-pub(super) fn not_listening(pid: u32, wanted: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+pub(crate) fn not_listening(pid: u32, wanted: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
     let own = inodes(pid);
     let mut listening = BTreeSet::new();
     for table in ["tcp", "tcp6"] {

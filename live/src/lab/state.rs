@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::process::Process;
 use nodeway_sim::Redirect;
 use serde::{Deserialize, Serialize};
 
@@ -80,43 +81,6 @@ fn folder(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateE
     }
 }
 
-/// A process, which another one of the same number is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessMark {
-    /// Its number.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot.
-    pub started: u64,
-}
-
-impl ProcessMark {
-    /// The process that runs this.
-    #[must_use]
-    pub fn own() -> Self {
-        Self::of(std::process::id()).unwrap_or(Self {
-            pid: std::process::id(),
-            started: 0,
-        })
-    }
-
-    /// The process of that number, if there is one that is no zombie.
-    #[must_use]
-    pub fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the name, which may hold anything; field 3 is the state, 22 the start.
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let fields: Vec<&str> = rest.split(' ').collect();
-        let started = fields.get(19)?.parse().ok()?;
-        (fields.first() != Some(&"Z")).then_some(Self { pid, started })
-    }
-
-    /// Whether that very process runs.
-    #[must_use]
-    pub fn lives(&self) -> bool {
-        Self::of(self.pid) == Some(*self)
-    }
-}
-
 /// A lab, as it stands in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -127,7 +91,7 @@ pub struct State {
     /// How packets come to listeners.
     pub redirect: Redirect,
     /// The process in which its backends run.
-    pub keeper: ProcessMark,
+    pub keeper: Process,
     /// Whether all stands.
     pub ready: bool,
 }
@@ -245,7 +209,7 @@ mod tests {
             name: "x".to_owned(),
             fixture: PathBuf::from("fixtures/x"),
             redirect: Redirect::Iptables,
-            keeper: ProcessMark::own(),
+            keeper: Process::own(),
             ready: false,
         }
     }
@@ -288,9 +252,9 @@ mod tests {
 
     #[test]
     fn a_process_is_told_from_another_of_its_number() {
-        let own = ProcessMark::own();
+        let own = Process::own();
         assert!(own.lives());
-        let before = ProcessMark {
+        let before = Process {
             started: own.started - 1,
             ..own
         };

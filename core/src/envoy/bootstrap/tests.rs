@@ -129,6 +129,13 @@ fn a_fetched_listener_and_its_routes_are_logged_as_written_ones_are() {
 }
 
 #[test]
+fn an_envoy_that_is_told_knows_its_agent_and_nothing_else() {
+    let made = told(&settings(Placement::Node), "../../xds.sock");
+    insta::assert_json_snapshot!(made.json);
+    assert_eq!(made.sockets, []);
+}
+
+#[test]
 fn without_a_log_nothing_is_logged() {
     let quiet = Settings {
         access_log: None,

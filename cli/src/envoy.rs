@@ -1,0 +1,84 @@
+//! `nodeway envoy`: the node's Envoy, started, watched and replaced; told everything by the agent.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use clap::Args;
+use miette::{IntoDiagnostic as _, Report};
+use nodeway_live::envoy;
+use nodeway_live::generation::{Bounds, Order, Supervisor, SupervisorOptions};
+use nodeway_live::signal::{self, Signal};
+
+use crate::failure::Outcome;
+use crate::logs::Logs;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nodeway envoy --node node-1                      beside `nodeway agent --node node-1`
+  nodeway envoy --node node-1 --envoy ./envoy      another program
+  kill -HUP PID                                    a new Envoy in the place of the old one, which drains
+
+Envoy is a process of its own: it goes on when this one is killed, and the next one adopts it.
+SIGTERM and Ctrl-C drain it and end; the same once more ends it at once.
+Exit codes: 0 ended, 2 Envoy does not start.")]
+pub(crate) struct Arguments {
+    /// The node that this machine is.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: String,
+    /// Where agent and Envoys meet.
+    #[arg(long, value_name = "FOLDER", default_value = "/run/nodeway")]
+    run_dir: PathBuf,
+    /// The program; `$ENVOY` or the one on `PATH` if absent.
+    #[arg(long, value_name = "FILE")]
+    envoy: Option<PathBuf>,
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    concurrency: u16,
+    /// Writes a line for each request to `access.log` in Envoy's folder.
+    #[arg(long)]
+    access_log: bool,
+    /// How long one that is to end waits for the agent to lead its frontends elsewhere.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    handover: u64,
+    /// How long its connections may take to end; those that are left then are cut and counted.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    drain: u64,
+    #[command(flatten)]
+    logs: Logs,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    arguments.logs.begin();
+    let program = envoy::find(arguments.envoy.as_deref()).map_err(Report::from_err)?;
+    let (sender, orders) = channel();
+    let mut ending = false;
+    signal::on_each(move |signal| {
+        let order = match signal {
+            Signal::SIGHUP => Order::Upgrade,
+            _ if ending => Order::EndNow,
+            _ => {
+                ending = true;
+                Order::End
+            }
+        };
+        sender.send(order).is_ok()
+    })
+    .into_diagnostic()?;
+    let options = SupervisorOptions {
+        run: arguments.run_dir.clone(),
+        node: arguments.node.clone(),
+        program,
+        concurrency: arguments.concurrency,
+        access_log: arguments.access_log,
+        bounds: Bounds {
+            handover: Duration::from_secs(arguments.handover),
+            drain: Duration::from_secs(arguments.drain),
+        },
+    };
+    let supervisor = Supervisor::start(options).map_err(Report::from_err)?;
+    supervisor.run(&orders);
+    Ok(ExitCode::SUCCESS)
+}
