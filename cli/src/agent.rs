@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     /// For how long at most a frontend that is switched off serves the connections that it has.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     draining: u64,
+    /// Has Envoys write a line for each request to `access.log` in their folders.
+    #[arg(long)]
+    access_log: bool,
     #[command(flatten)]
     logs: Logs,
 }
@@ -68,6 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         redirect: arguments.redirect,
         run: arguments.run_dir.clone(),
         pins: Some(arguments.pins.clone()),
+        access_log: arguments.access_log,
         metrics: arguments.metrics,
         arming: Duration::from_secs(arguments.arming),
         draining: Duration::from_secs(arguments.draining),

@@ -37,14 +37,15 @@ use crate::process::Process;
 
 pub use admin::Admin;
 pub use find::{ENVOY_VERSION, NoEnvoy, find};
-pub use user::RunsAs;
+pub use user::{RunsAs, user_of_node};
 
 pub(crate) use sockets::not_listening;
 
 use process::Pid;
 
 const BOOTSTRAP: &str = "bootstrap.json";
-const ACCESS_LOG: &str = "access.log";
+/// The access log's name in an Envoy's folder, from which it is written.
+pub(crate) const ACCESS_LOG: &str = "access.log";
 const LOG: &str = "envoy.log";
 const PID: &str = "pid";
 /// Envoy's own words are looked for among that many last lines of its log.

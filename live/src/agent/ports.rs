@@ -57,11 +57,6 @@ impl Ports {
         }
     }
 
-    /// The port that a generation has a listener on.
-    pub(super) fn get(&self, generation: &str, listener: &str) -> Option<u16> {
-        self.of.get(generation)?.get(listener).copied()
-    }
-
     pub(super) const fn all(&self) -> &BTreeMap<String, BTreeMap<String, u16>> {
         &self.of
     }

@@ -1,4 +1,4 @@
-//! The Envoys of a node as its agent has them: found by their folders, told by xDS, looked at for
+//! The Envoys of a node as its agent has them: found by their records, told by xDS, looked at for
 //! the sockets that listen.
 //!
 //! Every generation has each listener on a port of its own, so each is told its own messages; all
@@ -10,19 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nodeway_core::envoy::ResourceKind;
-use nodeway_core::plan::{NodePlan, PlanDelta, PlannedListener, ResourceName, Update};
+use nodeway_core::envoy::bootstrap::{logged_listener, logged_routes};
+use nodeway_core::plan::{
+    NodePlan, PlanDelta, PlannedListener, PlannedRoutes, ResourceName, Update,
+};
 use nodeway_core::problem::Problem;
 use nodeway_core::steering::{Generation, GenerationId};
-use nodeway_core::xds::{Rejection, ResourceDelta, ResourceState};
+use nodeway_core::xds::{ResourceDelta, ResourceState};
+use tokio::runtime::Handle;
 
 use super::ports::Ports;
+use crate::envoy;
 use crate::generation::{self, GenerationError, Record};
 use crate::netns::{NetNs, NetNsError};
 use crate::tcp_table::{self, State};
-use crate::xds::{ProxyHandle, XdsError, XdsServer};
+use crate::xds::{ProxyHandle, XdsError, XdsOptions, XdsServer};
 
 /// The socket's name in the run directory.
-pub const SOCKET: &str = "xds.sock";
+const SOCKET: &str = "xds.sock";
 
 /// What can go wrong with a node's Envoys.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +35,7 @@ pub enum ProxiesError {
     /// The xDS server.
     #[error(transparent)]
     Xds(#[from] XdsError),
-    /// The folders of generations.
+    /// The records of generations.
     #[error(transparent)]
     Generations(#[from] GenerationError),
     /// The node's namespace.
@@ -42,6 +47,9 @@ pub enum ProxiesError {
 pub(super) struct Proxies {
     run: PathBuf,
     server: XdsServer,
+    /// Whether they write a line for each request.
+    access_log: bool,
+    changed: Changed,
     /// In the order in which they were started.
     all: Vec<Proxy>,
 }
@@ -51,20 +59,55 @@ struct Proxy {
     id: GenerationId,
     record: Record,
     handle: ProxyHandle,
-    /// The listeners that it shall have, with the port that a config gave them; none for those of
-    /// the ledger.
-    listeners: BTreeMap<ResourceName, Option<u16>>,
+    listeners: Listeners,
+}
+
+/// The listeners that a generation shall have, each with its port there.
+#[derive(Default)]
+struct Listeners(BTreeMap<ResourceName, Bound>);
+
+/// Where a listener's sockets are.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// On loopback, at a port of the ledger.
+    Loopback(u16),
+    /// Where its config wants it.
+    Own(u16),
+}
+
+/// Tells the agent that an Envoy said something.
+pub(super) struct Changed {
+    pub(super) runtime: Handle,
+    pub(super) tell: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Changed {
+    fn follow(&self, handle: &ProxyHandle) {
+        let (mut changes, tell) = (handle.changed(), Arc::clone(&self.tell));
+        self.runtime.spawn(async move {
+            while changes.changed().await.is_ok() {
+                tell();
+            }
+        });
+    }
 }
 
 impl Proxies {
-    /// Serves xDS in the run directory; `changed` is called when an Envoy has said something.
+    /// Serves xDS in the run directory.
     pub(super) fn serve(
         run: &Path,
-        changed: impl Fn() + Send + Sync + 'static,
+        access_log: bool,
+        changed: Changed,
     ) -> Result<Self, ProxiesError> {
+        let options = XdsOptions {
+            owner: envoy::user_of_node(),
+            ..XdsOptions::default()
+        };
         Ok(Self {
             run: run.to_owned(),
-            server: XdsServer::bind(&run.join(SOCKET), changed)?,
+            server: XdsServer::bind(&run.join(SOCKET), &options)?,
+            access_log,
+            changed,
             all: Vec::new(),
         })
     }
@@ -78,63 +121,75 @@ impl Proxies {
                 return;
             }
         };
-        self.all.retain(|proxy| {
-            let stays = found.iter().any(|it| *it.id == *proxy.id);
-            if !stays {
-                tracing::info!(generation = %proxy.id, "this Envoy is gone");
-                ports.release_all(&proxy.id);
-            }
-            stays
-        });
-        for record in found {
-            if let Some(proxy) = self.all.iter_mut().find(|it| *it.id == *record.id) {
-                proxy.record = record;
-                continue;
-            }
-            tracing::info!(generation = %record.id, "a new Envoy");
-            let id: GenerationId = record.id.as_str().into();
-            let mut proxy = Proxy {
-                handle: self.server.proxy(&record.id),
-                id,
-                record,
-                listeners: BTreeMap::new(),
-            };
-            proxy.tell(&plan.as_delta(), ports);
-            self.all.push(proxy);
+        let gone = |proxy: &mut Proxy| found.iter().all(|it| *it.id != *proxy.id);
+        for proxy in self.all.extract_if(.., gone) {
+            tracing::info!(generation = %proxy.id, "this Envoy is gone");
+            self.server.forget(&proxy.id);
+            ports.release_all(&proxy.id);
         }
+        for record in found {
+            match self.all.iter_mut().find(|it| *it.id == *record.id) {
+                Some(proxy) => proxy.record = record,
+                None => self.add(record, plan, ports),
+            }
+        }
+    }
+
+    fn add(&mut self, record: Record, plan: &NodePlan, ports: &mut Ports) {
+        tracing::info!(generation = record.id, "a new Envoy");
+        let mut listeners = Listeners::default();
+        let own = listeners.bind(&record.id, &plan.as_delta(), ports);
+        let handle = self.server.proxy(&record.id, &self.resources(own));
+        self.changed.follow(&handle);
+        self.all.push(Proxy {
+            id: record.id.as_str().into(),
+            record,
+            handle,
+            listeners,
+        });
     }
 
     /// Tells all of them.
     pub(super) fn tell(&mut self, delta: &PlanDelta, ports: &mut Ports) {
-        for proxy in &mut self.all {
-            proxy.tell(delta, ports);
+        for mut proxy in std::mem::take(&mut self.all) {
+            let own = proxy.listeners.bind(&proxy.id, delta, ports);
+            proxy.handle.apply(&self.resources(own));
+            self.all.push(proxy);
         }
     }
 
+    fn resources(&self, mut delta: PlanDelta) -> ResourceDelta {
+        if self.access_log {
+            log(&mut delta);
+        }
+        ResourceDelta::of(&delta)
+    }
+
     /// As steering sees them.
-    pub(super) fn generations(&self, ports: &Ports) -> Vec<Generation> {
+    pub(super) fn generations(&self) -> Vec<Generation> {
         let all = self.all.iter();
         all.map(|proxy| Generation {
             id: Arc::clone(&proxy.id),
             retiring: proxy.record.phase.is_retiring(),
-            listening: proxy.listening(ports),
+            listening: proxy.listening(),
         })
         .collect()
     }
 
     /// Whether an answer or a socket is still to come.
     pub(super) fn is_awaited(&self) -> bool {
-        self.all.iter().any(|proxy| {
+        let awaited = |proxy: &Proxy| {
             let state = |name: &ResourceName| proxy.handle.resource(ResourceKind::Listener, name);
-            let mut listeners = proxy.listeners.keys();
+            let mut listeners = proxy.listeners.0.keys();
             listeners.any(|name| {
                 state(name).is_none_or(|it| it.rejected.is_none() && !it.is_acknowledged())
-            })
-        })
+            }) || proxy.listening().len() < proxy.acknowledged().count()
+        };
+        self.all.iter().any(awaited)
     }
 
-    /// Lets those end that nothing leads to any more and that are to end.
-    pub(super) fn unled(&self, leads: impl Fn(&str) -> bool, _ports: &mut Ports) {
+    /// Lets those end that are to end and that nothing leads to any more.
+    pub(super) fn let_go(&self, leads: impl Fn(&str) -> bool) {
         for proxy in &self.all {
             if proxy.record.phase.is_retiring() && !leads(&proxy.id) {
                 let marked = generation::mark_unled(&self.run, &proxy.id);
@@ -145,98 +200,139 @@ impl Proxies {
         }
     }
 
-    /// Ports on which somebody listens in the node's namespace.
-    pub(super) fn open_ports(&self, netns: &NetNs) -> Result<BTreeSet<u16>, ProxiesError> {
-        let tables = netns.run(|| {
-            ["tcp", "tcp6"].map(|it| std::fs::read_to_string(format!("/proc/thread-self/net/{it}")))
-        })?;
-        let tables = tables.map(Result::unwrap_or_default);
-        let rows = tables.iter().flat_map(|table| tcp_table::rows(table));
-        Ok(rows
-            .filter(|row| row.state == State::Listen)
-            .map(|row| row.local.port())
-            .collect())
-    }
-
     /// What Envoys refuse, as problems of the objects.
     pub(super) fn problems(&self) -> BTreeSet<Problem> {
-        let rejections = self.all.iter().flat_map(|proxy| proxy.handle.rejections());
-        rejections
-            .filter_map(|it: Rejection| it.problem())
-            .collect()
+        self.all.iter().flat_map(|it| it.handle.problems()).collect()
     }
 
-    /// Every Envoy with its record, whether it talks to us, and its resources.
-    pub(super) fn states(&self) -> impl Iterator<Item = (&Record, bool, Vec<ResourceState>)> {
+    /// Every Envoy with its record, whether it talks to us, its resources, and which of its
+    /// listeners listen.
+    pub(super) fn states(
+        &self,
+    ) -> impl Iterator<Item = (&Record, bool, Vec<ResourceState>, BTreeMap<ResourceName, u16>)>
+    {
         self.all.iter().map(|proxy| {
             let state = proxy.handle.state();
-            (&proxy.record, state.stream.is_some(), state.resources)
+            let listening = proxy.listening();
+            (&proxy.record, state.stream.is_some(), state.resources, listening)
         })
     }
 }
 
-impl Proxy {
-    fn tell(&mut self, delta: &PlanDelta, ports: &mut Ports) {
+/// Ports on which somebody listens in a node's namespace.
+pub(super) fn open_ports(netns: &NetNs) -> Result<BTreeSet<u16>, NetNsError> {
+    let tables = netns.run(|| {
+        ["tcp", "tcp6"].map(|it| std::fs::read_to_string(format!("/proc/thread-self/net/{it}")))
+    })?;
+    let tables = tables.map(Result::unwrap_or_default);
+    let rows = tables.iter().flat_map(|table| tcp_table::rows(table));
+    let listening = rows.filter(|row| row.state == State::Listen);
+    Ok(listening.map(|row| row.local.port()).collect())
+}
+
+/// Has listeners write a line for each request, which names its route by its place.
+fn log(delta: &mut PlanDelta) {
+    for (name, update) in &mut delta.listeners {
+        if let Update::Put(planned) = update {
+            *planned = Arc::new(PlannedListener {
+                message: logged_listener(name, &planned.message, envoy::ACCESS_LOG),
+                ..(**planned).clone()
+            });
+        }
+    }
+    for update in delta.routes.values_mut() {
+        if let Update::Put(planned) = update {
+            *planned = Arc::new(PlannedRoutes {
+                message: logged_routes(&planned.message),
+                ..(**planned).clone()
+            });
+        }
+    }
+}
+
+impl Listeners {
+    /// A delta of the plan as a generation is told it, with its listeners on its own ports.
+    fn bind(&mut self, generation: &str, delta: &PlanDelta, ports: &mut Ports) -> PlanDelta {
         let mut own = delta.clone();
         for (name, update) in &mut own.listeners {
             match update {
-                Update::Put(planned) => match self.bound(name, planned, ports) {
-                    Some(bound) => *planned = bound,
+                Update::Put(planned) => match bound(generation, name, planned, ports) {
+                    Some((at, listener)) => {
+                        self.0.insert(Arc::clone(name), at);
+                        *planned = Arc::new(listener);
+                    }
                     None => {
-                        tracing::error!(listener = %name, generation = %self.id, "no port is left for it");
+                        tracing::error!(listener = %name, generation, "no port is left for it");
                         *update = Update::Remove;
                     }
                 },
                 Update::Remove => {
-                    self.listeners.remove(name);
-                    ports.release(&self.id, name);
+                    self.0.remove(name);
+                    ports.release(generation, name);
                 }
             }
         }
-        self.handle.apply(&ResourceDelta::of(&own));
+        own
     }
+}
 
-    /// A listener on the port that it has here.
-    fn bound(
-        &mut self,
-        name: &ResourceName,
-        planned: &PlannedListener,
-        ports: &mut Ports,
-    ) -> Option<Arc<PlannedListener>> {
-        let own = planned.own_address.then_some(planned.port);
-        let port = own.or_else(|| ports.port(&self.id, name))?;
-        self.listeners.insert(Arc::clone(name), own);
-        Some(Arc::new(PlannedListener {
-            port,
-            message: planned.on_port(port),
-            ..planned.clone()
-        }))
+fn bound(
+    generation: &str,
+    name: &str,
+    planned: &PlannedListener,
+    ports: &mut Ports,
+) -> Option<(Bound, PlannedListener)> {
+    if planned.own_address {
+        return Some((Bound::Own(planned.port), planned.clone()));
     }
+    let port = ports.port(generation, name)?;
+    let listener = PlannedListener {
+        port,
+        message: planned.on_port(port),
+        ..planned.clone()
+    };
+    Some((Bound::Loopback(port), listener))
+}
 
-    /// Its listeners that are acknowledged and listen, with their ports. One whose newest version
-    /// is not acknowledged goes on in an older one.
-    fn listening(&self, ports: &Ports) -> BTreeMap<ResourceName, u16> {
-        let acknowledged = self.listeners.iter().filter_map(|(name, own)| {
+impl Proxy {
+    /// Its listeners of which it has acknowledged some version: one whose newest is refused goes on
+    /// in an older one.
+    fn acknowledged(&self) -> impl Iterator<Item = (&ResourceName, Bound)> {
+        let listeners = self.listeners.0.iter();
+        listeners.filter_map(|(name, at)| {
             let state = self.handle.resource(ResourceKind::Listener, name)?;
-            state.acknowledged?;
-            let port = own.or_else(|| ports.get(&self.id, name))?;
-            Some((Arc::clone(name), port))
-        });
-        let acknowledged: Vec<_> = acknowledged.collect();
-        let (Some(pid), false) = (self.record.pid, acknowledged.is_empty()) else {
-            return BTreeMap::new();
-        };
+            state.acknowledged.map(|_| (name, *at))
+        })
+    }
+
+    /// Its listeners that are acknowledged and listen, with their ports.
+    fn listening(&self) -> BTreeMap<ResourceName, u16> {
+        let acknowledged: Vec<_> = self.acknowledged().collect();
         let sockets = |port: u16| -> [SocketAddr; 2] {
-            [
-                (Ipv4Addr::LOCALHOST, port).into(),
-                (Ipv6Addr::LOCALHOST, port).into(),
-            ]
+            let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+            [(v4, port).into(), (v6, port).into()]
         };
-        let wanted = acknowledged.iter().flat_map(|(_, port)| sockets(*port));
-        let missing = crate::envoy::not_listening(pid, &wanted.collect());
-        acknowledged
-            .into_iter()
-            .filter(|(_, port)| sockets(*port).iter().all(|it| !missing.contains(it)))
+        let wanted = acknowledged.iter().flat_map(|(_, at)| match at {
+            Bound::Loopback(port) => sockets(*port).to_vec(),
+            // Where it is, is the config's affair; that it was acknowledged must do.
+            Bound::Own(_) => Vec::new(),
+        });
+        let wanted: BTreeSet<SocketAddr> = wanted.collect();
+        let missing = if wanted.is_empty() {
+            wanted
+        } else {
+            envoy::not_listening(self.record.process.pid, &wanted)
+        };
+        let listens = |at: &Bound| match at {
+            Bound::Loopback(port) => sockets(*port).iter().all(|it| !missing.contains(it)),
+            Bound::Own(_) => true,
+        };
+        let all = acknowledged.into_iter();
+        all.filter(|(_, at)| listens(at))
+            .map(|(name, at)| {
+                let (Bound::Loopback(port) | Bound::Own(port)) = at;
+                (Arc::clone(name), port)
+            })
             .collect()
     }
 }

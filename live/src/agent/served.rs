@@ -57,6 +57,8 @@ pub enum ServedError {
 #[derive(Debug)]
 pub(super) struct Served {
     socket: PathBuf,
+    handle: Handle,
+    /// It is taken when this ends.
     runtime: Option<Runtime>,
 }
 
@@ -102,8 +104,16 @@ impl Served {
         }
         Ok(Self {
             socket: path,
+            handle: runtime.handle().clone(),
             runtime: Some(runtime),
         })
+    }
+}
+
+impl Served {
+    /// What its connections run on.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 

@@ -142,6 +142,17 @@ impl Counters {
         self.decisions.get(&(hook, reason)).copied().unwrap_or(0)
     }
 
+    /// All that is not 0, by hook and reason as they are printed.
+    #[must_use]
+    pub fn by_hook(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut all: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for ((hook, reason), count) in &self.decisions {
+            let of_hook = all.entry((*hook).to_owned()).or_default();
+            of_hook.insert(reason.to_string(), *count);
+        }
+        all
+    }
+
     pub(super) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, TableError> {
         let get = |row: u8, column: u8| {
             let index = u32::from(row) * COLUMNS + u32::from(column);

@@ -11,6 +11,12 @@ use nix::unistd::{Gid, Uid, chown, geteuid};
 /// The user who owns nothing.
 pub(super) const NOBODY: u32 = 65_534;
 
+/// The user that a node's Envoys run as, when we may choose.
+#[must_use]
+pub fn user_of_node() -> Option<u32> {
+    geteuid().is_root().then_some(NOBODY)
+}
+
 /// As whom a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunsAs {

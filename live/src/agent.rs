@@ -1,0 +1,576 @@
+//! The agent of a node: keeps the node's Envoys and the kernel on the plan, through every change.
+//!
+//! ```text
+//!  folder ─► objects ─► Planner ─► PlanDelta ─┬─► xDS, to each generation of Envoy  (proxies)
+//!                                             └─► Steering: which generation has a frontend's
+//!     acknowledged, and its sockets listen ─────►    listener?  ─► NodeRedirect: rules, programs
+//! ```
+//!
+//! Everything is one loop over events, and each turn of it goes the same way: look, plan, tell,
+//! steer. A frontend is switched on when its listener is acknowledged *and* listens, and off before
+//! the listener goes. Nothing depends on this process: Envoys go on without it, and so do rules and
+//! programs; the next agent takes all of it up where it stands ([`memory`]).
+
+mod ages;
+mod connections;
+mod devices;
+mod folder;
+mod memory;
+mod metrics;
+mod ports;
+mod proxies;
+mod report;
+mod served;
+mod serving;
+pub mod status;
+
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use nodeway_core::frontend::{FrontendKey, Life};
+use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
+use nodeway_core::redirect::Redirect;
+use nodeway_core::service;
+use nodeway_core::steering::{Bounds, Generation, Led, Steering};
+use nodeway_sim::LoadErrors;
+
+use crate::clock::Clock;
+use crate::netns::{NetNs, NetNsError};
+use crate::redirect::{NodeRedirect, RedirectError, Site};
+use crate::routes::RoutesError;
+
+use ages::Ages;
+use connections::KernelConnections;
+use devices::Devices;
+use folder::{Folder, Watch};
+use memory::{Memory, Remembered};
+use ports::Ports;
+use proxies::{Changed, Proxies, open_ports};
+use status::Status;
+
+pub use folder::NotWatched;
+pub use memory::MemoryError;
+pub use proxies::ProxiesError;
+pub use report::{AskStatusError, ask_status};
+pub use served::ServedError;
+
+/// How often is looked at what nobody tells of: sockets, and frontends that arm or drain.
+const LOOK: Duration = Duration::from_millis(50);
+/// The same when nothing is awaited.
+const REST: Duration = Duration::from_secs(1);
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The folder of manifests that is the cluster.
+    pub from: PathBuf,
+    /// The node that this machine is.
+    pub node: String,
+    /// How frontends' packets are led.
+    pub redirect: Redirect,
+    /// Where this agent, its Envoys and their supervisor meet.
+    pub run: PathBuf,
+    /// A folder on a BPF file system, where programs outlive this process.
+    pub pins: Option<PathBuf>,
+    /// Whether Envoys write a line for each request.
+    pub access_log: bool,
+    /// Where metrics and health are served; none for nowhere.
+    pub metrics: Option<std::net::SocketAddr>,
+    /// For how long at most older connections of a frontend are left alone when it is switched on.
+    pub arming: Duration,
+    /// For how long at most a frontend that is switched off serves the connections that it has.
+    pub draining: Duration,
+}
+
+/// Why an agent does not start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The folder, at the start.
+    #[error(transparent)]
+    Source(#[from] Box<LoadErrors>),
+    /// The folder cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] NotWatched),
+    /// There is no such node.
+    #[error("{from} has no node `{node}`; it has {}: name one with --node", .has.join(", "), from = from.display())]
+    NoSuchNode {
+        /// The folder.
+        from: PathBuf,
+        /// The node.
+        node: String,
+        /// Those that it has.
+        has: Vec<String>,
+    },
+    /// This machine is another.
+    #[error(
+        "this machine has none of the addresses of node `{node}` ({}): name the node that it is with --node, or start the agent in that node's network namespace",
+        list(addresses)
+    )]
+    AnotherMachine {
+        /// The node.
+        node: String,
+        /// Its addresses.
+        addresses: Vec<std::net::IpAddr>,
+    },
+    /// The run directory.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Run {
+        /// `make`, `lock`
+        action: &'static str,
+        /// The folder or file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another agent has the run directory.
+    #[error("another agent runs with {path}: end it, or give this one another --run-dir", path = .0.display())]
+    Another(PathBuf),
+    /// What an earlier agent left.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// xDS, or the Envoys' folders.
+    #[error(transparent)]
+    Proxies(#[from] ProxiesError),
+    /// The kernel, at the start.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    /// The node's devices.
+    #[error(transparent)]
+    Routes(#[from] RoutesError),
+    /// The node's namespace.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+    /// Metrics, health and status.
+    #[error(transparent)]
+    Served(#[from] served::ServedError),
+}
+
+fn list(addresses: &[std::net::IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+/// What happens to an agent.
+enum Event {
+    /// Something in the folder is another.
+    Folder,
+    /// An Envoy said something, came or went.
+    Proxies,
+    /// Somebody asks how it stands.
+    Asked(Sender<Status>),
+    /// It shall end.
+    Stop,
+}
+
+/// Ends an agent from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Stop(Sender<Event>);
+
+impl Stop {
+    /// Ends it. What it led goes on.
+    pub fn now(&self) {
+        // It has ended by itself.
+        let _ = self.0.send(Event::Stop);
+    }
+}
+
+/// The agent of a node.
+pub struct Agent {
+    options: AgentOptions,
+    netns: NetNs,
+    clock: Clock,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    folder: Folder,
+    read_at: Duration,
+    source_error: Option<String>,
+    planner: Planner,
+    planned: Ages,
+    proxies: Proxies,
+    generations: Vec<Generation>,
+    ports: Ports,
+    steering: Steering<Duration>,
+    /// Frontends whose entry in the kernel may be another than steering's.
+    unapplied: BTreeSet<FrontendKey>,
+    datapath_error: Option<String>,
+    withheld: Withheld,
+    redirect: NodeRedirect,
+    devices: BTreeSet<String>,
+    /// One agent at a time has the run directory.
+    _lock: std::fs::File,
+    _served: served::Served,
+}
+
+impl Agent {
+    /// Takes up what stands, reads the folder, and keeps the node on the plan from then on
+    /// ([`Agent::run`]). It belongs to the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When something of it is not there or refused. What an earlier agent led goes on.
+    pub fn start(options: AgentOptions) -> Result<Self, AgentError> {
+        let netns = NetNs::current()?;
+        let lock = lock(&options.run)?;
+        let mut folder = Folder::at(&options.from);
+        let changes = folder.read().map_err(Box::new)?;
+        let devices = Devices::read(&netns)?;
+        let addresses = addresses(&folder, &options, &devices)?;
+        let memory = Memory::read(&memory_file(&options.run))?;
+        let clients = devices.of_clients(pods(&folder, &options.node));
+        let (sender, events) = channel();
+        let served = served::Served::at(&options, sender.clone())?;
+        let told = sender.clone();
+        let changed = Changed {
+            runtime: served.handle().clone(),
+            tell: Arc::new(move || {
+                // The agent has ended.
+                let _ = told.send(Event::Proxies);
+            }),
+        };
+        let proxies = Proxies::serve(&options.run, options.access_log, changed)?;
+        let led = remembered(&memory);
+        let frontends = led.iter().map(|(key, led)| (*key, led.frontend()));
+        let site = Site {
+            netns: &netns,
+            addresses: &addresses,
+            devices: &clients.iter().cloned().collect::<Vec<_>>(),
+            pins: options.pins.as_deref(),
+        };
+        let redirect = NodeRedirect::start(options.redirect, &site, frontends.collect())?;
+        let mut agent = Self {
+            clock: Clock::start(),
+            ports: Ports::restore(memory.ports, open_ports(&netns)?),
+            steering: Steering::adopt(led),
+            planned: Ages::default(),
+            planner: Planner::new(&options.node, Ledger::default()),
+            read_at: Duration::ZERO,
+            source_error: None,
+            generations: Vec::new(),
+            unapplied: BTreeSet::new(),
+            datapath_error: None,
+            withheld: Withheld::default(),
+            devices: clients,
+            _lock: lock,
+            _served: served,
+            options,
+            netns,
+            events,
+            sender,
+            folder,
+            proxies,
+            redirect,
+        };
+        agent.watch()?;
+        agent.plan(changes);
+        Ok(agent)
+    }
+
+    /// What ends it from elsewhere.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop(self.sender.clone())
+    }
+
+    /// Runs until it is stopped. What it led goes on without it.
+    pub fn run(mut self) {
+        loop {
+            self.look();
+            let awaited = !self.unapplied.is_empty()
+                || self.steering.switching().next().is_some()
+                || self.proxies.is_awaited();
+            match self.events.recv_timeout(if awaited { LOOK } else { REST }) {
+                Ok(Event::Folder) => self.read(),
+                Ok(Event::Proxies) | Err(RecvTimeoutError::Timeout) => {}
+                // Nobody waits for the answer any more.
+                Ok(Event::Asked(answer)) => drop(answer.send(self.status())),
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// A thread of its own waits for changes of the folder.
+    fn watch(&self) -> Result<(), AgentError> {
+        let watch = Watch::on(&self.options.from)?;
+        let sender = self.sender.clone();
+        thread::spawn(move || while watch.wait() && sender.send(Event::Folder).is_ok() {});
+        Ok(())
+    }
+
+    fn read(&mut self) {
+        match self.folder.read() {
+            Ok(changes) => {
+                self.source_error = None;
+                self.plan(changes);
+                self.follow_pods();
+            }
+            Err(errors) => {
+                let error = errors.to_string();
+                tracing::error!(%error, "the folder cannot be taken; what it had before is in force");
+                self.source_error = Some(error);
+            }
+        }
+    }
+
+    fn plan(&mut self, changes: Vec<nodeway_core::object::Change>) {
+        self.read_at = self.clock.now();
+        let mut delta = PlanDelta::default();
+        for change in changes {
+            delta = delta.then(self.planner.apply(change));
+        }
+        for problem in &delta.problems_found {
+            tracing::warn!(%problem, "found");
+        }
+        self.planned.take(&delta, self.read_at);
+        let keys: Vec<FrontendKey> = delta.frontends.keys().copied().collect();
+        self.tell(delta);
+        self.steer(keys);
+    }
+
+    /// Tells the Envoys. Of a listener that frontends still lead to nothing is taken away yet.
+    fn tell(&mut self, mut delta: PlanDelta) {
+        self.withheld.yield_to(&delta);
+        let removed = |name: &str| matches!(delta.listeners.get(name), Some(Update::Remove));
+        let leads = self.steering.iter().any(|(_, led)| removed(&led.listener));
+        if leads || !self.withheld.is_empty() {
+            self.withheld.take_all(&mut delta);
+        }
+        self.proxies.tell(&delta, &mut self.ports);
+    }
+
+    /// Looks at what nobody tells of, and acts on it.
+    fn look(&mut self) {
+        let plan = self.planner.plan();
+        self.proxies.follow(plan, &mut self.ports);
+        let generations = self.proxies.generations();
+        let keys: Vec<FrontendKey> = if generations == self.generations {
+            self.steering.switching().collect()
+        } else {
+            let led = self.steering.iter().map(|(key, _)| key);
+            plan.frontends.keys().copied().chain(led).collect()
+        };
+        let new_sockets = generations != self.generations;
+        self.generations = generations;
+        self.steer(keys);
+        if new_sockets {
+            let taken = self.redirect.take_sockets();
+            self.note(taken.map(drop));
+        }
+        self.release();
+        self.proxies.let_go(|id| self.steering.leads_to(id));
+    }
+
+    /// Takes away what waited for the last frontend that led to its listener.
+    fn release(&mut self) {
+        let mut listeners = self.withheld.listeners();
+        let leads = listeners.any(|name| self.steering.leads_to_listener(name));
+        if !self.withheld.is_empty() && !leads {
+            let delta = self.withheld.release();
+            self.proxies.tell(&delta, &mut self.ports);
+        }
+    }
+
+    /// Decides on frontends anew, and makes the kernel have what was decided.
+    fn steer(&mut self, keys: impl IntoIterator<Item = FrontendKey>) {
+        let now = self.clock.now();
+        let bounds = Bounds {
+            now,
+            armed: now + self.options.arming,
+            drained: now + self.options.draining,
+        };
+        let connections = KernelConnections::of(&self.netns);
+        let plan = self.planner.plan();
+        for key in keys {
+            let planned = plan.frontends.get(&key);
+            let (generations, connections) = (&self.generations, &connections);
+            if self
+                .steering
+                .steer(key, planned, generations, connections, bounds)
+            {
+                self.unapplied.insert(key);
+            }
+        }
+        if !self.unapplied.is_empty() {
+            let done = self.apply();
+            self.note(done);
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), AgentError> {
+        // What would be forgotten if we died now is written before it is true.
+        self.memory().write(&memory_file(&self.options.run))?;
+        let changes: BTreeMap<_, _> = self
+            .unapplied
+            .iter()
+            .map(|key| (*key, self.steering.get(*key).map(Led::frontend)))
+            .collect();
+        for (key, entry) in &changes {
+            match entry {
+                Some(it) => {
+                    tracing::info!(frontend = %key, port = it.listener_port, state = ?it.state, "led");
+                }
+                None => tracing::info!(frontend = %key, "led no more"),
+            }
+        }
+        self.redirect.change(&changes)?;
+        self.unapplied.clear();
+        Ok(())
+    }
+
+    /// An error of the kernel's is told and tried again.
+    fn note<E: Into<AgentError>>(&mut self, done: Result<(), E>) {
+        match done.map_err(Into::into) {
+            Ok(()) => self.datapath_error = None,
+            Err(error) => {
+                let error = error.to_string();
+                if self.datapath_error.as_ref() != Some(&error) {
+                    tracing::error!(%error, "the kernel does not have all of the plan; trying again");
+                }
+                self.datapath_error = Some(error);
+            }
+        }
+    }
+
+    /// Pods come and go with their devices.
+    fn follow_pods(&mut self) {
+        let found = Devices::read(&self.netns);
+        let Ok(found) = found.inspect_err(|error| tracing::error!(%error, "devices are unknown"))
+        else {
+            return;
+        };
+        let wanted = found.of_clients(pods(&self.folder, &self.options.node));
+        let (mut came, mut done) = (Vec::new(), Ok(()));
+        for device in wanted.difference(&self.devices) {
+            done = done.and(self.redirect.add_device(device));
+            came.push(device.clone());
+        }
+        for device in self.devices.difference(&wanted) {
+            done = done.and(self.redirect.remove_device(device));
+        }
+        self.devices = wanted;
+        self.note(done);
+    }
+
+    fn memory(&self) -> Memory {
+        let frontends = self.steering.iter().map(|(key, led)| Remembered {
+            address: key.address,
+            port: key.port,
+            generation: led.generation.to_string(),
+            listener: led.listener.to_string(),
+            listener_port: led.port,
+            draining: matches!(led.life, Life::Draining { .. }),
+        });
+        Memory {
+            ports: self.ports.all().clone(),
+            frontends: frontends.collect(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn memory_file(run: &Path) -> PathBuf {
+    run.join("agent.json")
+}
+
+/// Where frontends lead as an earlier agent left them. Their bounds begin anew.
+fn remembered(memory: &Memory) -> BTreeMap<FrontendKey, Led<Duration>> {
+    let frontends = memory.frontends.iter();
+    frontends
+        .map(|it| {
+            let life = if it.draining {
+                Life::Draining {
+                    until: Duration::MAX,
+                }
+            } else {
+                Life::Active
+            };
+            let led = Led {
+                generation: it.generation.as_str().into(),
+                listener: it.listener.as_str().into(),
+                port: it.listener_port,
+                life,
+            };
+            (it.key(), led)
+        })
+        .collect()
+}
+
+/// The run directory, for this agent alone.
+fn lock(run: &Path) -> Result<std::fs::File, AgentError> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| AgentError::Run {
+            action,
+            path,
+            source,
+        }
+    };
+    // Envoy is another user, and must get to its socket.
+    let mut folder = std::fs::DirBuilder::new();
+    let made = folder.recursive(true).mode(0o711).create(run);
+    made.map_err(failed("make", run))?;
+    let path = run.join("agent.lock");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("make", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(AgentError::Another(run.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+    }
+}
+
+/// The node's own addresses.
+fn addresses(
+    folder: &Folder,
+    options: &AgentOptions,
+    devices: &Devices,
+) -> Result<Vec<std::net::IpAddr>, AgentError> {
+    let objects = folder.objects();
+    let Some(node) = objects.node("", &options.node) else {
+        let nodes = objects.nodes();
+        return Err(AgentError::NoSuchNode {
+            from: options.from.clone(),
+            node: options.node.clone(),
+            has: nodes.filter_map(|it| it.metadata.name.clone()).collect(),
+        });
+    };
+    let said: Vec<_> = service::node_addresses(node).collect();
+    let own = devices.own(said.iter().copied());
+    if own.is_empty() {
+        return Err(AgentError::AnotherMachine {
+            node: options.node.clone(),
+            addresses: said,
+        });
+    }
+    Ok(own)
+}
+
+/// The addresses of a node's pods that have a network of their own.
+fn pods(folder: &Folder, node: &str) -> Vec<std::net::IpAddr> {
+    let pods = folder.objects().pods();
+    let here = pods.filter(|pod| {
+        let spec = pod.spec.as_ref();
+        spec.is_some_and(|spec| {
+            spec.node_name.as_deref() == Some(node) && spec.host_network != Some(true)
+        })
+    });
+    here.flat_map(|pod| service::pod_addresses(pod)).collect()
+}

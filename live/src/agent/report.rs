@@ -1,0 +1,181 @@
+//! How an agent's status is put together, and asked for by another process.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nodeway_core::envoy::ResourceKind;
+use nodeway_core::frontend::Life;
+use nodeway_core::plan::NodePlan;
+use nodeway_core::xds::ResourceState;
+
+use super::Agent;
+use super::served::SOCKET;
+use super::serving::{self, Versions};
+use super::status::{
+    FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
+};
+use crate::envoy::Admin;
+use crate::generation::Record;
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum AskStatusError {
+    /// Nobody answers.
+    #[error("no agent answers at {path}: {source}", path = path.display())]
+    Nobody {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel, or the agent, said.
+        source: io::Error,
+    },
+    /// The answer is of another form.
+    #[error("the agent at {path} answers in another form than this nodeway's: {source}", path = path.display())]
+    Answer {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// Asks the agent of a run directory how it stands.
+///
+/// # Errors
+/// When none answers.
+pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
+    let path = run.join(SOCKET);
+    let answer = Admin::at(run, SOCKET).get("/status");
+    let answer = answer.map_err(|source| AskStatusError::Nobody {
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_str(&answer).map_err(|source| AskStatusError::Answer { path, source })
+}
+
+impl Agent {
+    pub(super) fn status(&self) -> Status {
+        let plan = self.planner.plan();
+        let mut status = Status {
+            node: self.options.node.clone(),
+            redirect: self.options.redirect.to_string(),
+            source: self.source(),
+            frontends: self.frontends(plan),
+            unserved: self.unserved(plan),
+            problems: self.problems(plan),
+            datapath_error: self.datapath_error.clone(),
+            ..Status::default()
+        };
+        if let Ok(Some(counters)) = self.redirect.counters() {
+            status.counters = counters.by_hook();
+        }
+        for (record, connected, resources, listening) in self.proxies.states() {
+            let serving = serving::versions(record);
+            status.generations.push(self.generation(record, connected));
+            status.resources.extend(resources.into_iter().map(|it| {
+                let listens = (it.kind == ResourceKind::Listener)
+                    .then(|| listening.contains_key(&it.name));
+                self.resource(record, &it, listens, &serving)
+            }));
+        }
+        status
+    }
+
+    fn source(&self) -> SourceStatus {
+        let ago = self.clock.now().saturating_sub(self.read_at);
+        SourceStatus {
+            name: self.options.from.display().to_string(),
+            objects: self.folder.objects().len(),
+            read_ms_ago: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX),
+            error: self.source_error.clone(),
+        }
+    }
+
+    fn generation(&self, record: &Record, connected: bool) -> GenerationStatus {
+        let led = self.steering.iter();
+        GenerationStatus {
+            id: record.id.clone(),
+            phase: record.phase.to_string(),
+            pid: Some(record.process.pid),
+            connected,
+            frontends: led.filter(|(_, led)| *led.generation == *record.id).count(),
+            connections: record.admin().connections().ok(),
+        }
+    }
+
+    fn resource(
+        &self,
+        record: &Record,
+        state: &ResourceState,
+        listening: Option<bool>,
+        serving: &Versions,
+    ) -> ResourceStatus {
+        let key = (state.kind, state.name.to_string());
+        let age = self.clock.now().saturating_sub(self.planned.since(&key));
+        let version = |it: Option<nodeway_core::xds::Version>| it.map(|it| it.to_string());
+        ResourceStatus {
+            generation: record.id.clone(),
+            kind: state.kind.to_string(),
+            name: state.name.to_string(),
+            object: object(self.planner.plan(), state),
+            planned: version(state.planned),
+            sent: version(state.sent),
+            acknowledged: version(state.acknowledged),
+            listening,
+            serving: serving.get(&key).filter(|it| !it.is_empty()).cloned(),
+            rejected: state.rejected.clone(),
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn frontends(&self, plan: &NodePlan) -> Vec<FrontendStatus> {
+        let all = self.steering.iter();
+        all.map(|(key, led)| FrontendStatus {
+            address: key.into(),
+            service: plan.frontends.get(&key).map(|it| it.service.to_string()),
+            listener: led.listener.to_string(),
+            generation: led.generation.to_string(),
+            port: led.port,
+            state: match led.life {
+                Life::Arming { .. } => "arming",
+                Life::Active => "active",
+                Life::Draining { .. } => "draining",
+            }
+            .to_owned(),
+        })
+        .collect()
+    }
+
+    fn unserved(&self, plan: &NodePlan) -> Vec<Unserved> {
+        let all = plan.frontends.iter();
+        all.filter(|(key, _)| self.steering.get(**key).is_none())
+            .map(|(key, planned)| Unserved {
+                address: (*key).into(),
+                service: planned.service.to_string(),
+                listener: planned.listener.to_string(),
+            })
+            .collect()
+    }
+
+    fn problems(&self, plan: &NodePlan) -> BTreeSet<String> {
+        let all = plan.problems.iter().chain(&self.folder.problems);
+        let mut all: BTreeSet<String> = all.map(ToString::to_string).collect();
+        all.extend(self.proxies.problems().iter().map(ToString::to_string));
+        all
+    }
+}
+
+/// The object that a resource comes from.
+fn object(plan: &NodePlan, state: &ResourceState) -> Option<String> {
+    let name = &state.name;
+    let object = match state.kind {
+        ResourceKind::Listener => plan.listeners.get(name).map(|it| &it.config),
+        ResourceKind::RouteConfiguration => plan.routes.get(name).map(|it| &it.config),
+        ResourceKind::Cluster => plan.clusters.get(name).map(|it| &it.config),
+        ResourceKind::ClusterLoadAssignment => {
+            plan.endpoints.get(name).and_then(|it| it.service.as_ref())
+        }
+        ResourceKind::Secret => plan.secrets.get(name).map(|it| &it.source),
+    };
+    object.map(ToString::to_string)
+}
