@@ -14,7 +14,8 @@
 //! 6. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict; [`redirect`] says by
 //!    which way the packet then comes to its listener, and what becomes of it when something is missing.
 //! 7. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
-//! 8. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 8. [`xds`]: a plan's resources become what a real Envoy is told, and its answers are judged.
+//! 9. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
@@ -38,5 +39,6 @@ pub mod selector;
 pub mod service;
 pub mod source;
 pub mod trace;
+pub mod xds;
 
 pub use nodeway_datapath as datapath;

@@ -15,6 +15,7 @@ mod decode;
 mod fields;
 mod pool;
 mod resource;
+mod served;
 mod validate;
 
 #[cfg(test)]
@@ -24,6 +25,8 @@ pub use bind::bind;
 pub use complete::complete;
 pub use decode::{DecodeError, decode};
 pub use fields::{Fields, Unread};
+pub(crate) use pool::unpack;
 pub use pool::{is_known_type, pool};
 pub use resource::{Resource, ResourceKind};
+pub use served::served;
 pub use validate::{Violation, validate};
