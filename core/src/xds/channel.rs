@@ -194,8 +194,9 @@ impl Channel {
         self.trials.clear();
         let whole = is_whole(self.kind);
         // What is to go, and was not acknowledged as gone, may still be there.
-        self.entries
-            .retain(|_, entry| entry.planned.is_some() || whole && entry.good.is_some());
+        self.entries.retain(|_, entry| {
+            entry.planned.is_some() || whole && (entry.good.is_some() || entry.doubt)
+        });
         self.entries.values_mut().for_each(Entry::forget);
     }
 
@@ -278,7 +279,7 @@ impl Channel {
             if let Some(entry) = self.entries.get_mut(name) {
                 entry.took(content.clone());
                 if flight.again.contains(name) {
-                    entry.told = Told::Unknown;
+                    (entry.told, entry.doubt) = (Told::Unknown, true);
                 }
             }
             self.refresh(name);
@@ -358,7 +359,7 @@ impl Channel {
             return;
         }
         if let Some(entry) = self.entries.get_mut(name) {
-            entry.told = Told::Unknown;
+            (entry.told, entry.doubt) = (Told::Unknown, true);
             entry.since.get_or_insert(revision);
         }
         if let Some(flight) = self.flight.as_mut().filter(|it| it.changes.contains_key(name)) {
@@ -384,17 +385,7 @@ impl Channel {
         if self.flight.is_some() || !self.subscription.asked {
             return None;
         }
-        let chosen = self.trial().or_else(|| {
-            let free = |name: &&ResourceName| {
-                let entry = self.entries.get(*name);
-                entry.is_some_and(|entry| !gate.holds(entry, self.turn(name, entry)))
-            };
-            let chosen: BTreeSet<_> = self.pending.iter().filter(free).cloned().collect();
-            let answers = self.owed && self.pending.is_empty();
-            (!chosen.is_empty() || answers).then_some(chosen)
-        })?;
-        let whole = is_whole(self.kind) && self.protocol == Protocol::StateOfTheWorld;
-        let content = if whole { self.whole(&chosen)? } else { self.part(&chosen) };
+        let (chosen, content) = self.tried().or_else(|| self.free(gate))?;
         for (name, content) in &content.changes {
             if let Some(entry) = self.entries.get_mut(name) {
                 entry.sent = content.as_ref().map(|served| served.version);
@@ -405,6 +396,32 @@ impl Channel {
         let changes = content.changes.clone();
         self.flight = Some(Flight { nonce, changes, new: chosen, again: BTreeSet::new() });
         Some(content)
+    }
+
+    /// A response with the next group to try.
+    fn tried(&mut self) -> Option<(BTreeSet<ResourceName>, Content)> {
+        let chosen = self.trial()?;
+        let content = self.content(&chosen);
+        if content.is_none() {
+            // They are found once more when all can be told.
+            self.trials.clear();
+        }
+        Some((chosen, content?))
+    }
+
+    /// A response with all that does not wait.
+    fn free(&self, gate: &Gate) -> Option<(BTreeSet<ResourceName>, Content)> {
+        let free = |name: &&ResourceName| {
+            let entry = self.entries.get(*name);
+            entry.is_some_and(|entry| !gate.holds(entry, self.turn(name, entry)))
+        };
+        let chosen: BTreeSet<_> = self.pending.iter().filter(free).cloned().collect();
+        let answers = self.owed && self.pending.is_empty();
+        if chosen.is_empty() && !answers {
+            return None;
+        }
+        let content = self.content(&chosen)?;
+        Some((chosen, content))
     }
 
     /// The next group to try, of those that are still as they were refused.
@@ -421,6 +438,11 @@ impl Channel {
             }
         }
         None
+    }
+
+    fn content(&self, chosen: &BTreeSet<ResourceName>) -> Option<Content> {
+        let whole = is_whole(self.kind) && self.protocol == Protocol::StateOfTheWorld;
+        if whole { self.whole(chosen) } else { Some(self.part(chosen)) }
     }
 
     fn part(&self, chosen: &BTreeSet<ResourceName>) -> Content {
@@ -448,7 +470,6 @@ impl Channel {
     /// away whose new version waits.
     fn whole(&self, chosen: &BTreeSet<ResourceName>) -> Option<Content> {
         let mut content = self.part(chosen);
-        let tried: BTreeSet<&ResourceName> = self.trials.iter().flatten().map(|(it, _)| it).collect();
         for (name, entry) in &self.entries {
             if chosen.contains(name) || !self.subscription.has(name) {
                 continue;
@@ -458,11 +479,15 @@ impl Channel {
                     content.changes.insert(name.clone(), Some(Arc::clone(kept)));
                 }
                 content.put.push((name.clone(), Arc::clone(kept)));
-            } else if entry.told == Told::Unknown && !tried.contains(name) {
+            } else if entry.told == Told::Unknown {
                 match self.target(name, entry) {
+                    // It comes when it is tried.
+                    Target::Put(_) if entry.doubt => {}
                     Target::Put(_) => return None,
-                    Target::Gone | Target::Leave => content.changes.insert(name.clone(), None),
-                };
+                    Target::Gone | Target::Leave => {
+                        content.changes.insert(name.clone(), None);
+                    }
+                }
             }
         }
         content.put.sort_by(|one, other| one.0.cmp(&other.0));
@@ -523,7 +548,8 @@ impl Channel {
         let differs = subscribed && self.differs(name, entry);
         let flies = self.flight.as_ref().is_some_and(|it| it.changes.contains_key(name));
         let settled = subscribed && !differs && !flies;
-        let since = entry.since.filter(|_| !settled);
+        let since = entry.since.or_else(|| differs.then_some(entry.changed));
+        let since = since.filter(|_| !settled);
         let relevant = subscribed || self.expected.contains(name);
         let turn = self.turn(name, entry);
         let place = since.filter(|_| relevant).map(|since| (turn, since));

@@ -50,7 +50,8 @@ pub(super) struct Entry {
     pub(super) sent: Option<Version>,
     /// The last planned version that was acknowledged, on whichever stream.
     pub(super) good: Option<Arc<Served>>,
-    /// Whether a version that was not acknowledged may be there.
+    /// Whether what is there is unsure whatever the proxy states: a version that was not
+    /// acknowledged, or a cluster's endpoints that it waits for.
     pub(super) doubt: bool,
     /// What was refused since the plan last changed it.
     pub(super) refused: Vec<Refusal>,

@@ -91,7 +91,7 @@ pub struct Proxy {
     streams: u64,
     nonce: u64,
     clusters: Channel,
-    pub(super) endpoints: Channel,
+    endpoints: Channel,
     secrets: Channel,
     routes: Channel,
     listeners: Channel,
