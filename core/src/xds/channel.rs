@@ -355,13 +355,15 @@ impl Channel {
 
     /// Has a resource sent again, because what needs it was changed.
     pub(super) fn again(&mut self, name: &ResourceName, revision: Revision) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        entry.doubt = true;
         if !self.subscription.has(name) {
             return;
         }
-        if let Some(entry) = self.entries.get_mut(name) {
-            (entry.told, entry.doubt) = (Told::Unknown, true);
-            entry.since.get_or_insert(revision);
-        }
+        entry.told = Told::Unknown;
+        entry.since = Some(entry.since.map_or(revision, |since| since.min(revision)));
         if let Some(flight) = self.flight.as_mut().filter(|it| it.changes.contains_key(name)) {
             flight.again.insert(name.clone());
         }

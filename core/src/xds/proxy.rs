@@ -259,12 +259,15 @@ impl Proxy {
         all.collect()
     }
 
-    /// A cluster that changes is served by its old self until its endpoints come once more.
+    /// A cluster that changes is served by its old self until its endpoints come once more: who
+    /// waits for the cluster waits for them.
     fn warm(&mut self, content: &Content) {
-        let revision = self.revision;
-        for served in content.changes.values().flatten() {
-            for name in &served.needs {
-                self.endpoints.again(name, revision);
+        for (name, served) in &content.changes {
+            let Some(cluster) = self.clusters.entries().get(name) else {
+                continue;
+            };
+            for needed in served.iter().flat_map(|it| &it.needs) {
+                self.endpoints.again(needed, cluster.changed);
             }
         }
     }

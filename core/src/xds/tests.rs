@@ -323,11 +323,13 @@ impl Pair {
     fn apply(&mut self, delta: &ResourceDelta) {
         self.changes += 1;
         for (key, update) in &delta.changes {
-            self.changed.insert(key.1.clone(), self.changes);
-            match update {
+            let before = match update {
                 Update::Put(served) => self.plan.insert(key.clone(), Arc::clone(served)),
                 Update::Remove => self.plan.remove(key),
             };
+            if before.as_ref() != self.plan.get(key) {
+                self.changed.insert(key.1.clone(), self.changes);
+            }
         }
         self.proxy.apply(delta);
     }
@@ -644,5 +646,6 @@ fn a_proxys_state_is_written_for_people() {
     pair.settle();
     insta::assert_json_snapshot!(pair.proxy.state());
 }
+
 
 
