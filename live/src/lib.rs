@@ -15,3 +15,4 @@ pub mod netns;
 pub mod routes;
 pub mod signal;
 pub mod tun;
+pub mod xds;

@@ -113,11 +113,12 @@ mod tests {
             endpoints: vec![endpoint("10.0.0.1:80"), endpoint("[fd00::1]:8080")],
             ..PlannedEndpoints::default()
         };
-        let at = |address, port| {
-            serde_json::json!({"endpoint": {"address": {"socketAddress": {"address": address, "portValue": port}}}})
-        };
+        let at = |address, port| serde_json::json!({"endpoint": {"address": {"socketAddress": {"address": address, "portValue": port}}}});
         assert_eq!(
-            read(ResourceKind::ClusterLoadAssignment, assignment("a/b:80", &planned)),
+            read(
+                ResourceKind::ClusterLoadAssignment,
+                assignment("a/b:80", &planned)
+            ),
             serde_json::json!({
                 "clusterName": "a/b:80",
                 "endpoints": [{"lbEndpoints": [at("10.0.0.1", 80), at("fd00::1", 8080)]}],

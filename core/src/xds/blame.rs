@@ -47,8 +47,10 @@ pub(super) fn blame(changed: &[ResourceName], words: &str) -> Blame {
     }
     let rest = changed.iter().filter(|name| !mentioned.contains(name));
     let rest: Vec<ResourceName> = rest.cloned().collect();
-    let mut groups: Vec<Vec<ResourceName>> =
-        mentioned.into_iter().map(|name| vec![name.clone()]).collect();
+    let mut groups: Vec<Vec<ResourceName>> = mentioned
+        .into_iter()
+        .map(|name| vec![name.clone()])
+        .collect();
     if !rest.is_empty() {
         groups.push(rest);
     }

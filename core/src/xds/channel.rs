@@ -110,6 +110,13 @@ impl Channel {
         &self.rejected
     }
 
+    /// Whether all was said and answered.
+    pub(super) fn is_settled(&self) -> bool {
+        let asked = self.subscription.asked || !is_whole(self.kind);
+        let late = !self.puts.is_empty() || !self.removals.is_empty();
+        asked && !late && self.pending.is_empty() && self.flight.is_none() && !self.owed
+    }
+
     /// Whether a number is that of the last response.
     pub(super) fn is_latest(&self, nonce: Option<&u64>) -> bool {
         nonce == Some(&self.latest)
@@ -146,7 +153,11 @@ impl Channel {
         if served.is_none() && !self.entries.contains_key(name) {
             return None;
         }
-        let told = if self.subscription.asked { Told::Absent } else { Told::Unknown };
+        let told = if self.subscription.asked {
+            Told::Absent
+        } else {
+            Told::Unknown
+        };
         let entry = self
             .entries
             .entry(name.clone())
@@ -166,7 +177,11 @@ impl Channel {
     /// One more or one fewer planned resource needs that name.
     pub(super) fn need(&mut self, name: &ResourceName, more: bool) {
         let count = self.needed.entry(name.clone()).or_default();
-        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        *count = if more {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
         if *count == 0 {
             self.needed.remove(name);
             self.expected.remove(name);
@@ -185,7 +200,12 @@ impl Channel {
         self.puts.clear();
         self.removals.clear();
         self.owed = false;
-        for name in self.flight.take().iter().flat_map(|flight| flight.changes.keys()) {
+        for name in self
+            .flight
+            .take()
+            .iter()
+            .flat_map(|flight| flight.changes.keys())
+        {
             if let Some(entry) = self.entries.get_mut(name) {
                 entry.doubt = true;
             }
@@ -205,7 +225,9 @@ impl Channel {
         let first = !self.subscription.asked;
         let shift = self.subscription.replace(self.kind, names);
         if first && fresh {
-            self.entries.values_mut().for_each(|entry| entry.told = Told::Absent);
+            self.entries
+                .values_mut()
+                .for_each(|entry| entry.told = Told::Absent);
         }
         let known = first && !fresh;
         self.owed |= first && self.subscription.wildcard;
@@ -228,7 +250,10 @@ impl Channel {
             for name in initial.keys() {
                 self.entries
                     .entry(name.as_str().into())
-                    .or_insert_with(|| Entry { since: Some(0), ..Entry::unplanned(Told::Unknown) });
+                    .or_insert_with(|| Entry {
+                        since: Some(0),
+                        ..Entry::unplanned(Told::Unknown)
+                    });
             }
             for (name, entry) in &mut self.entries {
                 entry.told = told(entry, initial.get(&**name).map(String::as_str));
@@ -242,7 +267,11 @@ impl Channel {
         // A proxy that has something was answered before.
         self.owed |= first && self.subscription.wildcard && initial.is_empty();
         self.subscribed(shift, |name| {
-            if known.contains(name) { Told::Unknown } else { Told::Absent }
+            if known.contains(name) {
+                Told::Unknown
+            } else {
+                Told::Absent
+            }
         });
         if first {
             self.refresh_all();
@@ -364,7 +393,11 @@ impl Channel {
         }
         entry.told = Told::Unknown;
         entry.since = Some(entry.since.map_or(revision, |since| since.min(revision)));
-        if let Some(flight) = self.flight.as_mut().filter(|it| it.changes.contains_key(name)) {
+        if let Some(flight) = self
+            .flight
+            .as_mut()
+            .filter(|it| it.changes.contains_key(name))
+        {
             flight.again.insert(name.clone());
         }
         self.refresh(name);
@@ -396,7 +429,12 @@ impl Channel {
         }
         (self.owed, self.latest) = (false, nonce);
         let changes = content.changes.clone();
-        self.flight = Some(Flight { nonce, changes, new: chosen, again: BTreeSet::new() });
+        self.flight = Some(Flight {
+            nonce,
+            changes,
+            new: chosen,
+            again: BTreeSet::new(),
+        });
         Some(content)
     }
 
@@ -431,7 +469,8 @@ impl Channel {
         while let Some(group) = self.trials.pop_front() {
             let stands = |(name, version): (ResourceName, Version)| {
                 let entry = self.entries.get(&name)?;
-                let same = matches!(self.target(&name, entry), Target::Put(it) if it.version == version);
+                let same =
+                    matches!(self.target(&name, entry), Target::Put(it) if it.version == version);
                 (same && self.pending.contains(&name)).then_some(name)
             };
             let group: BTreeSet<ResourceName> = group.into_iter().filter_map(stands).collect();
@@ -444,18 +483,28 @@ impl Channel {
 
     fn content(&self, chosen: &BTreeSet<ResourceName>) -> Option<Content> {
         let whole = is_whole(self.kind) && self.protocol == Protocol::StateOfTheWorld;
-        if whole { self.whole(chosen) } else { Some(self.part(chosen)) }
+        if whole {
+            self.whole(chosen)
+        } else {
+            Some(self.part(chosen))
+        }
     }
 
     fn part(&self, chosen: &BTreeSet<ResourceName>) -> Content {
-        let mut content = Content { put: Vec::new(), removed: Vec::new(), changes: Changes::new() };
+        let mut content = Content {
+            put: Vec::new(),
+            removed: Vec::new(),
+            changes: Changes::new(),
+        };
         for name in chosen {
             let Some(entry) = self.entries.get(name) else {
                 continue;
             };
             match self.target(name, entry) {
                 Target::Put(served) => {
-                    content.changes.insert(name.clone(), Some(Arc::clone(&served)));
+                    content
+                        .changes
+                        .insert(name.clone(), Some(Arc::clone(&served)));
                     content.put.push((name.clone(), served));
                 }
                 Target::Gone => {
@@ -548,7 +597,10 @@ impl Channel {
         };
         let subscribed = self.subscription.has(name);
         let differs = subscribed && self.differs(name, entry);
-        let flies = self.flight.as_ref().is_some_and(|it| it.changes.contains_key(name));
+        let flies = self
+            .flight
+            .as_ref()
+            .is_some_and(|it| it.changes.contains_key(name));
         let settled = subscribed && !differs && !flies;
         let since = entry.since.or_else(|| differs.then_some(entry.changed));
         let since = since.filter(|_| !settled);

@@ -134,8 +134,12 @@ impl Proxy {
                 it.as_ref().map(|it| it.needs.clone()).unwrap_or_default()
             };
             // More first, so that what stays needed never looks as if it were not.
-            needs(&served).iter().for_each(|name| needed.need(name, true));
-            needs(&before).iter().for_each(|name| needed.need(name, false));
+            needs(&served)
+                .iter()
+                .for_each(|name| needed.need(name, true));
+            needs(&before)
+                .iter()
+                .for_each(|name| needed.need(name, false));
         }
     }
 
@@ -157,6 +161,21 @@ impl Proxy {
         }
     }
 
+    /// Whether there is a stream.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Whether all that is planned, and can be said on this stream, was said and answered.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_connected()
+            && ORDER
+                .into_iter()
+                .all(|kind| self.channel(kind).is_settled())
+    }
+
     /// Whether a stream is the one that is talked on.
     #[must_use]
     pub fn is_current(&self, stream: u64) -> bool {
@@ -171,7 +190,14 @@ impl Proxy {
             // It answers an older response than the last: its next word has all its names again.
             (Asked::Names { .. }, Some(nonce)) if !channel.is_latest(nonce.as_ref().ok()) => return,
             (Asked::Names { names, fresh }, _) => channel.ask_for(names, *fresh),
-            (Asked::Change { subscribe, unsubscribe, initial }, _) => {
+            (
+                Asked::Change {
+                    subscribe,
+                    unsubscribe,
+                    initial,
+                },
+                _,
+            ) => {
                 channel.ask(subscribe, unsubscribe, initial);
             }
         }

@@ -145,9 +145,13 @@ impl Envoy {
     }
 
     fn question(&self, kind: ResourceKind, names: &BTreeSet<ResourceName>, first: bool) -> Request {
-        let texts = |names: Vec<&ResourceName>| names.into_iter().map(ToString::to_string).collect();
+        let texts =
+            |names: Vec<&ResourceName>| names.into_iter().map(ToString::to_string).collect();
         let before = self.asked.get(&kind).cloned().unwrap_or_default();
-        let versions = self.versions.iter().filter(|((it, _), _)| first && *it == kind);
+        let versions = self
+            .versions
+            .iter()
+            .filter(|((it, _), _)| first && *it == kind);
         let initial: BTreeMap<String, String> = versions
             .map(|((_, name), version)| (name.to_string(), version.clone()))
             .collect();
@@ -236,13 +240,18 @@ impl Envoy {
             self.warmed(kind, name);
         }
         let listed = words.iter().any(|it| it.starts_with("shop/"));
-        let start = if listed { "Error adding/updating thing(s) " } else { "" };
+        let start = if listed {
+            "Error adding/updating thing(s) "
+        } else {
+            ""
+        };
         (!words.is_empty()).then(|| format!("{start}{}", words.join(", ")))
     }
 
     fn warmed(&mut self, kind: ResourceKind, name: &ResourceName) {
         if kind == ClusterLoadAssignment {
-            self.warming.remove(&super::tests::name(Cluster, config_of(name)));
+            self.warming
+                .remove(&super::tests::name(Cluster, config_of(name)));
         }
     }
 
@@ -275,12 +284,14 @@ impl Envoy {
                 requests.push(self.question(kind, &names, first));
                 self.asked.insert(kind, names.clone());
             }
-            let stays = |key: &(ResourceKind, ResourceName)| key.0 != kind || names.contains(&key.1);
+            let stays =
+                |key: &(ResourceKind, ResourceName)| key.0 != kind || names.contains(&key.1);
             self.has.retain(|key, _| stays(key));
             self.versions.retain(|key, _| stays(key));
         }
         let has = &self.has;
-        self.warming.retain(|it| has.contains_key(&(Cluster, it.clone())));
+        self.warming
+            .retain(|it| has.contains_key(&(Cluster, it.clone())));
         requests
     }
 }
@@ -362,7 +373,9 @@ impl Pair {
 
     fn hear(&mut self) -> bool {
         let request = self.up.pop_front();
-        request.iter().for_each(|request| self.proxy.request(request));
+        request
+            .iter()
+            .for_each(|request| self.proxy.request(request));
         request.is_some()
     }
 
@@ -399,7 +412,10 @@ impl Pair {
         }
         let told = self.proxy.rejections().into_iter();
         let told: BTreeSet<ResourceName> = told.map(|it| it.name).collect();
-        assert!(told.is_superset(&refused), "{told:?} lacks some of {refused:?}");
+        assert!(
+            told.is_superset(&refused),
+            "{told:?} lacks some of {refused:?}"
+        );
         // What it does not want any more it may have refused before.
         let innocent = |(key, served): &(&(_, ResourceName), &Arc<Served>)| {
             !is_bad(&served.bytes) && told.contains(&key.1)
@@ -407,7 +423,8 @@ impl Pair {
         assert_eq!(self.plan.iter().find(innocent), None);
         for (kind, name) in self.envoy.has.keys() {
             assert!(
-                !matches!(kind, Cluster | Listener) || self.plan.contains_key(&(*kind, name.clone())),
+                !matches!(kind, Cluster | Listener)
+                    || self.plan.contains_key(&(*kind, name.clone())),
                 "{name} is to be gone"
             );
         }
@@ -418,7 +435,8 @@ impl Pair {
         let shown = |it: &Response| {
             let put = it.put.iter().map(|(name, _)| format!(" +{name}"));
             let removed = it.removed.iter().map(|name| format!(" -{name}"));
-            put.chain(removed).fold(it.kind.to_string(), |text, name| text + &name)
+            put.chain(removed)
+                .fold(it.kind.to_string(), |text, name| text + &name)
         };
         self.sent.iter().skip(moment).map(shown).collect()
     }
@@ -533,7 +551,10 @@ fn a_listener_goes_before_its_cluster() {
     let moment = pair.sent.len();
     pair.apply(&removal(1));
     pair.settle();
-    assert_eq!(pair.told_since(moment), ["Listener -shop/1/l", "Cluster -shop/1/c"]);
+    assert_eq!(
+        pair.told_since(moment),
+        ["Listener -shop/1/l", "Cluster -shop/1/c"]
+    );
     pair.is_settled();
 }
 
@@ -542,7 +563,9 @@ fn one_config_takes_the_place_of_another_without_a_gap() {
     let mut pair = settled(StateOfTheWorld, 1);
     let moment = pair.sent.len();
     let mut change = removal(0);
-    change.changes.extend(puts(1, &KINDS, 0, Taste::Good).changes);
+    change
+        .changes
+        .extend(puts(1, &KINDS, 0, Taste::Good).changes);
     pair.apply(&change);
     pair.settle();
     assert_eq!(
@@ -562,8 +585,13 @@ fn one_config_takes_the_place_of_another_without_a_gap() {
 fn a_proxy_that_comes_back_as_it_was_is_told_nothing_in_the_incremental_protocol() {
     let mut pair = settled(Incremental, 3);
     // Another server with the same plan: the same versions.
-    let plan = pair.plan.iter().map(|(key, served)| (key.clone(), Update::Put(Arc::clone(served))));
-    pair.proxy = Proxy::new(&ResourceDelta { changes: plan.collect() });
+    let plan = pair
+        .plan
+        .iter()
+        .map(|(key, served)| (key.clone(), Update::Put(Arc::clone(served))));
+    pair.proxy = Proxy::new(&ResourceDelta {
+        changes: plan.collect(),
+    });
     let moment = pair.sent.len();
     pair.connect();
     pair.settle();
@@ -608,15 +636,26 @@ fn few_responses_find_the_bad_among_many_that_nobody_names(
     let bad = [3, 4, 60];
     let mut change = ResourceDelta::default();
     for config in 0..64 {
-        let taste = if bad.contains(&config) { Taste::Silent } else { Taste::Good };
-        change.changes.extend(puts(config, &[kind], 1, taste).changes);
+        let taste = if bad.contains(&config) {
+            Taste::Silent
+        } else {
+            Taste::Good
+        };
+        change
+            .changes
+            .extend(puts(config, &[kind], 1, taste).changes);
     }
     pair.apply(&change);
     // Each of three is halved out of 64, and endpoints follow their clusters.
     let responses = pair.settle();
     assert!(responses <= 80, "{responses}");
     pair.is_settled();
-    let told: Vec<u8> = pair.proxy.rejections().iter().map(|it| config_of(&it.name)).collect();
+    let told: Vec<u8> = pair
+        .proxy
+        .rejections()
+        .iter()
+        .map(|it| config_of(&it.name))
+        .collect();
     assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), bad.into());
 }
 
@@ -627,7 +666,10 @@ fn what_is_refused_is_a_problem_of_its_object_until_it_is_mended() {
     pair.settle();
     let told = pair.proxy.rejections();
     let problem = told[0].problem().unwrap();
-    assert_eq!((problem.code, &problem.object), (Code::RefusedByEnvoy, &object(1)));
+    assert_eq!(
+        (problem.code, &problem.object),
+        (Code::RefusedByEnvoy, &object(1))
+    );
     assert_eq!(
         problem.reason,
         "Envoy refuses the Listener `shop/1/l` in these words: \
@@ -646,6 +688,3 @@ fn a_proxys_state_is_written_for_people() {
     pair.settle();
     insta::assert_json_snapshot!(pair.proxy.state());
 }
-
-
-
