@@ -16,7 +16,8 @@
 //!    which way the packet then comes to its listener, and what becomes of it when something is missing.
 //! 7. [`steering`]: each frontend leads to the generation of the node's Envoy that has its listener.
 //! 8. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
-//! 9. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 9. [`xds`]: a plan's resources become what a real Envoy is told, and its answers are judged.
+//! 10. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
@@ -42,5 +43,6 @@ pub mod service;
 pub mod source;
 pub mod steering;
 pub mod trace;
+pub mod xds;
 
 pub use nodeway_datapath as datapath;

@@ -67,11 +67,13 @@ pub enum Code {
     TooLarge = 26,
     /// Two configs define a cluster of one name, and not alike; the older has it.
     ClusterDefinedTwice = 27,
+    /// A running Envoy refused a resource, which nothing foresaw; told in its own words.
+    RefusedByEnvoy = 28,
 }
 
 impl Code {
     /// Every code, by number.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::EnvoyResource,
         Self::MissingListener,
         Self::MissingCluster,
@@ -99,6 +101,7 @@ impl Code {
         Self::NoSuchNode,
         Self::TooLarge,
         Self::ClusterDefinedTwice,
+        Self::RefusedByEnvoy,
     ];
 }
 

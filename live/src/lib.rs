@@ -19,3 +19,4 @@ pub mod routes;
 pub mod signal;
 mod tcp_table;
 pub mod tun;
+pub mod xds;

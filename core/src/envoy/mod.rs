@@ -26,6 +26,7 @@ pub use bind::{bind, rebind};
 pub use complete::complete;
 pub use decode::{DecodeError, decode};
 pub use fields::{Fields, Unread};
+pub(crate) use pool::unpack;
 pub use pool::{is_known_type, pool};
 pub use resource::{Resource, ResourceKind};
 pub use stock::{LeftOut, leave_out_ciliums};
