@@ -3,6 +3,8 @@
 //! Each subcommand is a thin shell: it reads a source, asks `nodeway-core` or `nodeway-sim`, and
 //! prints. Exit code 0: all is as expected; 1: something is not; 2: bad input.
 
+#[cfg(feature = "live")]
+mod agent;
 mod captures;
 mod check;
 #[cfg(feature = "live")]
@@ -18,6 +20,8 @@ mod rules;
 mod screen;
 mod side_by_side;
 mod sim;
+#[cfg(feature = "live")]
+mod status;
 mod translate;
 
 use std::process::ExitCode;
@@ -48,6 +52,12 @@ enum Command {
     /// Runs a fixture for real: network namespaces, the kernel's redirect, Envoy. Needs root.
     #[cfg(feature = "live")]
     Lab(lab::Arguments),
+    /// Keeps a node's Envoys and its kernel on the plan of a folder's manifests. Needs root.
+    #[cfg(feature = "live")]
+    Agent(agent::Arguments),
+    /// Says what a node's agent has planned, told, acknowledged and served.
+    #[cfg(feature = "live")]
+    Status(status::Arguments),
     /// Keeps a node's Envoy running: starts, watches and replaces it. Needs root.
     #[cfg(feature = "live")]
     Envoy(envoy::Arguments),
@@ -67,6 +77,10 @@ fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(arguments),
         #[cfg(feature = "live")]
         Command::Lab(arguments) => lab::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Agent(arguments) => agent::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Status(arguments) => status::run(arguments),
         #[cfg(feature = "live")]
         Command::Envoy(arguments) => envoy::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),

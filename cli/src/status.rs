@@ -1,7 +1,6 @@
 //! `nodeway status`: what a node's agent says is planned, told, acknowledged and served.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
@@ -9,7 +8,7 @@ use nodeway_live::agent::status::{ResourceStatus, Status};
 use nodeway_live::agent::{self, AskStatusError};
 
 use crate::failure::{Failure, Outcome, verdict};
-use crate::paint::{BAD, FAINT, GOOD, STRONG, paint};
+use crate::paint::{BAD, GOOD, STRONG, paint};
 use crate::screen::say;
 
 #[derive(Args)]
@@ -61,7 +60,14 @@ fn show(status: &Status, out_of_sync: &[String]) {
     );
     say!();
     table(
-        &["ENVOY", "PHASE", "PID", "CONNECTED", "FRONTENDS", "CONNECTIONS"],
+        &[
+            "ENVOY",
+            "PHASE",
+            "PID",
+            "CONNECTED",
+            "FRONTENDS",
+            "CONNECTIONS",
+        ],
         status.generations.iter().map(|it| {
             let number = |it: Option<u64>| it.map_or("?".to_owned(), |it| it.to_string());
             vec![
@@ -75,7 +81,9 @@ fn show(status: &Status, out_of_sync: &[String]) {
         }),
     );
     table(
-        &["RESOURCE", "NAME", "ENVOY", "STATE", "LISTENS", "SERVED", "AGE", "OBJECT"],
+        &[
+            "RESOURCE", "NAME", "ENVOY", "STATE", "LISTENS", "SERVED", "AGE", "OBJECT",
+        ],
         status.resources.iter().map(resource),
     );
     table(
@@ -113,6 +121,7 @@ fn resource(it: &ResourceStatus) -> Vec<String> {
     let state = match &it.rejected {
         Some(_) => "rejected",
         None if it.planned.is_none() => "going",
+        None if !it.is_asked_for() => "not asked for",
         None if it.planned == it.acknowledged => "acknowledged",
         None if it.planned == it.sent => "sent",
         None => "planned",
@@ -148,7 +157,7 @@ fn age(ms: u64) -> String {
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(header.iter().map(|it| paint(FAINT, it).to_string()));
+    table.set_header(header.iter().copied());
     table.add_rows(rows);
     if table.row_count() > 0 {
         say!("{}", table.trim_fmt());

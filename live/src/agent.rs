@@ -23,7 +23,7 @@ mod report;
 mod served;
 mod serving;
 pub mod status;
-
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,6 +41,7 @@ use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 use nodeway_sim::LoadErrors;
 
 use crate::clock::Clock;
+use crate::generation::{self, GenerationError};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
 use crate::routes::RoutesError;
@@ -48,17 +49,18 @@ use crate::routes::RoutesError;
 use ages::Ages;
 use connections::KernelConnections;
 use devices::Devices;
-use folder::{Folder, Watch};
+use folder::Folder;
 use memory::{Memory, Remembered};
 use ports::Ports;
 use proxies::{Changed, Proxies, open_ports};
 use status::Status;
+use watch::Watch;
 
-pub use folder::NotWatched;
 pub use memory::MemoryError;
 pub use proxies::ProxiesError;
 pub use report::{AskStatusError, ask_status};
 pub use served::ServedError;
+pub use watch::NotWatched;
 
 /// How often is looked at what nobody tells of: sockets, and frontends that arm or drain.
 const LOOK: Duration = Duration::from_millis(50);
@@ -137,6 +139,9 @@ pub enum AgentError {
     /// xDS, or the Envoys' folders.
     #[error(transparent)]
     Proxies(#[from] ProxiesError),
+    /// The records of Envoys.
+    #[error(transparent)]
+    Generations(#[from] GenerationError),
     /// The kernel, at the start.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
@@ -293,11 +298,14 @@ impl Agent {
         }
     }
 
-    /// A thread of its own waits for changes of the folder.
+    /// Threads of their own wait for changes of the folder, and for Envoys that come and go.
     fn watch(&self) -> Result<(), AgentError> {
         let watch = Watch::on(&self.options.from)?;
         let sender = self.sender.clone();
         thread::spawn(move || while watch.wait() && sender.send(Event::Folder).is_ok() {});
+        let watch = Watch::on(&generation::folder(&self.options.run)?)?;
+        let sender = self.sender.clone();
+        thread::spawn(move || while watch.wait() && sender.send(Event::Proxies).is_ok() {});
         Ok(())
     }
 
@@ -366,9 +374,9 @@ impl Agent {
 
     /// Takes away what waited for the last frontend that led to its listener.
     fn release(&mut self) {
-        let mut listeners = self.withheld.listeners();
-        let leads = listeners.any(|name| self.steering.leads_to_listener(name));
-        if !self.withheld.is_empty() && !leads {
+        let leads = |name| self.steering.leads_to_listener(name);
+        let waits = self.withheld.listeners().any(|name| leads(name));
+        if !self.withheld.is_empty() && !waits {
             let delta = self.withheld.release();
             self.proxies.tell(&delta, &mut self.ports);
         }

@@ -17,5 +17,5 @@ mod supervisor;
 mod words;
 
 pub use ending::{Bounds, Phase};
-pub use record::{GenerationError, Record, list, mark_unled};
+pub use record::{GenerationError, Record, folder, list, mark_unled};
 pub use supervisor::{Order, Supervisor, SupervisorError, SupervisorOptions};

@@ -4,6 +4,7 @@
 //! trace. Every piece acts in a network namespace that it is given ([`netns::NetNs`]): a node is the
 //! machine's own in production, one of many in the lab.
 
+pub mod agent;
 pub mod backend;
 pub mod bpf;
 pub mod client;

@@ -12,8 +12,8 @@ use nodeway_core::frontend::FrontendKey;
 use nodeway_core::redirect::Redirect;
 
 use crate::bpf::{
-    AttachError, Counters, Datapath, DetachError, LoadError, Mode, Options, SocketsError,
-    TableError,
+    AttachError, Counters, Datapath, DetachError, LoadError, Mode, Options, PinError, Pins,
+    SocketsError, TableError,
 };
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use crate::netns::{NetNs, NetNsError};
@@ -33,6 +33,9 @@ pub enum RedirectError {
     /// They cannot be taken away.
     #[error(transparent)]
     Detach(#[from] Box<DetachError>),
+    /// Those of another way cannot.
+    #[error(transparent)]
+    Pins(#[from] Box<PinError>),
     /// A frontend cannot be put into their table.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -103,6 +106,8 @@ impl NodeRedirect {
         site: &Site<'_>,
         frontends: BTreeMap<FrontendKey, Frontend>,
     ) -> Result<Self, RedirectError> {
+        // What can be refused before anything is another comes first.
+        let mut programs = programs(redirect, site)?;
         let mut own = Self {
             redirect,
             netns: site.netns.try_clone()?,
@@ -112,20 +117,26 @@ impl NodeRedirect {
             frontends,
         };
         own.rule(&own.frontends.clone())?;
-        own.programs = programs(redirect, site)?;
-        if let Some(programs) = &mut own.programs {
-            let stale = programs.frontends()?.into_keys();
-            for key in stale.filter(|key| !own.frontends.contains_key(key)) {
-                programs.remove(key)?;
-            }
-            programs.take_sockets(&ports(&own.frontends))?;
-            for (key, frontend) in &own.frontends {
-                programs.put(*key, frontend)?;
-            }
-            let devices: Vec<&str> = site.devices.iter().map(String::as_str).collect();
-            programs.attach(&devices)?;
+        match (&mut programs, site.pins) {
+            (Some(programs), _) => own.switch_on(programs, site)?,
+            (None, Some(pins)) => remove_programs(pins)?,
+            (None, None) => {}
         }
+        own.programs = programs;
         Ok(own)
+    }
+
+    fn switch_on(&self, programs: &mut Datapath, site: &Site<'_>) -> Result<(), RedirectError> {
+        let stale = programs.frontends()?.into_keys();
+        for key in stale.filter(|key| !self.frontends.contains_key(key)) {
+            programs.remove(key)?;
+        }
+        programs.take_sockets(&ports(&self.frontends))?;
+        for (key, frontend) in &self.frontends {
+            programs.put(*key, frontend)?;
+        }
+        let devices: Vec<&str> = site.devices.iter().map(String::as_str).collect();
+        Ok(programs.attach(&devices)?)
     }
 
     /// Changes frontends; none takes one out.
@@ -249,6 +260,16 @@ impl NodeRedirect {
 fn ports(frontends: &BTreeMap<FrontendKey, Frontend>) -> Vec<u16> {
     let ports: BTreeSet<u16> = frontends.values().map(|it| it.listener_port).collect();
     ports.into_iter().collect()
+}
+
+/// Takes away the programs that another way left pinned.
+fn remove_programs(pins: &Path) -> Result<(), RedirectError> {
+    if !pins.exists() {
+        return Ok(());
+    }
+    let pins = Pins::in_folder(pins).map_err(Box::new)?;
+    let removed = pins.remove_all().and_then(|removed| removed.wait());
+    Ok(removed.map_err(Box::new)?)
 }
 
 /// The kernel's programs, not yet attached; none for a way of rules.

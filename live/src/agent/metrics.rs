@@ -17,90 +17,87 @@ type Labels = Vec<(&'static str, String)>;
 /// All metrics of a status.
 pub(super) fn text(status: &Status) -> String {
     let mut registry = Registry::with_prefix("nodeway");
-    let gauges = |registry: &mut Registry, name: &str, help: &str| {
-        let family = Family::<Labels, Gauge>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
-    let frontends = gauges(
-        &mut registry,
-        "frontends",
-        "Frontends that lead to a listener",
-    );
+    frontends(&mut registry, status);
+    envoys(&mut registry, status);
+    health(&mut registry, status);
+    decisions(&mut registry, status);
+    let mut text = String::new();
+    // A string takes everything.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
+    let family = Family::default();
+    registry.register(name, help, Family::clone(&family));
+    family
+}
+
+fn frontends(registry: &mut Registry, status: &Status) {
+    let led = gauges(registry, "frontends", "Frontends that lead to a listener");
     for it in &status.frontends {
-        frontends
-            .get_or_create(&vec![("state", it.state.clone())])
-            .inc();
+        let labels = vec![("state", it.state.clone())];
+        led.get_or_create(&labels).inc();
     }
-    let unserved = gauges(
-        &mut registry,
-        "frontends_unserved",
-        "Frontends of the plan whose listener no Envoy has",
-    );
+    let help = "Frontends of the plan whose listener no Envoy has";
+    let unserved = gauges(registry, "frontends_unserved", help);
     set(&unserved, vec![], status.unserved.len());
-    let resources = gauges(
-        &mut registry,
-        "xds_resources",
-        "Resources that Envoys are told, by whether they have what is planned",
-    );
+}
+
+fn envoys(registry: &mut Registry, status: &Status) {
+    let help = "Resources that Envoys are told, by whether they have what is planned";
+    let resources = gauges(registry, "xds_resources", help);
     for it in &status.resources {
         let state = match (&it.rejected, it.is_in_sync()) {
             (Some(_), _) => "rejected",
+            (None, true) if !it.is_asked_for() => "unasked",
             (None, true) => "in_sync",
             (None, false) => "pending",
         };
         let labels = vec![("kind", it.kind.clone()), ("state", state.to_owned())];
         resources.get_or_create(&labels).inc();
     }
-    let connected = gauges(&mut registry, "envoys", "Envoys of this node, by phase");
-    let connections = gauges(
-        &mut registry,
-        "envoy_connections",
-        "Clients' connections, by Envoy",
-    );
+    let running = gauges(registry, "envoys", "Envoys of this node, by phase");
+    let help = "Clients' connections, by Envoy";
+    let connections = gauges(registry, "envoy_connections", help);
     for it in &status.generations {
-        connected
-            .get_or_create(&vec![("phase", it.phase.clone())])
-            .inc();
+        let labels = vec![("phase", it.phase.clone())];
+        running.get_or_create(&labels).inc();
         if let Some(open) = it.connections {
             let open = usize::try_from(open).unwrap_or(usize::MAX);
             set(&connections, vec![("generation", it.id.clone())], open);
         }
     }
-    let problems = gauges(&mut registry, "problems", "What is wrong with the objects");
+}
+
+fn health(registry: &mut Registry, status: &Status) {
+    let problems = gauges(registry, "problems", "What is wrong with the objects");
     set(&problems, vec![], status.problems.len());
-    let errors = [
-        (
-            "source_error",
-            "Whether the source cannot be taken",
-            &status.source.error,
-        ),
-        (
-            "datapath_error",
-            "Whether the kernel lacks some of the plan",
-            &status.datapath_error,
-        ),
-    ];
-    for (name, help, error) in errors {
-        let gauge = gauges(&mut registry, name, help);
-        set(&gauge, vec![], usize::from(error.is_some()));
-    }
-    let decisions = Family::<Labels, Counter>::default();
-    registry.register(
-        "decisions",
-        "Decisions of the kernel's hooks",
-        decisions.clone(),
+    let source = gauges(
+        registry,
+        "source_error",
+        "Whether the source cannot be taken",
     );
+    set(&source, vec![], usize::from(status.source.error.is_some()));
+    let help = "Whether the kernel lacks some of the plan";
+    let datapath = gauges(registry, "datapath_error", help);
+    set(
+        &datapath,
+        vec![],
+        usize::from(status.datapath_error.is_some()),
+    );
+}
+
+fn decisions(registry: &mut Registry, status: &Status) {
+    let decisions = Family::<Labels, Counter>::default();
+    let help = "Decisions of the kernel's hooks";
+    registry.register("decisions", help, decisions.clone());
     for (hook, reasons) in &status.counters {
         for (reason, count) in reasons {
             let labels = vec![("hook", hook.clone()), ("reason", reason.clone())];
             decisions.get_or_create(&labels).inc_by(*count);
         }
     }
-    let mut text = String::new();
-    // A string takes everything.
-    let _ = encode(&mut text, &registry);
-    text
 }
 
 fn set(family: &Family<Labels, Gauge>, labels: Labels, value: usize) {

@@ -202,19 +202,33 @@ impl Proxies {
 
     /// What Envoys refuse, as problems of the objects.
     pub(super) fn problems(&self) -> BTreeSet<Problem> {
-        self.all.iter().flat_map(|it| it.handle.problems()).collect()
+        self.all
+            .iter()
+            .flat_map(|it| it.handle.problems())
+            .collect()
     }
 
     /// Every Envoy with its record, whether it talks to us, its resources, and which of its
     /// listeners listen.
     pub(super) fn states(
         &self,
-    ) -> impl Iterator<Item = (&Record, bool, Vec<ResourceState>, BTreeMap<ResourceName, u16>)>
-    {
+    ) -> impl Iterator<
+        Item = (
+            &Record,
+            bool,
+            Vec<ResourceState>,
+            BTreeMap<ResourceName, u16>,
+        ),
+    > {
         self.all.iter().map(|proxy| {
             let state = proxy.handle.state();
             let listening = proxy.listening();
-            (&proxy.record, state.stream.is_some(), state.resources, listening)
+            (
+                &proxy.record,
+                state.stream.is_some(),
+                state.resources,
+                listening,
+            )
         })
     }
 }

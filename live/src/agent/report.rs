@@ -11,7 +11,7 @@ use nodeway_core::xds::ResourceState;
 
 use super::Agent;
 use super::served::SOCKET;
-use super::serving::{self, Versions};
+use super::serving::{self, Serving, Versions};
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
 };
@@ -73,8 +73,8 @@ impl Agent {
             let serving = serving::versions(record);
             status.generations.push(self.generation(record, connected));
             status.resources.extend(resources.into_iter().map(|it| {
-                let listens = (it.kind == ResourceKind::Listener)
-                    .then(|| listening.contains_key(&it.name));
+                let listens =
+                    (it.kind == ResourceKind::Listener).then(|| listening.contains_key(&it.name));
                 self.resource(record, &it, listens, &serving)
             }));
         }
@@ -122,7 +122,11 @@ impl Agent {
             sent: version(state.sent),
             acknowledged: version(state.acknowledged),
             listening,
-            serving: serving.get(&key).filter(|it| !it.is_empty()).cloned(),
+            serving: serving.get(&key).and_then(|it| match it {
+                Serving::Version(version) => Some(version.clone()),
+                // It is there, and so in the version that was acknowledged.
+                Serving::Some => version(state.acknowledged),
+            }),
             rejected: state.rejected.clone(),
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         }
@@ -132,7 +136,7 @@ impl Agent {
         let all = self.steering.iter();
         all.map(|(key, led)| FrontendStatus {
             address: key.into(),
-            service: plan.frontends.get(&key).map(|it| it.service.to_string()),
+            service: plan.frontends.get(&key).map(|it| it.service.path()),
             listener: led.listener.to_string(),
             generation: led.generation.to_string(),
             port: led.port,
@@ -151,7 +155,7 @@ impl Agent {
         all.filter(|(key, _)| self.steering.get(**key).is_none())
             .map(|(key, planned)| Unserved {
                 address: (*key).into(),
-                service: planned.service.to_string(),
+                service: planned.service.path(),
                 listener: planned.listener.to_string(),
             })
             .collect()

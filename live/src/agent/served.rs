@@ -26,7 +26,7 @@ use super::status::Status;
 use super::{AgentOptions, Event, metrics};
 
 /// The socket's name in the run directory.
-pub const SOCKET: &str = "agent.sock";
+pub(super) const SOCKET: &str = "agent.sock";
 /// Who asks and is not answered by then is told that the agent hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A client that does not say what it wants is not waited for.

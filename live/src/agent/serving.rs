@@ -7,8 +7,17 @@ use serde_json::Value;
 
 use crate::generation::Record;
 
-/// Versions by kind and name.
-pub(super) type Versions = BTreeMap<(ResourceKind, String), String>;
+/// What it says of a resource that it has in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Serving {
+    /// Its version.
+    Version(String),
+    /// Some version: it does not say which, as with endpoints.
+    Some,
+}
+
+/// By kind and name.
+pub(super) type Versions = BTreeMap<(ResourceKind, String), Serving>;
 
 /// Asks it; nothing when it does not answer.
 pub(super) fn versions(record: &Record) -> Versions {
@@ -59,8 +68,14 @@ fn read(dump: &Value) -> Versions {
             let items = config.get(list).and_then(Value::as_array);
             versions.extend(items.into_iter().flatten().filter_map(|item| {
                 let name = item.pointer(name)?.as_str()?.to_owned();
-                let version = item.pointer(version).and_then(Value::as_str);
-                Some(((kind, name), version.unwrap_or_default().to_owned()))
+                let version = match (kind, item.pointer(version).and_then(Value::as_str)) {
+                    (_, Some(version)) if !version.is_empty() => {
+                        Serving::Version(version.to_owned())
+                    }
+                    (ResourceKind::ClusterLoadAssignment, _) => Serving::Some,
+                    _ => return None,
+                };
+                Some(((kind, name), version))
             }));
         }
     }
@@ -83,10 +98,19 @@ mod tests {
             {"@type": "…ClustersConfigDump", "dynamic_active_clusters": [
                 {"version_info": "3", "cluster": {"name": "a"}},
             ]},
+            {"@type": "…EndpointsConfigDump", "dynamic_endpoint_configs": [
+                {"endpoint_config": {"cluster_name": "e"}},
+            ]},
         ]});
-        let versions = read(&dump);
-        assert_eq!(versions[&(ResourceKind::Listener, "a".to_owned())], "1");
-        assert_eq!(versions[&(ResourceKind::Listener, "b".to_owned())], "");
-        assert_eq!(versions[&(ResourceKind::Cluster, "a".to_owned())], "3");
+        let version = |it: &str| Serving::Version(it.to_owned());
+        let wanted = [
+            ((ResourceKind::Listener, "a".to_owned()), version("1")),
+            ((ResourceKind::Cluster, "a".to_owned()), version("3")),
+            (
+                (ResourceKind::ClusterLoadAssignment, "e".to_owned()),
+                Serving::Some,
+            ),
+        ];
+        assert_eq!(read(&dump), wanted.into());
     }
 }

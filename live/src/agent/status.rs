@@ -93,9 +93,19 @@ pub struct ResourceStatus {
 }
 
 impl ResourceStatus {
-    /// Whether Envoy has what is planned.
+    /// Whether Envoy asks for it: it fetches listeners and clusters unasked, and all else by the
+    /// names that those have.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.sent.is_some() || matches!(&*self.kind, "Listener" | "Cluster")
+    }
+
+    /// Whether Envoy has what is planned, as far as it asks for it.
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
+        if !self.is_asked_for() {
+            return self.rejected.is_none();
+        }
         self.rejected.is_none()
             && self.planned.is_some()
             && self.planned == self.acknowledged
@@ -204,6 +214,15 @@ mod tests {
     #[test]
     fn what_is_planned_acknowledged_and_listening_is_in_sync() {
         assert_eq!(healthy().out_of_sync(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_no_envoy_asks_for_needs_no_answer() {
+        let mut status = healthy();
+        let resource = &mut status.resources[0];
+        resource.kind = "ClusterLoadAssignment".to_owned();
+        (resource.sent, resource.acknowledged, resource.listening) = (None, None, None);
+        assert_eq!(status.out_of_sync(), Vec::<String>::new());
     }
 
     #[rstest]

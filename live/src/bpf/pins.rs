@@ -114,7 +114,7 @@ impl Pins {
     }
 
     /// Takes everything of ours away, of all versions, and the folder if it is empty then.
-    pub(super) fn remove_all(&self) -> Result<Unpinned, PinError> {
+    pub(crate) fn remove_all(&self) -> Result<Unpinned, PinError> {
         let unpinned = self.remove(is_ours)?;
         // Somebody else's pins, or a mount of its own: the folder stays.
         let _ = std::fs::remove_dir(&self.0);
@@ -148,7 +148,7 @@ pub(super) fn replace(old: &Path, new: &Path) -> Result<(), PinError> {
 /// after the last name and descriptor are gone, and gives the program back after that.
 #[must_use = "what was unpinned may still be attached"]
 #[derive(Debug, Default)]
-pub(super) struct Unpinned(Vec<(u32, PathBuf)>);
+pub(crate) struct Unpinned(Vec<(u32, PathBuf)>);
 
 /// Takes pins away, those that are there.
 pub(super) fn remove(pins: &[PathBuf]) -> Result<Unpinned, PinError> {
@@ -175,7 +175,7 @@ const WAIT_MILLIS: u32 = 3_000;
 
 impl Unpinned {
     /// Waits until the programs are gone, and so surely detached. They must be held nowhere else.
-    pub(super) fn wait(self) -> Result<(), PinError> {
+    pub(crate) fn wait(self) -> Result<(), PinError> {
         self.until_none(|| {
             // One that ends meanwhile gives an error, and is not there.
             loaded_programs()

@@ -72,6 +72,19 @@ pub fn list(run: &Path) -> Result<Vec<Record>, GenerationError> {
     Ok(all)
 }
 
+/// The folder of all records, which is made if it is not there.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn folder(run: &Path) -> Result<PathBuf, GenerationError> {
+    let folder = run.join(FOLDER);
+    let mut builder = fs::DirBuilder::new();
+    // Envoy is another user, and must get to its own.
+    let made = builder.recursive(true).mode(0o711).create(&folder);
+    made.map_err(failed("make", &folder))?;
+    Ok(folder)
+}
+
 /// Also those whose Envoy is gone.
 pub(super) fn every(run: &Path) -> Result<Vec<Record>, GenerationError> {
     let folder = run.join(FOLDER);
@@ -127,10 +140,7 @@ impl Record {
 
     /// A name and a folder that no other generation of this run directory ever had.
     pub(super) fn claim(run: &Path) -> Result<(String, PathBuf), GenerationError> {
-        let folder = run.join(FOLDER);
-        let mut builder = fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o711).create(&folder);
-        made.map_err(failed("make", &folder))?;
+        let folder = folder(run)?;
         let path = folder.join(LAST);
         let number = count_up(&path).map_err(failed("write", &path))?;
         let id = format!("g{number}");

@@ -12,6 +12,8 @@ const AT_MOST: u64 = 16 << 20;
 pub(super) struct Words {
     path: PathBuf,
     at: u64,
+    /// The last line, without its numbers: one that is said again and again is passed on once.
+    last: String,
 }
 
 /// A line of Envoy's own form: `[date][thread][level][component] [place] text`.
@@ -27,6 +29,7 @@ impl Words {
         Self {
             path: path.to_owned(),
             at: 0,
+            last: String::new(),
         }
     }
 
@@ -58,7 +61,12 @@ impl Words {
         bytes.truncate(whole);
         self.at += whole as u64;
         for line in String::from_utf8_lossy(&bytes).lines() {
-            tell(generation, &parse(line));
+            let line = parse(line);
+            let without_numbers = line.text.replace(|it: char| it.is_ascii_digit(), "");
+            if without_numbers != self.last {
+                tell(generation, &line);
+                self.last = without_numbers;
+            }
         }
         if self.at > AT_MOST
             && OpenOptions::new()

@@ -15,7 +15,7 @@ pub(super) fn written(
     settings: &Settings,
 ) -> Value {
     let mut listener = as_json(&planned.message).unwrap_or_default();
-    each_filter(&mut listener, &mut |_, kind, config| {
+    each_filter(&mut listener, |_, kind, config| {
         if kind.ends_with(HTTP) {
             write_routes(config, plan);
         }
@@ -32,7 +32,7 @@ const TCP: &str = ".TcpProxy";
 /// Has a listener write a line for each request, connection and refusal, with the place in its
 /// table of each route that it has itself.
 pub(super) fn log(name: &str, listener: &mut Value, path: &str) {
-    each_filter(listener, &mut |chain, kind, config| {
+    each_filter(listener, |chain, kind, config| {
         if kind.ends_with(HTTP) {
             if let Some(routes) = config.get_mut("routeConfig") {
                 number(routes);
@@ -81,7 +81,7 @@ pub(super) fn see_destination(listener: &mut Map<String, Value>) {
 /// its config, and the config.
 fn each_filter(
     listener: &mut Value,
-    what: &mut dyn FnMut(Option<usize>, &str, &mut Map<String, Value>),
+    mut what: impl FnMut(Option<usize>, &str, &mut Map<String, Value>),
 ) {
     let mut of_chain = |index: Option<usize>, chain: &mut Value| {
         for filter in items(chain, "filters") {

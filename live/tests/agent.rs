@@ -1,0 +1,440 @@
+//! An agent with its folder, a real Envoy and the kernel, in a namespace that is a node. Needs root,
+//! and Envoy in `$ENVOY` or on `PATH`: `ci/setup` gets it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "the set-up of tests"
+)]
+
+mod bed;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bed::Machine;
+use nodeway_core::plan::NodePlan;
+use nodeway_live::agent::status::Status;
+use nodeway_live::agent::{Agent, AgentError, AgentOptions, Stop, ask_status};
+use nodeway_live::envoy::find;
+use nodeway_live::generation::{Bounds, Order, Supervisor, SupervisorOptions};
+use nodeway_sim::{Fixture, Redirect, Sim};
+use rstest::rstest;
+
+/// The ingress's ClusterIP in the fixture.
+const WEB: (&str, u16) = ("10.96.102.213", 80);
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A node with the fixture's pods behind it, its Envoy's supervisor and its agent.
+struct Node {
+    folder: tempfile::TempDir,
+    machine: Machine,
+    redirect: Redirect,
+    orders: Sender<Order>,
+    supervisor: Option<JoinHandle<()>>,
+    agent: Option<(Stop, JoinHandle<()>)>,
+}
+
+impl Node {
+    fn start(what: &str, redirect: Redirect) -> Self {
+        let mut node = Self::without_agent(what, redirect);
+        node.start_agent();
+        node
+    }
+
+    fn without_agent(what: &str, redirect: Redirect) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Envoy is another user, and must get to its folder.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        copy(
+            "../fixtures/bookinfo/manifests",
+            &folder.path().join("manifests"),
+        );
+        let machine = Machine::new(what);
+        for command in [
+            "ip link add uplink type veth peer name outside",
+            "ip addr add 172.18.0.2/16 dev uplink",
+            "ip link set outside up",
+            "ip link set uplink up",
+            "ip route add default dev uplink",
+        ] {
+            machine.run(command);
+        }
+        let plan = plan();
+        for endpoint in plan.endpoints.values().flat_map(|it| &it.endpoints) {
+            serve(&machine, endpoint.address);
+        }
+        let options = SupervisorOptions {
+            run: folder.path().join("run"),
+            node: "node-1".to_owned(),
+            program: find(None).unwrap_or_else(|error| panic!("{error}")),
+            concurrency: 1,
+            access_log: false,
+            bounds: Bounds {
+                handover: WITHIN,
+                drain: WITHIN,
+            },
+        };
+        fs::create_dir(&options.run).unwrap();
+        fs::set_permissions(&options.run, fs::Permissions::from_mode(0o711)).unwrap();
+        let (orders, received) = channel();
+        let start = || Supervisor::start(options);
+        let supervisor = machine.netns.run(start).unwrap();
+        let supervisor = supervisor.unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            folder,
+            machine,
+            redirect,
+            orders,
+            supervisor: Some(std::thread::spawn(move || supervisor.run(&received))),
+            agent: None,
+        }
+    }
+
+    fn options(&self) -> AgentOptions {
+        AgentOptions {
+            from: self.manifests(),
+            node: "node-1".to_owned(),
+            redirect: self.redirect,
+            run: self.run(),
+            pins: None,
+            access_log: false,
+            metrics: None,
+            arming: WITHIN,
+            draining: Duration::from_secs(2),
+        }
+    }
+
+    fn start_agent(&mut self) {
+        let options = self.options();
+        // All that it starts belongs to the namespace of the thread that starts it.
+        let start = || Agent::start(options);
+        let agent = self.machine.netns.run(start).unwrap();
+        let agent = agent.unwrap_or_else(|error| panic!("{error}"));
+        let stop = agent.stop();
+        self.agent = Some((stop, std::thread::spawn(move || agent.run())));
+    }
+
+    fn stop_agent(&mut self) {
+        if let Some((stop, thread)) = self.agent.take() {
+            stop.now();
+            thread.join().unwrap();
+        }
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.folder.path().join("manifests")
+    }
+
+    /// Edits a manifest.
+    fn edit(&self, file: &str, edit: impl Fn(&str) -> String) {
+        let path = self.manifests().join(file);
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        let after = edit(&before);
+        assert_ne!(before, after);
+        fs::write(path, after).unwrap();
+    }
+
+    fn status(&self) -> Status {
+        ask_status(&self.run()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until the status is as it should be; how long that took.
+    fn wait(&self, what: &str, is: impl Fn(&Status) -> bool) -> Duration {
+        let begun = Instant::now();
+        loop {
+            let status = self.status();
+            if is(&status) {
+                return begun.elapsed();
+            }
+            assert!(begun.elapsed() < WITHIN, "{what}: {status:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn wait_until_in_sync(&self) {
+        self.wait("in sync", |it| {
+            it.out_of_sync().is_empty() && it.frontends.len() == 3
+        });
+    }
+
+    fn get(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n");
+        self.machine.say(WEB.0, WEB.1, &request).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.agent.take() {
+            stop.now();
+            let _ = thread.join();
+        }
+        let _ = self.orders.send(Order::EndNow);
+        if let Some(thread) = self.supervisor.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn copy(from: &str, to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// The fixture's plan, for the addresses of its pods.
+fn plan() -> NodePlan {
+    let fixture = Fixture::load(PathBuf::from("../fixtures/bookinfo")).unwrap();
+    let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
+    sim.plan("node-1").unwrap().clone()
+}
+
+/// A pod's server, which answers with its own address. The pod is the node's own namespace.
+fn serve(machine: &Machine, address: SocketAddr) {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    machine.run(&format!("ip addr replace {}/{bits} dev lo", address.ip()));
+    let bind = || TcpListener::bind(address);
+    let Ok(listener) = machine.netns.run(bind).unwrap() else {
+        return;
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || answer(stream.unwrap(), address));
+        }
+    });
+}
+
+/// Answers every request of a connection.
+fn answer(mut stream: TcpStream, own: SocketAddr) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        while let Some(end) = seen.windows(4).position(|it| it == b"\r\n\r\n") {
+            seen.drain(..end + 4);
+            let body = own.to_string();
+            let length = body.len();
+            let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            if stream.write_all(text.as_bytes()).is_err() {
+                return;
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => seen.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+/// The addresses of a Service's pods.
+fn pods(service: &str) -> Vec<String> {
+    let plan = plan();
+    let name = format!("default/{service}:9080");
+    let endpoints = &plan.endpoints.get(name.as_str()).unwrap().endpoints;
+    endpoints.iter().map(|it| it.address.to_string()).collect()
+}
+
+fn is_from(answer: &str, service: &str) -> bool {
+    pods(service)
+        .iter()
+        .any(|pod| answer.ends_with(pod.as_str()))
+}
+
+#[rstest]
+fn the_articles_two_requests_reach_their_services(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+) {
+    let node = Node::start(&format!("article-{redirect}"), redirect);
+    node.wait_until_in_sync();
+    let (details, page) = (node.get("/details/0"), node.get("/"));
+    assert!(is_from(&details, "details"), "{details}");
+    assert!(is_from(&page, "productpage"), "{page}");
+}
+
+#[test]
+fn an_endpoint_that_goes_reaches_envoy_by_eds_alone_and_soon() {
+    let node = Node::start("eds", Redirect::Iptables);
+    node.wait_until_in_sync();
+    let versions = |status: &Status| -> Vec<_> {
+        let all = status.resources.iter();
+        let others = all.filter(|it| it.kind != "ClusterLoadAssignment");
+        others
+            .map(|it| (it.name.clone(), it.sent.clone()))
+            .collect()
+    };
+    let before = node.status();
+    node.edit("bookinfo.yaml", |text| {
+        text.replacen("app: details", "app: details-gone", 1)
+    });
+    let took = node.wait("no endpoint", |it| {
+        let mut assignments = it.resources.iter();
+        let now = assignments.find(|it| it.name == "default/details:9080");
+        let then = before
+            .resources
+            .iter()
+            .find(|it| it.name == "default/details:9080");
+        now.map(|it| &it.acknowledged) != then.map(|it| &it.acknowledged)
+    });
+    println!("from the file's change to Envoy's word: {took:?}");
+    assert_eq!(versions(&node.status()), versions(&before));
+    let answer = node.get("/details/0");
+    assert!(
+        answer.contains(" 503 "),
+        "an empty assignment is sent as empty: {answer}"
+    );
+}
+
+#[test]
+fn what_envoy_refuses_is_a_problem_of_its_object_and_all_else_goes_on() {
+    let node = Node::start("nack", Redirect::Iptables);
+    node.wait_until_in_sync();
+    // Envoy knows the algorithm's name and not its cipher suites; no model does.
+    let bad = r#"
+apiVersion: cilium.io/v2
+kind: CiliumEnvoyConfig
+metadata: {name: bad}
+spec:
+  resources:
+  - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+    name: bad
+    connectTimeout: 1s
+    type: STATIC
+    transportSocket:
+      name: tls
+      typedConfig:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        commonTlsContext: {tlsParams: {cipherSuites: [NO-SUCH-CIPHER]}}
+"#;
+    node.edit("bad.yaml", |_| bad.to_owned());
+    let took = node.wait("a problem", |it| {
+        let mut problems = it.problems.iter();
+        problems.any(|it| it.contains("NO-SUCH-CIPHER") && it.contains("default/bad"))
+    });
+    println!("from the file's change to the problem: {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(is_from(&node.get("/details/0"), "details"));
+    fs::remove_file(node.manifests().join("bad.yaml")).unwrap();
+    node.wait_until_in_sync();
+}
+
+#[test]
+fn a_file_that_cannot_be_read_changes_nothing_and_is_told() {
+    let node = Node::start("bad-file", Redirect::Iptables);
+    node.wait_until_in_sync();
+    node.edit("x.yaml", |_| "kind: [".to_owned());
+    node.wait("the error", |it| {
+        it.source
+            .error
+            .as_ref()
+            .is_some_and(|it| it.contains("x.yaml:1"))
+    });
+    assert!(is_from(&node.get("/details/0"), "details"));
+    fs::remove_file(node.manifests().join("x.yaml")).unwrap();
+    node.wait_until_in_sync();
+}
+
+#[test]
+fn without_an_agent_all_goes_on_and_the_next_one_takes_it_up() {
+    let mut node = Node::start("restart", Redirect::Iptables);
+    node.wait_until_in_sync();
+    let before = node.status();
+    node.stop_agent();
+    assert!(is_from(&node.get("/details/0"), "details"));
+    node.start_agent();
+    node.wait_until_in_sync();
+    let after = node.status();
+    assert_eq!(after.frontends, before.frontends);
+    assert!(is_from(&node.get("/details/0"), "details"));
+}
+
+#[test]
+fn a_connection_that_stands_is_asked_to_end_when_its_envoy_is_replaced() {
+    let node = Node::start("upgrade", Redirect::Iptables);
+    node.wait_until_in_sync();
+    let connect = || TcpStream::connect((WEB.0.parse::<std::net::IpAddr>().unwrap(), WEB.1));
+    let mut stream = node.machine.netns.run(connect).unwrap().unwrap();
+    let mut ask = || {
+        stream
+            .write_all(b"GET /details/0 HTTP/1.1\r\nhost: web\r\n\r\n")
+            .unwrap();
+        let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+        while !pods("details")
+            .iter()
+            .any(|pod| seen.ends_with(pod.as_str()))
+        {
+            let length = stream.read(&mut buffer).unwrap();
+            assert!(length > 0, "{seen}");
+            seen.push_str(&String::from_utf8_lossy(buffer.get(..length).unwrap()));
+        }
+        seen
+    };
+    assert!(!ask().contains("connection: close"));
+    node.orders.send(Order::Upgrade).unwrap();
+    node.wait("led to the new one", |it| {
+        it.frontends.len() == 3 && it.frontends.iter().all(|it| it.generation == "g2")
+    });
+    node.wait("the old one drains", |it| {
+        it.generations
+            .iter()
+            .all(|it| it.id == "g2" || it.phase == "draining")
+    });
+    let answer = ask();
+    assert!(
+        answer.contains("200 OK") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    assert!(is_from(&node.get("/details/0"), "details"));
+    node.wait("the old one ends", |it| it.generations.len() == 1);
+}
+
+#[test]
+fn a_frontend_is_led_nowhere_before_its_listener_goes() {
+    let node = Node::start("remove", Redirect::Iptables);
+    node.wait_until_in_sync();
+    fs::remove_file(node.manifests().join("ingress.yaml")).unwrap();
+    node.wait("nothing is left", |it| {
+        let listeners = it.resources.iter().filter(|it| it.kind == "Listener");
+        it.frontends.is_empty() && listeners.count() == 0
+    });
+}
+
+#[test]
+fn one_agent_at_a_time_has_the_run_directory() {
+    let node = Node::start("two", Redirect::Iptables);
+    let options = node.options();
+    let start = || Agent::start(options).map(|_| ());
+    let second = node.machine.netns.run(start).unwrap();
+    assert!(matches!(second, Err(AgentError::Another(_))), "{second:?}");
+}
+
+#[rstest]
+#[case::no_such_node("node-9", "has no node `node-9`; it has node-1")]
+#[case::another_machine("node-2", "has none of the addresses of node `node-2`")]
+fn an_agent_on_the_wrong_node_says_so(#[case] name: &str, #[case] said: &str) {
+    let node = Node::without_agent(name, Redirect::Iptables);
+    let mut options = node.options();
+    options.from = "../fixtures/bookinfo".into();
+    name.clone_into(&mut options.node);
+    let start = || Agent::start(options).map(|_| ());
+    let error = node
+        .machine
+        .netns
+        .run(start)
+        .unwrap()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(said), "{error}");
+}
