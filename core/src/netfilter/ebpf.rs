@@ -9,10 +9,12 @@ use std::net::IpAddr;
 
 use nodeway_datapath::{Frontend, PROXY_MASK, TO_PROXY};
 
-use super::frontends;
+use super::frontends::{self, arming, in_set, no_syn, tcp};
 use super::tproxy;
-use super::{LocalRoute, Match, Routing, Rule, Ruleset, Table, Target};
+use super::{BuiltIn, LocalRoute, Match, Routing, Rule, Ruleset, Table, Target};
 use crate::frontend::FrontendKey;
+
+const PRE: &str = "NODEWAY_PRE";
 
 /// Adds the chains of the way `tc`: what it has marked is untracked; so are the replies, by the
 /// frontend that they come from, and calls of the node that a connect hook does not see.
@@ -25,7 +27,7 @@ pub fn install_tc(rules: &mut Ruleset) {
     };
     rules.append(
         Table::Raw,
-        "NODEWAY_PRE",
+        PRE,
         [Rule::new([marked], Target::NoTrack).comment("nodeway: what tc has marked")],
     );
 }
@@ -33,6 +35,15 @@ pub fn install_tc(rules: &mut Ruleset) {
 /// Adds the chains of the way `sk-lookup`.
 pub fn install_sk_lookup(rules: &mut Ruleset) {
     frontends::install(rules, false);
+    // `nat` is asked for what begins: no older connection does.
+    let family = rules.family;
+    rules.hook(Table::Nat, BuiltIn::Prerouting, PRE);
+    let since = [tcp(), in_set(&arming(family)), no_syn()];
+    rules.append(
+        Table::Nat,
+        PRE,
+        [Rule::new(since, Target::Accept).comment("nodeway: connections since then")],
+    );
 }
 
 /// Puts a frontend in, or changes it.

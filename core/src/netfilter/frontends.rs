@@ -7,10 +7,12 @@
 //! | `nodeway-arming-v4`: connections from before are left alone | yes | | |
 //! | `nodeway-known-v4`: connections with a socket go on | yes | yes | yes |
 //!
-//! What has a socket of the node is untracked in every state. Of an arming frontend nothing else is
-//! but a SYN: an older connection keeps its translation. (By rules, what is none and has no socket
-//! ends a handshake that a SYN cookie began, and is led on all the same: `tproxy`.) Of a draining one nothing else is at all:
-//! a new connection is kube-proxy's. A node's own packets come by no socket match (it is a match of
+//! What has a socket of the node is untracked in every state, but where an sk_lookup program would
+//! find one for older connections too: there nothing of an arming frontend is untracked but a SYN.
+//! An older connection keeps its translation. What is none and is no SYN either belongs to a
+//! connection that came since, or ends a handshake that a SYN cookie began: nobody may translate it
+//! (`ebpf`), and by rules it is led on (`tproxy`). Of a draining frontend nothing without a socket is
+//! untracked: a new connection is kube-proxy's. A node's own packets come by no socket match (it is a match of
 //! PREROUTING and INPUT), so while a frontend arms, its calls stay kube-proxy's, and while it drains
 //! all of them stay untracked: a call that comes anew then finds nobody.
 
@@ -75,15 +77,16 @@ pub(super) fn install(rules: &mut Ruleset, marks: bool) {
         ],
     );
     let socket = Match::Socket { transparent: false };
-    rules.append(
-        Table::Raw,
-        FRONTEND,
-        [
-            Rule::new([socket], Target::NoTrack).comment("nodeway: who has a socket keeps it"),
-            older(family).comment("nodeway: connections from before"),
-            Rule::new([tcp(), in_set(&active(family))], Target::NoTrack),
-        ],
-    );
+    let socket = Rule::new([socket], Target::NoTrack).comment("nodeway: who has a socket keeps it");
+    let older = older(family).comment("nodeway: connections from before");
+    // An sk_lookup program finds a socket for the packets of older connections too.
+    let first = if marks {
+        [socket, older]
+    } else {
+        [older, socket]
+    };
+    let last = Rule::new([tcp(), in_set(&active(family))], Target::NoTrack);
+    rules.append(Table::Raw, FRONTEND, first.into_iter().chain([last]));
     rules.hook(Table::Raw, BuiltIn::Output, OUT);
     rules.append(
         Table::Raw,
@@ -99,13 +102,17 @@ pub(super) fn install(rules: &mut Ruleset, marks: bool) {
 
 /// Lets what an older connection sends to an arming frontend go on as before.
 pub(super) fn older(family: Family) -> Rule {
+    Rule::new([tcp(), in_set(&arming(family)), no_syn()], Target::Return)
+}
+
+/// What begins no connection.
+pub(super) fn no_syn() -> Match {
     const ALL: u8 = tcp_flags::FIN | tcp_flags::SYN | tcp_flags::RST | tcp_flags::ACK;
-    let no_syn = Match::TcpFlags {
+    Match::TcpFlags {
         not: true,
         mask: ALL,
         set: tcp_flags::SYN,
-    };
-    Rule::new([tcp(), in_set(&arming(family)), no_syn], Target::Return)
+    }
 }
 
 /// Leaves the node's own calls to an arming frontend alone.

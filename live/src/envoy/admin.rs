@@ -55,13 +55,10 @@ impl Admin {
     /// # Errors
     /// When it does not answer, or not with a number.
     pub fn connections(&self) -> io::Result<u64> {
-        let answer = self.get("/stats?filter=^server.total_connections$")?;
-        let number = answer
-            .trim()
-            .rsplit(' ')
-            .next()
-            .and_then(|it| it.parse().ok());
-        number.ok_or_else(|| io::Error::other(format!("no number: `{}`", answer.trim())))
+        // `server.total_connections` is as old as the last flush; these are not, and the admin's
+        // own connections are no worker's.
+        let answer = self.get(r"/stats?filter=%5C.worker_%5B0-9%5D%2B%5C.downstream_cx_active$")?;
+        sum(&answer).ok_or_else(|| io::Error::other(format!("no numbers: `{}`", answer.trim())))
     }
 
     /// The socket is reached by way of its open folder, since an address has room for 107 bytes
@@ -91,6 +88,13 @@ impl Admin {
         }
         Ok(body)
     }
+}
+
+/// The sum of `NAME: NUMBER` lines; none if one has no number.
+fn sum(stats: &str) -> Option<u64> {
+    let lines = stats.lines().filter(|line| !line.trim().is_empty());
+    let numbers = lines.map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    numbers.sum()
 }
 
 /// The status, and whether the body comes in chunks.
@@ -126,6 +130,16 @@ fn chunk(reader: &mut impl io::BufRead, body: &mut Vec<u8>) -> io::Result<bool> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_are_those_of_all_workers() {
+        assert_eq!(
+            sum("a.worker_0.downstream_cx_active: 2\nb.worker_1.x: 3\n"),
+            Some(5)
+        );
+        assert_eq!(sum(""), Some(0));
+        assert_eq!(sum("not found"), None);
+    }
 
     #[test]
     fn a_body_in_chunks_is_put_together() {
