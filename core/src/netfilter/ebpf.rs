@@ -11,7 +11,7 @@ use nodeway_datapath::Frontend;
 
 use super::frontends;
 use super::tproxy::{self, PROXY_MASK, TO_PROXY};
-use super::{LocalRoute, Match, Routing, Rule, Ruleset, Table, Target};
+use super::{LocalRoute, Match, Routing, Rule, Ruleset, Table};
 use crate::frontend::FrontendKey;
 
 /// Adds the chains of the way `tc`: what it has marked is untracked; so are the replies, by the
@@ -23,11 +23,10 @@ pub fn install_tc(rules: &mut Ruleset) {
         value: TO_PROXY,
         mask: PROXY_MASK,
     };
-    rules.append(
-        Table::Raw,
-        "NODEWAY_PRE",
-        [Rule::new([marked], Target::NoTrack).comment("nodeway: what tc has marked")],
-    );
+    let marked = Rule::new([marked], frontends::untrack()).comment("nodeway: what tc has marked");
+    // First: the mark says all that the sets would, and asks none of them.
+    let chain = rules.chain_mut(Table::Raw, "NODEWAY_PRE");
+    chain.rules.insert(0, marked);
 }
 
 /// Adds the chains of the way `sk-lookup`.

@@ -63,7 +63,9 @@ fn version(envoy: &Path) -> String {
     let output = Command::new(envoy).arg("--version").output();
     let text = output.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned());
     let text = text.unwrap_or_default();
-    text.split('/').nth(1).map(str::to_owned).unwrap_or(text)
+    let built = text.rsplit_once("version:").map(|(_, built)| built);
+    let number = built.and_then(|built| built.split('/').nth(1));
+    number.map(str::to_owned).unwrap_or(text)
 }
 
 /// Everything that was measured.
