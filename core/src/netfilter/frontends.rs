@@ -60,7 +60,8 @@ pub(super) fn install(rules: &mut Ruleset, marks: bool) {
     rules.sets.insert(known(family), IpSet::new(false));
     let replies =
         || Rule::new([tcp(), from_set(&known(family))], untrack()).comment("nodeway: its replies");
-    rules.append(Table::Raw, UNTRACK, [Rule::new([], Target::NoTrack)]);
+    let own = Rule::new([], Target::NoTrack).comment("nodeway: to or from the proxy");
+    rules.append(Table::Raw, UNTRACK, [own]);
     rules.hook(Table::Raw, BuiltIn::Prerouting, PRE);
     rules.append(
         Table::Raw,
