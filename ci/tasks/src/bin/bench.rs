@@ -131,6 +131,8 @@ fn redirect(arguments: &Redirect) -> Result<(), Box<dyn Error>> {
     let (seen, own) = (Arc::clone(&interrupted), ground.clone());
     nodeway_live::signal::on_interrupt(move || {
         seen.store(true, Ordering::SeqCst);
+        // Whoever is about to make something fails by now, or has made it: once more for that.
+        own.clear();
         own.clear();
         std::process::exit(130);
     })?;

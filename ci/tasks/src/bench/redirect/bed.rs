@@ -182,6 +182,15 @@ impl Bed {
         Ok(machine(&self.machines, &Place::Node(NODE.to_owned()))?)
     }
 
+    /// Gives the node what kube-proxy would have there for no service.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn install_kube_proxy(&self) -> Result<(), BedError> {
+        let mut rules = Netfilter::new(Owner::KubeProxy);
+        apply(&mut rules, self.node()?, &Wanted::kube_proxy(&[]))
+    }
+
     /// Which core does what.
     #[must_use]
     pub const fn cores(&self) -> Cores {

@@ -62,6 +62,10 @@ pub struct Options {
     /// Connections at a time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub connections: u16,
+    /// With kube-proxy's rules on the node, for no service: then connections that go straight to
+    /// Envoy are tracked too, as on most nodes, and those of frontends still are not.
+    #[arg(long)]
+    pub kube_proxy: bool,
     /// The program of Envoy; `$ENVOY` or the one on `PATH` if absent.
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
@@ -121,6 +125,9 @@ fn measure(
     sizes.dedup();
     tell("a node, its clients, and their Envoys");
     let bed = Bed::new(ground, &program, cores, &sizes)?;
+    if options.kube_proxy {
+        bed.install_kube_proxy()?;
+    }
     let rows = load_all(&bed, options, &sizes, tell)?;
     tell("programs by hand");
     let pins = ground.pins()?;
@@ -133,6 +140,7 @@ fn measure(
         rounds: options.rounds,
         seconds: options.seconds,
         connections: options.connections,
+        kube_proxy: options.kube_proxy,
         rows,
         programs_frontends: most,
         programs,

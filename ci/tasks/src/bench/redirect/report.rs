@@ -79,6 +79,8 @@ pub struct Report {
     pub seconds: u16,
     /// Connections at a time.
     pub connections: u16,
+    /// Whether kube-proxy's rules stood on the node.
+    pub kube_proxy: bool,
     /// A row for each way, number of frontends, and kind of connection.
     pub rows: Vec<Row>,
     /// Frontends in the table while programs ran by hand.
@@ -94,6 +96,7 @@ impl fmt::Display for Report {
             rounds,
             seconds,
             connections,
+            kube_proxy,
             ..
         } = self;
         let (load, envoy) = machine.pinned;
@@ -107,6 +110,9 @@ impl fmt::Display for Report {
             "{rounds} rounds of {seconds} s, {connections} connections; load average {} before, {} after",
             machine.load_average.0, machine.load_average.1
         )?;
+        if *kube_proxy {
+            writeln!(f, "kube-proxy's rules stand on the node")?;
+        }
         if load == envoy {
             writeln!(
                 f,
@@ -188,7 +194,7 @@ impl Report {
 
 /// Rates differ by a few in a hundred: three digits.
 fn rate(rate: f64) -> String {
-    if rate >= 1e3 && rate < 1e5 {
+    if (1e3..1e5).contains(&rate) {
         format!("{:.1} k", rate / 1e3)
     } else {
         short(rate)
@@ -228,6 +234,7 @@ mod tests {
             rounds: 1,
             seconds: 1,
             connections: 32,
+            kube_proxy: false,
             rows: vec![
                 row(Way::Straight, &straight),
                 row(Way::Tc, &[sample(38_000.0)]),
