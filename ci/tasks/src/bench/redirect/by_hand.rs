@@ -16,9 +16,9 @@ use aya::maps::HashMap;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use nodeway_core::datapath::layout::{FrontendKey as Key, FrontendValue};
-use nodeway_core::datapath::{Family, Frontend, tcp_flags};
+use nodeway_core::datapath::{Family, Frontend, Reason, tcp_flags};
 use nodeway_core::frontend::FrontendKey;
-use nodeway_live::bpf::{DryRun, DryRunError, Pins, ProgramName};
+use nodeway_live::bpf::{DryRun, DryRunError, Pins, ProgramName, Ran};
 use nodeway_live::netns::NetNsError;
 use serde::Serialize;
 
@@ -64,6 +64,14 @@ pub enum ByHandError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The packets are not those that they should be.
+    #[error("by {way} our program never said `{reason}`: another packet was measured", way = way.name())]
+    NotDecided {
+        /// The way.
+        way: Way,
+        /// What it should have said.
+        reason: Reason,
+    },
     /// The twin is none.
     #[error(
         "`{packet}` by {way}: our program returns {ours:?} and the one in C {twin:?} (verdict and mark), so their times cannot be compared", way = way.name()
@@ -74,9 +82,9 @@ pub enum ByHandError {
         /// The way.
         way: Way,
         /// Ours.
-        ours: (i32, u32),
+        ours: Option<(i32, u32)>,
         /// The other.
-        twin: (i32, u32),
+        twin: Option<(i32, u32)>,
     },
 }
 
@@ -167,68 +175,99 @@ fn by_way(
         return Ok(Vec::new());
     };
     let ours = DryRun::of(datapath.object(), ProgramName::TcEthernet, pins)?;
-    let mut twin = Twin::load(object, way, &bed.frontends(frontends))?;
+    let twin = Twin::load(object, way, &bed.frontends(frontends))?;
+    let mut programs = Programs { ours, twin, way };
     let netns = bed.node()?;
-    let once = || netns.run(|| timed_rounds(&ours, &mut twin, (from, to), way, rounds));
-    let rows = cpu::on_core(bed.cores().load, once);
-    let rows = rows.map_err(open("stay on one core"))???;
+    let rounds = || netns.run(|| programs.rounds((from, to), rounds));
+    let rows = cpu::on_core(bed.cores().load, rounds).map_err(open("stay on one core"))?;
+    let rows = rows??;
+    let counters = datapath.counters().map_err(BedError::from)?;
+    for reason in reasons(way) {
+        if counters.of("tc", reason) < u64::from(REPEAT) {
+            return Err(ByHandError::NotDecided { way, reason });
+        }
+    }
     drop(connection);
     installed.remove()?;
     Ok(rows)
 }
 
-/// Rounds in the calling thread's namespace, on its core.
-fn timed_rounds(
-    ours: &DryRun,
-    twin: &mut Twin,
-    (from, to): (SocketAddr, SocketAddr),
+/// What our program must have said of the three packets, or others were measured.
+const fn reasons(way: Way) -> [Reason; 3] {
+    let new = match way {
+        Way::TcSkLookup => Reason::LeftToSkLookup,
+        _ => Reason::NewConnection,
+    };
+    [Reason::NotAFrontend, Reason::Established, new]
+}
+
+/// The programs, ready to run.
+struct Programs {
+    ours: DryRun,
+    twin: Twin,
     way: Way,
-    rounds: usize,
-) -> Result<Vec<ByHand>, ByHandError> {
-    let nobody = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), to.port());
-    // Below the ports that clients draw.
-    let new = SocketAddr::new(from.ip(), 1_000);
-    let packets = [
-        ("miss", frame(from, nobody, tcp_flags::ACK)),
-        ("hit, established", frame(from, to, tcp_flags::ACK)),
-        ("hit, new", frame(new, to, tcp_flags::SYN)),
-    ];
-    let mut took = packets.each_ref().map(|_| Vec::new());
-    for round in 0..rounds.max(1) {
-        for ((packet, frame), took) in packets.iter().zip(&mut took) {
-            let mut times = [0.0; 3];
-            let mut said = [(0, 0); 3];
-            for program in turns(&[Program::Empty, Program::Twin, Program::Ours], round) {
-                let (returned, mark, time) = match program {
-                    Program::Empty => twin.run("empty", frame)?,
-                    Program::Twin => twin.run("twin", frame)?,
-                    Program::Ours => {
-                        let ran = ours.packet(frame, REPEAT)?;
-                        (ran.returned, ran.mark, ran.took)
-                    }
-                };
-                if let (Some(at), Some(words)) = (
-                    times.get_mut(program as usize),
-                    said.get_mut(program as usize),
-                ) {
-                    (*at, *words) = (time.as_secs_f64() * 1e9, (returned, mark));
-                }
+}
+
+impl Programs {
+    /// Rounds in the calling thread's namespace, on its core: a row for each packet.
+    fn rounds(
+        &mut self,
+        (from, to): (SocketAddr, SocketAddr),
+        rounds: usize,
+    ) -> Result<Vec<ByHand>, ByHandError> {
+        let nobody = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), to.port());
+        // Below the ports that clients draw.
+        let new = SocketAddr::new(from.ip(), 1_000);
+        let packets = [
+            ("miss", frame(from, nobody, tcp_flags::ACK)),
+            ("hit, established", frame(from, to, tcp_flags::ACK)),
+            ("hit, new", frame(new, to, tcp_flags::SYN)),
+        ];
+        let mut took = packets.each_ref().map(|_| Vec::new());
+        for round in 0..rounds.max(1) {
+            for ((packet, frame), took) in packets.iter().zip(&mut took) {
+                took.push(self.once(packet, frame, round)?);
             }
-            let [_, twin, ours] = said;
-            if twin != ours {
-                return Err(ByHandError::NoTwin {
-                    packet,
-                    way,
-                    ours,
-                    twin,
-                });
-            }
-            took.push(times);
         }
+        let rows = packets.iter().zip(&took);
+        let rows = rows.map(|((packet, _), took)| ByHand::of(packet, self.way, took));
+        Ok(rows.collect())
     }
-    let row = |((packet, _), took): (&(&'static str, _), &Vec<[f64; 3]>)| {
+
+    /// Nanoseconds of the empty program, of the twin and of ours, each run once.
+    fn once(
+        &mut self,
+        packet: &'static str,
+        frame: &[u8],
+        round: usize,
+    ) -> Result<[f64; 3], ByHandError> {
+        let (mut empty, mut twin, mut ours) = (None, None, None);
+        for program in turns(&[Program::Empty, Program::Twin, Program::Ours], round) {
+            match program {
+                Program::Empty => empty = Some(self.twin.run("empty", frame)?),
+                Program::Twin => twin = Some(self.twin.run("twin", frame)?),
+                Program::Ours => ours = Some(self.ours.packet(frame, REPEAT)?),
+            }
+        }
+        let said = |ran: Option<Ran>| ran.map(|ran| (ran.returned, ran.mark));
+        if said(twin) != said(ours) {
+            return Err(ByHandError::NoTwin {
+                packet,
+                way: self.way,
+                ours: said(ours),
+                twin: said(twin),
+            });
+        }
+        let took = |ran: Option<Ran>| ran.map_or(0.0, |ran| ran.took.as_secs_f64() * 1e9);
+        Ok([took(empty), took(twin), took(ours)])
+    }
+}
+
+impl ByHand {
+    /// Of each round's empty, twin and ours.
+    fn of(packet: &'static str, way: Way, took: &[[f64; 3]]) -> Self {
         let each = |figure: fn(&[f64; 3]) -> f64| Spread::of(took.iter().map(figure));
-        ByHand {
+        Self {
             packet,
             way,
             empty_ns: each(|[empty, _, _]| *empty),
@@ -237,8 +276,7 @@ fn timed_rounds(
             over_empty: each(|[empty, _, ours]| ours / empty.max(1.0)),
             over_twin: each(|[_, twin, ours]| ours / twin.max(1.0)),
         }
-    };
-    Ok(packets.iter().zip(&took).map(row).collect())
+    }
 }
 
 /// `twin.c` as an object for the kernel.
@@ -304,12 +342,7 @@ impl Twin {
         Ok(Self(ebpf))
     }
 
-    /// What it returns, the packet's mark afterwards, and how long one run takes.
-    fn run(
-        &mut self,
-        program: &'static str,
-        frame: &[u8],
-    ) -> Result<(i32, u32, Duration), ByHandError> {
+    fn run(&mut self, program: &'static str, frame: &[u8]) -> Result<Ran, ByHandError> {
         let missing = || ByHandError::Program {
             program,
             said: "it is not loaded".to_owned(),
@@ -327,8 +360,11 @@ impl Twin {
             })
             .map_err(refused(program))?;
         let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = context;
-        let returned = i32::from_ne_bytes(ran.return_value.to_ne_bytes());
-        Ok((returned, u32::from_ne_bytes([a, b, c, d]), ran.duration))
+        Ok(Ran {
+            returned: i32::from_ne_bytes(ran.return_value.to_ne_bytes()),
+            mark: u32::from_ne_bytes([a, b, c, d]),
+            took: ran.duration,
+        })
     }
 }
 
