@@ -40,7 +40,7 @@ Examples:
 
 Needs root, Envoy 1.40, wrk and clang (ci/setup gets them), and two cores that are left alone.
 What it makes is gone when it ends, also by Ctrl-C; what a killed one leaves goes with
-`nodeway lab down --name bench-PID`.")]
+`nodeway lab down bench-PID`, and its folder in /tmp by hand.")]
 struct Redirect {
     #[command(flatten)]
     options: redirect::Options,

@@ -1,7 +1,7 @@
 //! What a run makes outside of its process: namespaces of one name, and a folder. All of it goes
 //! away with [`Ground::clear`], which may be called at any moment, and from any thread.
 //!
-//! The name is a lab's, so what a killed run leaves goes away with `nodeway lab down --name NAME`.
+//! The name is a lab's, so what a killed run leaves goes away with `nodeway lab down NAME`, but for the folder.
 
 use std::env;
 use std::fs;
