@@ -25,11 +25,10 @@ pub fn install_tc(rules: &mut Ruleset) {
         value: TO_PROXY,
         mask: PROXY_MASK,
     };
-    rules.append(
-        Table::Raw,
-        PRE,
-        [Rule::new([marked], Target::NoTrack).comment("nodeway: what tc has marked")],
-    );
+    let marked = Rule::new([marked], frontends::untrack()).comment("nodeway: what tc has marked");
+    // First: the mark says all that the sets would, and asks none of them.
+    let chain = rules.chain_mut(Table::Raw, PRE);
+    chain.rules.insert(0, marked);
 }
 
 /// Adds the chains of the way `sk-lookup`.

@@ -26,6 +26,7 @@ use crate::frontend::FrontendKey;
 const PRE: &str = "NODEWAY_PRE";
 const OUT: &str = "NODEWAY_OUT";
 const FRONTEND: &str = "NODEWAY_FRONTEND";
+const UNTRACK: &str = "NODEWAY_UNTRACK";
 
 /// The set of frontends whose new connections are led on.
 #[must_use]
@@ -59,10 +60,10 @@ pub(super) fn install(rules: &mut Ruleset, marks: bool) {
     rules.sets.insert(active(family), IpSet::new(marks));
     rules.sets.insert(arming(family), IpSet::new(false));
     rules.sets.insert(known(family), IpSet::new(false));
-    let replies = || {
-        Rule::new([tcp(), from_set(&known(family))], Target::NoTrack)
-            .comment("nodeway: its replies")
-    };
+    let replies =
+        || Rule::new([tcp(), from_set(&known(family))], untrack()).comment("nodeway: its replies");
+    let own = Rule::new([], Target::NoTrack).comment("nodeway: to or from the proxy");
+    rules.append(Table::Raw, UNTRACK, [own]);
     rules.hook(Table::Raw, BuiltIn::Prerouting, PRE);
     rules.append(
         Table::Raw,
@@ -70,14 +71,14 @@ pub(super) fn install(rules: &mut Ruleset, marks: bool) {
         [
             Rule::new(
                 [tcp(), in_set(&known(family))],
-                Target::Jump(FRONTEND.into()),
+                Target::Goto(FRONTEND.into()),
             )
             .comment("nodeway: to a frontend"),
             replies(),
         ],
     );
     let socket = Match::Socket { transparent: false };
-    let socket = Rule::new([socket], Target::NoTrack).comment("nodeway: who has a socket keeps it");
+    let socket = Rule::new([socket], untrack()).comment("nodeway: who has a socket keeps it");
     let older = older(family).comment("nodeway: connections from before");
     // An sk_lookup program finds a socket for the packets of older connections too.
     let first = if marks {
@@ -92,12 +93,18 @@ pub(super) fn install(rules: &mut Ruleset, marks: bool) {
         Table::Raw,
         OUT,
         [
+            replies(),
             not_yet(family),
             Rule::new([tcp(), in_set(&known(family))], Target::NoTrack)
                 .comment("nodeway: to a frontend"),
-            replies(),
         ],
     );
+}
+
+/// Untracked, and out of our chains: `NOTRACK` alone lets a packet go on to the next rule, and every
+/// rule that asks a set costs as much as a program at tc.
+pub(super) fn untrack() -> Target {
+    Target::Goto(UNTRACK.into())
 }
 
 /// Lets what an older connection sends to an arming frontend go on as before.

@@ -397,6 +397,28 @@ fn what_belongs_to_nothing_is_not_forwarded() {
 }
 
 #[test]
+fn what_tc_has_marked_is_untracked_without_a_look_into_a_set() {
+    let mut rules = Ruleset::new(Family::V4);
+    ebpf::install_tc(&mut rules);
+    // Were a set asked, the first rule that holds would be another.
+    ebpf::put(
+        &mut rules,
+        key("10.96.0.10:80"),
+        &Frontend {
+            listener_port: 14_056,
+            state: FrontendState::Active,
+        },
+    );
+    let mut marked = packet(CLIENT, "10.96.0.10:80", SYN);
+    marked.mark = tproxy::mark(14_056);
+    let mut around = Around::default();
+    firewall(rules).prerouting(&mut marked, &mut around);
+    assert_eq!(marked.tracked, crate::conntrack::Tracked::Untracked);
+    let asked = |rule: &String| rule.contains("--match-set");
+    assert!(!around.matched.iter().any(asked), "{:?}", around.matched);
+}
+
+#[test]
 fn a_redirected_connection_is_untracked_beside_kube_proxy() {
     let mut rules = tproxy(&[14_056]);
     kube_proxy::install(&mut rules);

@@ -7,6 +7,7 @@ pub mod build;
 pub mod decide;
 pub mod packets;
 pub mod plan;
+pub mod redirect;
 pub mod rules;
 pub mod sim;
 

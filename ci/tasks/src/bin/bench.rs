@@ -1,19 +1,58 @@
-//! `ci/bench [PART]…`: measures, and prints a table with ratios.
+//! `ci/bench [PART]…`: measures, and prints a table with ratios. `ci/bench redirect`: what a
+//! redirect costs, on this machine's kernel.
 
 use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use nodeway_ci::bench::{self, Line};
+use nodeway_ci::bench::redirect::ground::Ground;
+use nodeway_ci::bench::redirect::report::Report;
+use nodeway_ci::bench::{self, Line, redirect};
 
 /// Measures what Nodeway promises. Build it with `--release`; `ci/bench` does.
 #[derive(Parser)]
-#[command(name = "ci/bench")]
+#[command(name = "ci/bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// Which parts; all but `build` when none is named.
     parts: Vec<Part>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// What each redirect costs beside going straight to Envoy. Needs root; about ten minutes.
+    Redirect(Redirect),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ci/bench redirect
+  ci/bench redirect --frontends 10 --rounds 9 --seconds 5
+  ci/bench redirect --rounds 1 --seconds 1 --frontends 10     a smoke test, half a minute
+  ci/bench redirect -o json > cost.json
+
+Needs root, Envoy 1.40, wrk and clang (ci/setup gets them), and two cores that are left alone.
+What it makes is gone when it ends, also by Ctrl-C; what a killed one leaves goes with
+`nodeway lab down bench-PID`, and its folder in /tmp by hand.")]
+struct Redirect {
+    #[command(flatten)]
+    options: redirect::Options,
+    /// As tables, or as JSON with every round.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -48,6 +87,15 @@ impl Part {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
+    if let Some(Task::Redirect(arguments)) = &arguments.task {
+        return match redirect(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: this cannot be measured: {error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     if arguments.parts.is_empty() {
         arguments.parts = vec![
             Part::Decide,
@@ -75,4 +123,42 @@ fn main() -> ExitCode {
     }
     println!("{table}");
     ExitCode::SUCCESS
+}
+
+fn redirect(arguments: &Redirect) -> Result<(), Box<dyn Error>> {
+    let ground = Ground::new()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (seen, own) = (Arc::clone(&interrupted), ground.clone());
+    nodeway_live::signal::on_interrupt(move || {
+        seen.store(true, Ordering::SeqCst);
+        // Whoever is about to make something fails by now, or has made it: once more for that.
+        own.clear();
+        own.clear();
+        std::process::exit(130);
+    })?;
+    let on_terminal = io::stderr().is_terminal();
+    let outcome = redirect::run(&arguments.options, &ground, &mut |what| {
+        let (begin, end) = if on_terminal {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
+        let _ = write!(io::stderr(), "{begin}{what}{end}");
+    });
+    // What was interrupted fails too, and whoever clears up ends this process.
+    while interrupted.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+    if on_terminal {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    print(&outcome?, arguments.output)
+}
+
+fn print(report: &Report, output: Output) -> Result<(), Box<dyn Error>> {
+    match output {
+        Output::Table => println!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
+    }
+    Ok(())
 }

@@ -199,7 +199,7 @@ fn outcome(event: &Event, ran: Ran) -> Outcome {
 }
 
 /// The machine's cgroups of version 2.
-fn cgroup() -> Result<String, Trouble> {
+pub(crate) fn cgroup() -> Result<String, Trouble> {
     let mounts = std::fs::read_to_string("/proc/mounts")?;
     let path = mounts.lines().find_map(|line| {
         let mut words = line.split(' ').skip(1);

@@ -29,6 +29,8 @@ use nodeway_live::netns::NetNs;
 use nodeway_sim::Seed;
 
 use case::{Case, Outcome};
+pub(crate) use kernel::cgroup;
+
 use kernel::Kernels;
 use sockets::Standing;
 use tables::Tables;
