@@ -1,0 +1,258 @@
+//! The xDS server against a real Envoy, in both protocols. Needs root, and Envoy in `$ENVOY` or on
+//! `PATH`: `ci/setup` gets it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "the set-up of tests"
+)]
+
+mod bed;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bed::Machine;
+use nodeway_core::envoy::ResourceKind;
+use nodeway_core::plan::{NodePlan, PlanDelta, PlannedEndpoint, PlannedEndpoints, Update};
+use nodeway_core::problem::Code;
+use nodeway_core::xds::{Protocol, ResourceDelta};
+use nodeway_live::envoy::find;
+use nodeway_live::xds::{ProxyHandle, XdsError, XdsOptions, XdsServer};
+use nodeway_sim::{Fixture, Sim};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const NODE: &str = "node-1";
+const ADMIN: u16 = 9901;
+const SOON: Duration = Duration::from_secs(10);
+
+fn plan(fixture: &str) -> NodePlan {
+    let folder = PathBuf::from("../fixtures").join(fixture);
+    let fixture = Fixture::load(folder).unwrap();
+    let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
+    sim.plan(NODE).unwrap().clone()
+}
+
+/// An address of its own on a machine, and a server there that answers with it.
+fn serve(machine: &Machine, address: SocketAddr) {
+    machine.run(&format!("ip addr replace {}/32 dev lo", address.ip()));
+    let bind = || TcpListener::bind(address);
+    let listener = machine.netns.run(bind).unwrap().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.unwrap(), address);
+        }
+    });
+}
+
+fn answer(mut stream: TcpStream, own: SocketAddr) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !seen.windows(4).any(|it| it == b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => seen.extend_from_slice(&buffer[..length]),
+        }
+    }
+    let body = own.to_string();
+    let length = body.len();
+    let _ = write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+}
+
+/// The bootstrap of an Envoy that asks for all it has.
+fn bootstrap(socket: &Path, protocol: Protocol) -> Value {
+    let api_type = match protocol {
+        Protocol::StateOfTheWorld => "GRPC",
+        Protocol::Incremental => "DELTA_GRPC",
+    };
+    let ads = json!({"ads": {}, "resourceApiVersion": "V3"});
+    json!({
+        "node": {"id": NODE, "cluster": "nodeway"},
+        "admin": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": ADMIN}}},
+        "dynamicResources": {
+            "adsConfig": {
+                "apiType": api_type,
+                "transportApiVersion": "V3",
+                "grpcServices": [{"envoyGrpc": {"clusterName": "agent"}}],
+                "setNodeOnFirstMessageOnly": true,
+            },
+            "cdsConfig": ads,
+            "ldsConfig": ads,
+        },
+        "staticResources": {"clusters": [{
+            "name": "agent",
+            "type": "STATIC",
+            "connectTimeout": "1s",
+            "loadAssignment": {"clusterName": "agent", "endpoints": [{"lbEndpoints": [
+                {"endpoint": {"address": {"pipe": {"path": socket}}}},
+            ]}]},
+            "typedExtensionProtocolOptions": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicitHttpConfig": {"http2ProtocolOptions": {}},
+                },
+            },
+        }]},
+    })
+}
+
+/// A node with a server and its Envoy.
+struct Node {
+    envoy: Child,
+    handle: ProxyHandle,
+    server: Option<XdsServer>,
+    machine: Machine,
+    plan: NodePlan,
+    folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn start(what: &str, plan: NodePlan, protocol: Protocol) -> Self {
+        let machine = Machine::new(what);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("xds.sock");
+        let (server, handle) = serve_plan(&socket, &plan);
+        let program = find(None).unwrap_or_else(|error| panic!("{error}"));
+        let file = folder.path().join("bootstrap.json");
+        std::fs::write(&file, bootstrap(&socket, protocol).to_string()).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let start = || {
+            Command::new(program)
+                .args(["--disable-hot-restart", "--concurrency", "1"])
+                .args(["--log-level", "warn", "--config-path"])
+                .arg(&file)
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .spawn()
+        };
+        let envoy = machine.netns.run(start).unwrap().unwrap();
+        Self {
+            envoy,
+            handle,
+            server: Some(server),
+            machine,
+            plan,
+            folder,
+        }
+    }
+
+    /// The same, once Envoy has all of the plan and the backends are there.
+    fn started(what: &str, protocol: Protocol) -> Self {
+        let node = Self::start(what, plan("bookinfo"), protocol);
+        let endpoints = node.plan.endpoints.values().flat_map(|it| &it.endpoints);
+        let mut addresses: Vec<SocketAddr> = endpoints.map(|it| it.address).collect();
+        addresses.sort();
+        addresses.dedup();
+        for address in addresses {
+            serve(&node.machine, address);
+        }
+        node.settles();
+        node.listens();
+        node
+    }
+
+    #[track_caller]
+    fn settles(&self) {
+        let settled = self.handle.wait(SOON, nodeway_core::xds::Proxy::is_settled);
+        assert!(settled, "{:#?}\n{}", self.handle.state(), self.log());
+    }
+
+    /// Waits until the one listener of the plan answers.
+    #[track_caller]
+    fn listens(&self) {
+        let start = Instant::now();
+        while !self.says("GET", "/listeners").contains("::127.0.0.1:") {
+            assert!(start.elapsed() < SOON, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    fn apply(&mut self, delta: &PlanDelta) {
+        self.plan.apply(delta);
+        self.handle.apply(&ResourceDelta::of(delta));
+    }
+
+    /// What Envoy's admin answers; nothing before it listens.
+    fn says(&self, method: &str, path: &str) -> String {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let said = self.machine.say("127.0.0.1", ADMIN, &request);
+        said.unwrap_or_default()
+    }
+
+    /// A counter or gauge of Envoy.
+    fn stat(&self, name: &str) -> u64 {
+        let said = self.says("GET", &format!("/stats?filter=^{name}$"));
+        let value = said.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        value.and_then(|it| it.trim().parse().ok()).unwrap_or_default()
+    }
+
+    fn ask(&self, path: &str) -> String {
+        let port = self.plan.listeners.values().next().unwrap().port;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bookinfo\r\nconnection: close\r\n\r\n");
+        self.machine.say("127.0.0.1", port, &request).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.envoy.kill();
+        let _ = self.envoy.wait();
+    }
+}
+
+fn serve_plan(socket: &Path, plan: &NodePlan) -> (XdsServer, ProxyHandle) {
+    let options = XdsOptions::default();
+    let server = XdsServer::bind(socket, &options).unwrap_or_else(|error| panic!("{error}"));
+    let handle = server.proxy(NODE, &ResourceDelta::all(plan));
+    (server, handle)
+}
+
+/// The name under which the details service's endpoints are served.
+fn details(plan: &NodePlan) -> Arc<str> {
+    let mut clusters = plan.clusters.values();
+    let cluster = clusters.find(|it| it.model.endpoints.contains("details"));
+    cluster.unwrap().model.endpoints.as_str().into()
+}
+
+fn endpoints(plan: &NodePlan, name: &str, addresses: &[&str]) -> PlanDelta {
+    let one = |address: &&str| PlannedEndpoint {
+        address: address.parse().unwrap(),
+        pod: None,
+        node: None,
+    };
+    let planned = PlannedEndpoints {
+        endpoints: addresses.iter().map(one).collect(),
+        ..(*plan.endpoints[name]).clone()
+    };
+    PlanDelta {
+        endpoints: [(name.into(), Update::Put(Arc::new(planned)))].into(),
+        ..PlanDelta::default()
+    }
+}
+
+#[rstest]
+fn a_plan_comes_up_and_a_request_is_answered(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let node = Node::started(&format!("xds-up-{protocol:?}"), protocol);
+    let answer = node.ask("/details/0");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", node.log());
+    assert_eq!(node.handle.rejections(), []);
+    let listener = node.plan.listeners.keys().next().unwrap();
+    let state = node.handle.resource(ResourceKind::Listener, listener).unwrap();
+    assert!(state.is_acknowledged(), "{state:?}");
+}
