@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bed::Machine;
-use nodeway_core::envoy::ResourceKind;
-use nodeway_core::plan::{NodePlan, PlanDelta, PlannedEndpoint, PlannedEndpoints, Update};
+use nodeway_core::envoy::{self, ResourceKind};
+use nodeway_core::plan::{
+    NodePlan, PlanDelta, PlannedEndpoint, PlannedEndpoints, PlannedListener, Update,
+};
 use nodeway_core::problem::Code;
 use nodeway_core::xds::{Protocol, ResourceDelta};
 use nodeway_live::envoy::find;
-use nodeway_live::xds::{ProxyHandle, XdsError, XdsOptions, XdsServer};
+use nodeway_live::xds::{ProxyHandle, XdsOptions, XdsServer};
 use nodeway_sim::{Fixture, Sim};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -111,6 +113,7 @@ struct Node {
     envoy: Child,
     handle: ProxyHandle,
     server: Option<XdsServer>,
+    socket: PathBuf,
     machine: Machine,
     plan: NodePlan,
     folder: tempfile::TempDir,
@@ -140,6 +143,7 @@ impl Node {
             envoy,
             handle,
             server: Some(server),
+            socket,
             machine,
             plan,
             folder,
@@ -188,7 +192,8 @@ impl Node {
 
     /// What Envoy's admin answers; nothing before it listens.
     fn says(&self, method: &str, path: &str) -> String {
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
         let said = self.machine.say("127.0.0.1", ADMIN, &request);
         said.unwrap_or_default()
     }
@@ -196,8 +201,12 @@ impl Node {
     /// A counter or gauge of Envoy.
     fn stat(&self, name: &str) -> u64 {
         let said = self.says("GET", &format!("/stats?filter=^{name}$"));
-        let value = said.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-        value.and_then(|it| it.trim().parse().ok()).unwrap_or_default()
+        let value = said
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        value
+            .and_then(|it| it.trim().parse().ok())
+            .unwrap_or_default()
     }
 
     fn ask(&self, path: &str) -> String {
@@ -250,9 +259,233 @@ fn a_plan_comes_up_and_a_request_is_answered(
 ) {
     let node = Node::started(&format!("xds-up-{protocol:?}"), protocol);
     let answer = node.ask("/details/0");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", node.log());
+    assert!(
+        answer.starts_with("HTTP/1.1 200"),
+        "{answer}\n{}",
+        node.log()
+    );
     assert_eq!(node.handle.rejections(), []);
     let listener = node.plan.listeners.keys().next().unwrap();
-    let state = node.handle.resource(ResourceKind::Listener, listener).unwrap();
+    let state = node
+        .handle
+        .resource(ResourceKind::Listener, listener)
+        .unwrap();
     assert!(state.is_acknowledged(), "{state:?}");
+}
+
+/// Until when something holds, and how long that took.
+#[track_caller]
+fn until(within: Duration, what: impl Fn() -> bool) -> Duration {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < within, "not within {within:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    start.elapsed()
+}
+
+#[rstest]
+fn an_added_endpoint_is_there_at_once_and_nothing_else_is_sent(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-eds-{protocol:?}"), protocol);
+    let name = details(&node.plan);
+    let updates = |node: &Node| {
+        let said = node.says("GET", "/stats?filter=update_success$");
+        let lines = said
+            .lines()
+            .filter(|line| line.contains("update_success: "));
+        let stats = lines.map(|line| line.trim().rsplit_once(": ").unwrap());
+        stats
+            .map(|(name, count)| (name.to_owned(), count.parse::<u64>().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let before = updates(&node);
+    let own = node.plan.endpoints[&name].endpoints[0].address.to_string();
+    let delta = endpoints(&node.plan, &name, &[&own, "10.9.9.9:80"]);
+    node.apply(&delta);
+    let took = until(SOON, || {
+        node.says("GET", "/clusters").contains("10.9.9.9:80::")
+    });
+    println!("{protocol:?}: an added endpoint reached Envoy in {took:?}");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    node.settles();
+    let after = updates(&node);
+    let changed: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after)
+        .map(|(before, after)| (before.0.as_str(), after.1 - before.1))
+        .collect();
+    assert_eq!(changed.len(), 1, "{changed:?}");
+    assert!(
+        changed[0].0.contains("details") && changed[0].1 == 1,
+        "{changed:?}"
+    );
+}
+
+#[rstest]
+fn no_endpoints_are_an_empty_assignment_and_503(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-none-{protocol:?}"), protocol);
+    let name = details(&node.plan);
+    assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
+    let own = node.plan.endpoints[&name].endpoints[0].address.to_string();
+    let delta = endpoints(&node.plan, &name, &[]);
+    node.apply(&delta);
+    node.settles();
+    until(SOON, || node.ask("/details/0").starts_with("HTTP/1.1 503"));
+    assert!(!node.says("GET", "/clusters").contains(&format!("{own}::")));
+    // A name that leaves the plan while a cluster needs it is an empty set too.
+    let delta = endpoints(&node.plan, &name, &[&own]);
+    node.apply(&delta);
+    until(SOON, || node.ask("/details/0").starts_with("HTTP/1.1 200"));
+    node.apply(&PlanDelta {
+        endpoints: [(name, Update::Remove)].into(),
+        ..PlanDelta::default()
+    });
+    until(SOON, || node.ask("/details/0").starts_with("HTTP/1.1 503"));
+}
+
+/// A listener of the same config on another port, which passes all bytes on. Two chains that match
+/// the same are what only Envoy itself refuses.
+fn listener(plan: &NodePlan, name: &str, port: u16, chains: usize) -> PlanDelta {
+    let (_, first) = plan.listeners.iter().next().unwrap();
+    let chain = json!({"filters": [{"name": "tcp", "typedConfig": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "statPrefix": "tcp",
+        "cluster": &**plan.clusters.keys().next().unwrap(),
+    }}]});
+    let written = json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": name,
+        "address": {"socketAddress": {"address": "127.0.0.1", "portValue": port}},
+        "filterChains": vec![chain; chains],
+    });
+    let planned = PlannedListener {
+        port,
+        message: envoy::decode(&written).unwrap().message,
+        ..(**first).clone()
+    };
+    PlanDelta {
+        listeners: [(name.into(), Update::Put(Arc::new(planned)))].into(),
+        ..PlanDelta::default()
+    }
+}
+
+#[rstest]
+fn a_bad_listener_beside_a_good_one_is_told_and_mended(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-bad-{protocol:?}"), protocol);
+    let mut delta = listener(&node.plan, "default/c/good", 10_901, 1);
+    let bad = listener(&node.plan, "default/c/bad", 10_902, 2);
+    delta.listeners.extend(bad.listeners);
+    let start = Instant::now();
+    node.apply(&delta);
+    let told = node.handle.wait(SOON, |proxy| {
+        let good = proxy.resource(ResourceKind::Listener, "default/c/good");
+        !proxy.rejections().is_empty() && good.is_some_and(|it| it.is_acknowledged())
+    });
+    let took = start.elapsed();
+    println!("{protocol:?}: the bad listener was told, the good one taken in {took:?}");
+    assert!(
+        told && took < Duration::from_secs(2),
+        "{took:?} {}",
+        node.log()
+    );
+    until(SOON, || {
+        node.says("GET", "/listeners").contains("default/c/good")
+    });
+    let problems = node.handle.problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].code, Code::RefusedByEnvoy);
+    assert_eq!(
+        problems[0].object,
+        node.plan.listeners["default/c/bad"].config
+    );
+    for words in ["default/c/bad", "same matching rules"] {
+        assert!(problems[0].reason.contains(words), "{}", problems[0].reason);
+    }
+    // Once it is told, there is no more of it.
+    node.settles();
+    let refused = node.stat("listener_manager.lds.update_rejected");
+    assert!((1..=2).contains(&refused), "{refused}");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(node.stat("listener_manager.lds.update_rejected"), refused);
+
+    let mended = listener(&node.plan, "default/c/bad", 10_902, 1);
+    node.apply(&mended);
+    node.settles();
+    assert_eq!(node.handle.problems(), []);
+    until(SOON, || {
+        node.says("GET", "/listeners").contains("default/c/bad")
+    });
+    assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
+}
+
+#[rstest]
+fn a_server_that_starts_again_changes_nothing(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-again-{protocol:?}"), protocol);
+    let counters = |node: &Node| {
+        [
+            "listener_manager.listener_modified",
+            "listener_manager.listener_added",
+            "listener_manager.listener_removed",
+            "cluster_manager.cluster_modified",
+            "cluster_manager.cluster_added",
+            "cluster_manager.cluster_removed",
+        ]
+        .map(|name| node.stat(name))
+    };
+    let before = counters(&node);
+    assert!(before[1] > 0 && before[4] > 0, "{before:?}");
+    node.server = None;
+    until(SOON, || node.stat("control_plane.connected_state") == 0);
+    assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
+    let (server, handle) = serve_plan(&node.socket, &node.plan);
+    (node.server, node.handle) = (Some(server), handle);
+    node.settles();
+    assert_eq!(counters(&node), before);
+    assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
+    let listener = node.plan.listeners.keys().next().unwrap();
+    let state = node
+        .handle
+        .resource(ResourceKind::Listener, listener)
+        .unwrap();
+    assert!(state.is_acknowledged(), "{state:?}");
+}
+
+#[rstest]
+fn a_cluster_that_changes_is_warm_at_once(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-warm-{protocol:?}"), protocol);
+    let (name, planned) = node.plan.clusters.iter().next().unwrap();
+    let mut changed = (**planned).clone();
+    let timeout = json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "connectTimeout": "7s"});
+    let timeout = envoy::decode(&timeout).unwrap().message;
+    let timeout = timeout
+        .get_field_by_name("connect_timeout")
+        .unwrap()
+        .into_owned();
+    changed
+        .message
+        .set_field_by_name("connect_timeout", timeout);
+    let delta = PlanDelta {
+        clusters: [(name.clone(), Update::Put(Arc::new(changed)))].into(),
+        ..PlanDelta::default()
+    };
+    node.apply(&delta);
+    node.settles();
+    // Without its endpoints sent once more, it would be warming for 15 seconds.
+    let took = until(SOON, || {
+        node.stat("cluster_manager.cluster_modified") == 1
+            && node.stat("cluster_manager.warming_clusters") == 0
+    });
+    println!("{protocol:?}: a changed cluster was warm in {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
