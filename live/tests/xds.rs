@@ -16,18 +16,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bed::Machine;
 use nodeway_core::envoy::{self, ResourceKind};
 use nodeway_core::plan::{
-    NodePlan, PlanDelta, PlannedEndpoint, PlannedEndpoints, PlannedListener, Update,
+    NodePlan, PlanDelta, PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedListener, Update,
 };
 use nodeway_core::problem::Code;
 use nodeway_core::xds::{Protocol, ResourceDelta};
 use nodeway_live::envoy::find;
 use nodeway_live::xds::{ProxyHandle, XdsOptions, XdsServer};
 use nodeway_sim::{Fixture, Sim};
+use prost_reflect::DynamicMessage;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -171,14 +173,20 @@ impl Node {
         assert!(settled, "{:#?}\n{}", self.handle.state(), self.log());
     }
 
-    /// Waits until the one listener of the plan answers.
+    /// Waits until the one listener of the plan listens.
     #[track_caller]
     fn listens(&self) {
-        let start = Instant::now();
-        while !self.says("GET", "/listeners").contains("::127.0.0.1:") {
-            assert!(start.elapsed() < SOON, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until(SOON, || self.connects());
+    }
+
+    fn connects(&self) -> bool {
+        let port = self.plan.listeners.values().next().unwrap().port;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        self.machine
+            .netns
+            .run(|| TcpStream::connect(address))
+            .unwrap()
+            .is_ok()
     }
 
     fn log(&self) -> String {
@@ -488,4 +496,155 @@ fn a_cluster_that_changes_is_warm_at_once(
     });
     println!("{protocol:?}: a changed cluster was warm in {took:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// A cluster's twin with endpoints of its own, and routes that lead there in its place.
+fn moved(plan: &NodePlan, from: &str, to: &str) -> PlanDelta {
+    let planned = &plan.clusters[from];
+    let served = planned.model.endpoints.as_str();
+    let again = |message: &DynamicMessage, kind: ResourceKind| {
+        let mut json = serde_json::to_value(message).unwrap();
+        json["@type"] = format!("type.googleapis.com/{}", kind.message_name()).into();
+        let quoted = [from, served].map(|name| format!("\"{name}\""));
+        let text = quoted.iter().fold(json.to_string(), |text, name| {
+            text.replace(name, &format!("\"{to}\""))
+        });
+        envoy::decode(&serde_json::from_str(&text).unwrap())
+            .unwrap()
+            .message
+    };
+    let mut model = (*planned.model).clone();
+    (model.name, model.endpoints) = (to.to_owned(), to.to_owned());
+    let twin = PlannedCluster {
+        model: Arc::new(model),
+        message: again(&planned.message, ResourceKind::Cluster),
+        config: planned.config.clone(),
+    };
+    let endpoints = Arc::clone(&plan.endpoints[served]);
+    let mut delta = PlanDelta::default();
+    delta
+        .clusters
+        .insert(to.into(), Update::Put(Arc::new(twin)));
+    delta.clusters.insert(from.into(), Update::Remove);
+    delta.endpoints.insert(to.into(), Update::Put(endpoints));
+    delta.endpoints.insert(served.into(), Update::Remove);
+    for (name, routes) in &plan.routes {
+        let mut routes = (**routes).clone();
+        routes.message = again(&routes.message, ResourceKind::RouteConfiguration);
+        delta
+            .routes
+            .insert(name.clone(), Update::Put(Arc::new(routes)));
+    }
+    delta
+}
+
+#[rstest]
+fn routes_move_to_another_cluster_and_no_request_is_missed(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-move-{protocol:?}"), protocol);
+    assert!(
+        !node.plan.routes.is_empty(),
+        "the fixture's routes come by RDS"
+    );
+    let mut clusters = node.plan.clusters.iter();
+    let first = clusters.find(|(_, it)| it.model.endpoints.contains("details"));
+    let first = first.unwrap().0.to_string();
+    let names: Vec<String> = (0..20)
+        .map(|number| format!("default/moved-{number}"))
+        .collect();
+    let mut from = first;
+    let deltas: Vec<PlanDelta> = names
+        .into_iter()
+        .map(|to| {
+            let delta = moved(&node.plan, &from, &to);
+            node.plan.apply(&delta);
+            from = to;
+            delta
+        })
+        .collect();
+    let (node, over) = (&node, &AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        let load = threads.spawn(move || {
+            let mut asked = 0;
+            while !over.load(Ordering::Relaxed) {
+                let answer = node.ask("/details/0");
+                assert!(
+                    answer.starts_with("HTTP/1.1 200"),
+                    "after {asked}: {answer}"
+                );
+                asked += 1;
+            }
+            asked
+        });
+        for delta in &deltas {
+            node.handle.apply(&ResourceDelta::of(delta));
+            node.settles();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        over.store(true, Ordering::Relaxed);
+        let asked: u32 = load.join().unwrap();
+        println!("{protocol:?}: routes moved 20 times, {asked} requests, none missed");
+        assert!(asked > 50, "{asked}");
+    });
+    assert_eq!(node.stat("cluster_manager.cluster_removed"), 20);
+}
+
+#[rstest]
+fn certificates_come_by_sds_and_a_new_one_is_all_that_is_sent(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::start(
+        &format!("xds-sds-{protocol:?}"),
+        plan("tls-two-hosts"),
+        protocol,
+    );
+    assert!(node.handle.wait(SOON, |proxy| {
+        let secrets = proxy.state().resources.into_iter();
+        let mut secrets = secrets.filter(|it| it.kind == ResourceKind::Secret);
+        secrets.clone().count() > 0 && secrets.all(|it| it.is_acknowledged())
+    }));
+    node.listens();
+    let updates = node.stat("listener_manager.lds.update_success");
+    // One name's certificate takes the place of another's.
+    let names: Vec<_> = node.plan.secrets.keys().cloned().collect();
+    let mut other = (*node.plan.secrets[&names[1]]).clone();
+    let message = other.message.as_mut().unwrap();
+    message.set_field_by_name("name", prost_reflect::Value::String(names[0].to_string()));
+    let delta = PlanDelta {
+        secrets: [(names[0].clone(), Update::Put(Arc::new(other)))].into(),
+        ..PlanDelta::default()
+    };
+    let serials = |node: &Node| {
+        let said = node.says("GET", "/certs");
+        let lines = said.lines().filter(|line| line.contains("serial_number"));
+        lines
+            .map(|it| it.trim().to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    until(SOON, || serials(&node).len() == 2);
+    node.apply(&delta);
+    until(SOON, || serials(&node).len() == 1);
+    node.settles();
+    assert_eq!(node.stat("listener_manager.lds.update_success"), updates);
+}
+
+#[rstest]
+fn a_listener_without_its_certificate_is_measured(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut plan = plan("tls-two-hosts");
+    let gone = plan.secrets.keys().next().unwrap().clone();
+    plan.secrets.remove(&gone);
+    let node = Node::start(&format!("xds-nosds-{protocol:?}"), plan, protocol);
+    let start = Instant::now();
+    while !node.says("GET", "/listeners").contains("::127.0.0.1:")
+        && start.elapsed() < Duration::from_secs(25)
+    {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!(
+        "{protocol:?}: a listener without a certificate listens after {:?}",
+        start.elapsed()
+    );
 }
