@@ -3,7 +3,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "the set-up of tests"
 )]
@@ -459,7 +458,7 @@ fn services(services: u32, changed: Option<u32>) -> PlanDelta {
         service: Some(ObjectRef::new(
             Kind::Service,
             "default",
-            &format!("s{service}"),
+            format!("s{service}"),
         )),
         endpoints: (0..count).map(|number| endpoint(service, number)).collect(),
         left_out: Vec::new(),

@@ -168,3 +168,56 @@ impl ResourceDelta {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::derive::{DeriveOptions, derive};
+    use crate::plan::{Ledger, plan};
+    use crate::source::{Text, read};
+
+    fn shop() -> NodePlan {
+        let text = Text::new("shop.yaml", include_str!("../plan/shop.yaml"));
+        let objects = derive(read(&[text]).unwrap(), &DeriveOptions::default());
+        plan(&objects, "node-1", Ledger::default())
+    }
+
+    #[test]
+    fn a_plan_is_served_whole_and_each_resource_knows_its_object() {
+        let delta = ResourceDelta::all(&shop());
+        let shown: Vec<String> = delta
+            .changes
+            .iter()
+            .map(|((kind, name), update)| match update {
+                Update::Put(served) => {
+                    let object = served.object.as_ref().map(ToString::to_string);
+                    format!(
+                        "{kind} {name} of {} needs {:?}",
+                        object.unwrap_or_default(),
+                        served.needs
+                    )
+                }
+                Update::Remove => format!("{kind} {name} is gone"),
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"));
+    }
+
+    #[test]
+    fn the_same_plan_has_the_same_versions_each_time() {
+        assert_eq!(ResourceDelta::all(&shop()), ResourceDelta::all(&shop()));
+    }
+
+    #[test]
+    fn what_is_served_never_shows_its_bytes() {
+        let served = Served::new("-----BEGIN PRIVATE KEY-----".into(), None);
+        assert!(!format!("{served:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_version_is_read_as_it_is_written() {
+        let version = Version::of(b"anything");
+        assert_eq!(version.to_string().parse(), Ok(version));
+        assert_eq!(version.to_string().len(), 16);
+    }
+}

@@ -42,7 +42,7 @@ fn name(kind: ResourceKind, config: u8) -> ResourceName {
 }
 
 fn object(config: u8) -> ObjectRef {
-    ObjectRef::new(Kind::CiliumEnvoyConfig, "shop", &config.to_string())
+    ObjectRef::new(Kind::CiliumEnvoyConfig, "shop", config.to_string())
 }
 
 fn resource(kind: ResourceKind, config: u8, version: u16, taste: Taste) -> Arc<Served> {
