@@ -13,6 +13,9 @@ use crate::object::ObjectRef;
 use crate::plan::ResourceName;
 use crate::problem::{Code, Problem, Severity};
 
+/// How much of a proxy's words stands in a problem, in bytes.
+const MOST_WORDS: usize = 1000;
+
 /// A proxy as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProxyState {
@@ -100,7 +103,11 @@ impl Rejection {
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         let words: Vec<&str> = self.words.split_whitespace().collect();
-        let words = words.join(" ");
+        let mut words = words.join(" ");
+        if words.len() > MOST_WORDS {
+            words.truncate(words.floor_char_boundary(MOST_WORDS));
+            words.push('…');
+        }
         let effect = match self.serving {
             Some(_) => "it goes on with the last version that it took",
             None => "it goes on without",
