@@ -444,6 +444,51 @@ fn the_socket_is_its_owners_and_replaces_a_stale_one() {
     drop(XdsServer::bind(&stale, &options).unwrap());
 }
 
+#[test]
+fn a_stranger_is_not_served_even_if_the_socket_lets_him_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), everybody).unwrap();
+    let socket = folder.path().join("xds.sock");
+    let options = |owner| XdsOptions {
+        owner,
+        mode: 0o666,
+        ..XdsOptions::default()
+    };
+    // A connection stays open for who may ask, and ends at once for who may not.
+    let is_served = || {
+        const PROGRAM: &str = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(5); \
+            s.connect(sys.argv[1]); s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0'); \
+            print('served' if s.recv(1) else 'not served')";
+        let words = [
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "python3",
+            "-c",
+            PROGRAM,
+        ];
+        let output = std::process::Command::new("setpriv")
+            .args(words)
+            .arg(&socket)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Depending on who is first, the kernel tells of the end while the stranger still speaks.
+        assert!(
+            output.status.success() || failed.contains("Error"),
+            "{failed}"
+        );
+        said.trim() == "served"
+    };
+    let server = XdsServer::bind(&socket, &options(None)).unwrap();
+    assert!(!is_served());
+    drop(server);
+    let _server = XdsServer::bind(&socket, &options(Some(65_534))).unwrap();
+    assert!(is_served());
+}
+
 /// A plan of that many services with ten endpoints each, and the change of one of them.
 fn services(services: u32, changed: Option<u32>) -> PlanDelta {
     let endpoint = |service: u32, number: u32| PlannedEndpoint {
