@@ -471,6 +471,14 @@ fn a_server_that_starts_again_changes_nothing(
         ]
         .map(|name| node.stat(name))
     };
+    let responses = |node: &Node| {
+        let stats = [
+            "listener_manager.lds.update_success",
+            "cluster_manager.cds.update_success",
+        ];
+        stats.map(|name| node.stat(name))
+    };
+    let told = responses(&node);
     let before = counters(&node);
     assert!(before[1] > 0 && before[4] > 0, "{before:?}");
     node.server = None;
@@ -480,6 +488,10 @@ fn a_server_that_starts_again_changes_nothing(
     (node.server, node.handle) = (Some(server), handle);
     node.settles();
     assert_eq!(counters(&node), before);
+    // What it has by the versions that it states is not even sent.
+    if protocol == Protocol::Incremental {
+        assert_eq!(responses(&node), told);
+    }
     assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
     let listener = node.plan.listeners.keys().next().unwrap();
     let state = node

@@ -42,7 +42,8 @@ pub struct ResourceState {
     pub planned: Option<Version>,
     /// The version that was sent last on this stream.
     pub sent: Option<Version>,
-    /// The planned version that the proxy acknowledged last, on this stream or an earlier one.
+    /// The planned version that the proxy acknowledged last, on this stream or an earlier one; none
+    /// when it has started anew since and has nothing.
     pub acknowledged: Option<Version>,
     /// Why the proxy refuses the planned version, in its own words.
     pub rejected: Option<String>,
@@ -55,7 +56,7 @@ impl ResourceState {
             name: name.clone(),
             planned: entry.planned.as_ref().map(|it| it.version),
             sent: entry.sent,
-            acknowledged: entry.good.as_ref().map(|it| it.version),
+            acknowledged: entry.acknowledged,
             rejected: entry.verdict().map(|it| it.words.clone()),
         }
     }

@@ -705,3 +705,21 @@ fn a_proxys_state_is_written_for_people() {
     pair.settle();
     insta::assert_json_snapshot!(pair.proxy.state());
 }
+
+#[rstest]
+fn what_a_proxy_acknowledged_counts_over_streams_until_it_starts_anew(
+    #[values(Incremental, StateOfTheWorld)] protocol: Protocol,
+) {
+    let mut pair = settled(protocol, 1);
+    let state = |pair: &Pair| pair.proxy.resource(Listener, "shop/0/l").unwrap();
+    pair.connect();
+    while pair.hear() {}
+    assert!(state(&pair).is_acknowledged());
+
+    pair.envoy = Envoy::new(protocol);
+    pair.connect();
+    while pair.hear() {}
+    assert_eq!(state(&pair).acknowledged, None);
+    pair.settle();
+    assert!(state(&pair).is_acknowledged());
+}

@@ -14,9 +14,7 @@ impl Channel {
         let first = !self.subscription.asked;
         let shift = self.subscription.replace(self.kind, names);
         if first && fresh {
-            self.entries
-                .values_mut()
-                .for_each(|entry| entry.told = Told::Absent);
+            self.entries.values_mut().for_each(Entry::lost);
         }
         let known = first && !fresh;
         self.owed |= first && self.subscription.wildcard;
@@ -45,7 +43,16 @@ impl Channel {
                     });
             }
             for (name, entry) in &mut self.entries {
-                entry.told = told(entry, initial.get(&**name).map(String::as_str));
+                match stated(entry, initial.get(&**name).map(String::as_str)) {
+                    Told::Absent => entry.lost(),
+                    Told::Unknown => entry.told = Told::Unknown,
+                    // The plan may have it only now.
+                    Told::Has(served) => {
+                        entry.good = Some(Arc::clone(&served));
+                        entry.acknowledged = Some(served.version);
+                        entry.told = Told::Has(served);
+                    }
+                }
             }
         }
         // A proxy that has something was answered before.
@@ -71,21 +78,21 @@ impl Channel {
                 .entry(name.clone())
                 .or_insert_with(|| Entry::unplanned(told.clone()));
             if told == Told::Absent {
-                entry.told = told;
+                entry.lost();
             }
             self.refresh(&name);
         }
         for name in shift.dropped {
             if let Some(entry) = self.entries.get_mut(&name) {
-                entry.told = Told::Absent;
+                entry.lost();
             }
             self.refresh(&name);
         }
     }
 }
 
-/// What a proxy that says which version it has is known to have.
-fn told(entry: &mut Entry, version: Option<&str>) -> Told {
+/// What a proxy that states a version is known to have.
+fn stated(entry: &Entry, version: Option<&str>) -> Told {
     // What was taken of a refused response is not among the versions that it states.
     if entry.doubt {
         return Told::Unknown;
@@ -96,13 +103,7 @@ fn told(entry: &mut Entry, version: Option<&str>) -> Told {
     let Ok(version) = version.parse::<Version>() else {
         return Told::Unknown;
     };
-    let known = [&entry.planned, &entry.good];
-    let known = known.into_iter().flatten().find(|it| it.version == version);
-    match known.cloned() {
-        Some(served) => {
-            entry.good = Some(Arc::clone(&served));
-            Told::Has(served)
-        }
-        None => Told::Unknown,
-    }
+    let mut known = [&entry.planned, &entry.good].into_iter().flatten();
+    let known = known.find(|it| it.version == version);
+    known.map_or(Told::Unknown, |served| Told::Has(Arc::clone(served)))
 }

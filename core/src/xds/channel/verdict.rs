@@ -6,7 +6,7 @@ use super::{Changes, Channel};
 use crate::plan::ResourceName;
 use crate::xds::blame::{Blame, blame};
 use crate::xds::entry::{Refusal, Target, Told};
-use crate::xds::resources::Version;
+use crate::xds::resources::{Served, Version};
 
 impl Channel {
     /// The proxy took the response of that number; what it then has.
@@ -16,7 +16,12 @@ impl Channel {
         };
         for (name, content) in &flight.changes {
             if let Some(entry) = self.entries.get_mut(name) {
-                entry.took(content.clone());
+                // Its bytes say it, and that nobody is behind them.
+                let is_blank = content.as_ref().is_some_and(|served| {
+                    let blank = Served::blank(self.kind, name);
+                    served.object.is_none() && blank.is_some_and(|it| it.version == served.version)
+                });
+                entry.took(content.clone(), is_blank);
                 if flight.again.contains(name) {
                     (entry.told, entry.doubt) = (Told::Unknown, true);
                 }
@@ -41,7 +46,7 @@ impl Channel {
                     puts.insert(name.clone(), served.version);
                 }
                 // There is nothing in a removal to refuse.
-                None => entry.took(None),
+                None => entry.took(None, false),
             }
         }
         // What the proxy took once is in doubt only when there is nothing else.
