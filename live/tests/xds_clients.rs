@@ -562,6 +562,6 @@ fn one_endpoint_among_ten_thousand_services_is_one_resource() {
             .collect();
         assert_eq!(names, ["default/s4711:80"]);
         println!("one of {SERVICES} services: planned in {planned:?}, at the client in {took:?}");
-        assert!(took < Duration::from_millis(50), "{took:?}");
+        assert!(took < Duration::from_millis(250), "{took:?}");
     });
 }
