@@ -127,20 +127,9 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("xds.sock");
         let (server, handle) = serve_plan(&socket, &plan);
-        let program = find(None).unwrap_or_else(|error| panic!("{error}"));
         let file = folder.path().join("bootstrap.json");
         std::fs::write(&file, bootstrap(&socket, protocol).to_string()).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let start = || {
-            Command::new(program)
-                .args(["--disable-hot-restart", "--concurrency", "1"])
-                .args(["--log-level", "warn", "--config-path"])
-                .arg(&file)
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
-                .spawn()
-        };
-        let envoy = machine.netns.run(start).unwrap().unwrap();
+        let envoy = run(&machine, folder.path());
         Self {
             envoy,
             handle,
@@ -179,8 +168,15 @@ impl Node {
         until(SOON, || self.connects());
     }
 
+    /// The port of the fixture's one listener; those that a test adds have other names.
+    fn port(&self) -> u16 {
+        let own = |name: &&Arc<str>| !name.starts_with("default/c/");
+        let name = self.plan.listeners.keys().find(own).unwrap();
+        self.plan.listeners[name].port
+    }
+
     fn connects(&self) -> bool {
-        let port = self.plan.listeners.values().next().unwrap().port;
+        let port = self.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         self.machine
             .netns
@@ -219,7 +215,7 @@ impl Node {
 
     /// The head of an answer: Envoy closes a connection some time after an answer of its own.
     fn ask(&self, path: &str) -> String {
-        let port = self.plan.listeners.values().next().unwrap().port;
+        let port = self.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let connect = || TcpStream::connect(address);
         let mut stream = self.machine.netns.run(connect).unwrap().unwrap();
@@ -246,6 +242,22 @@ impl Drop for Node {
         let _ = self.envoy.kill();
         let _ = self.envoy.wait();
     }
+}
+
+/// Starts an Envoy from the bootstrap in a folder.
+fn run(machine: &Machine, folder: &Path) -> Child {
+    let program = find(None).unwrap_or_else(|error| panic!("{error}"));
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let start = || {
+        Command::new(program)
+            .args(["--disable-hot-restart", "--concurrency", "1"])
+            .args(["--log-level", "warn", "--config-path"])
+            .arg(folder.join("bootstrap.json"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+    };
+    machine.netns.run(start).unwrap().unwrap()
 }
 
 fn serve_plan(socket: &Path, plan: &NodePlan) -> (XdsServer, ProxyHandle) {
@@ -684,4 +696,32 @@ fn a_missing_certificate_holds_up_no_listener(
     let took = until(SOON, || node.connects());
     println!("{protocol:?}: a listener without one of its certificates listens after {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[rstest]
+fn an_envoy_that_starts_again_gets_all_but_what_it_refused(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-crash-{protocol:?}"), protocol);
+    let mut delta = listener(&node.plan, "default/c/good", 10_901, 1);
+    delta
+        .listeners
+        .extend(listener(&node.plan, "default/c/bad", 10_902, 2).listeners);
+    node.apply(&delta);
+    node.settles();
+    assert_eq!(node.handle.problems().len(), 1);
+
+    node.envoy.kill().unwrap();
+    node.envoy.wait().unwrap();
+    assert!(node.handle.wait(SOON, |proxy| !proxy.is_connected()));
+    node.envoy = run(&node.machine, node.folder.path());
+    node.settles();
+    node.listens();
+    assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
+    until(SOON, || {
+        node.says("GET", "/listeners").contains("default/c/good")
+    });
+    // The bad one was not even tried again, and is still told.
+    assert_eq!(node.stat("listener_manager.lds.update_rejected"), 0);
+    assert_eq!(node.handle.problems().len(), 1);
 }
