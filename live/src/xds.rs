@@ -4,6 +4,10 @@
 //! Each proxy is registered under its node id, with what it shall have, before it may ask: a proxy
 //! that comes back to a server that does not know its plan yet would lose all it has.
 //!
+//! **What is not done here.** A frontend is led to a listener by whoever applies the plan: when
+//! [`ProxyHandle::resource`] says that the listener is acknowledged, and its socket listens, which is
+//! later. A listener that is to go is taken out of what is served when no frontend leads to it.
+//!
 //! **Nobody holds up another.** A stream makes a response when its proxy is ready to read one, out
 //! of what is planned at that moment; nothing is queued, so one that reads nothing costs nothing. A
 //! proxy that connects again takes the place of its earlier stream; a peer that is gone or stopped is

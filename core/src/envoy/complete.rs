@@ -26,7 +26,7 @@ pub fn complete(config: &ObjectRef, resources: Vec<Resource>) -> Vec<Resource> {
 }
 
 /// Runs `edit` on a message and on every message in it, also in an `Any`.
-fn walk(message: &mut DynamicMessage, edit: &dyn Fn(&mut DynamicMessage)) {
+pub(super) fn walk(message: &mut DynamicMessage, edit: &dyn Fn(&mut DynamicMessage)) {
     edit(message);
     if message.descriptor().full_name() == "google.protobuf.Any" {
         if let Some(mut inner) = unpack(message) {

@@ -16,6 +16,7 @@ mod decode;
 mod fields;
 mod pool;
 mod resource;
+mod served;
 mod stock;
 mod validate;
 
@@ -29,5 +30,6 @@ pub use fields::{Fields, Unread};
 pub(crate) use pool::unpack;
 pub use pool::{is_known_type, pool};
 pub use resource::{Resource, ResourceKind};
+pub use served::served;
 pub use stock::{LeftOut, leave_out_ciliums};
 pub use validate::{Violation, validate};

@@ -5,7 +5,13 @@
 //! over first, often without a name. A name in the middle of a reason proves nothing: it may be
 //! another's.
 
+use std::collections::BTreeSet;
+
 use crate::plan::ResourceName;
+
+/// How much of Envoy's words is looked at, in bytes. Who is named beyond that is found by the next
+/// refusal.
+const MOST_WORDS: usize = 1 << 16;
 
 /// A judgement of Envoy's words.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub(super) enum Blame {
 
 /// Finds the offenders among those that changed, of which there is at least one.
 pub(super) fn blame(changed: &[ResourceName], words: &str) -> Blame {
+    let words = words.get(..words.floor_char_boundary(MOST_WORDS));
+    let words = words.unwrap_or_default();
     if let [only] = changed {
         return Blame::Refused(vec![(only.clone(), said(words))]);
     }
@@ -45,7 +53,8 @@ pub(super) fn blame(changed: &[ResourceName], words: &str) -> Blame {
     if mentioned.is_empty() {
         return Blame::Unclear(halves(changed));
     }
-    let rest = changed.iter().filter(|name| !mentioned.contains(name));
+    let tried: BTreeSet<&ResourceName> = mentioned.iter().copied().collect();
+    let rest = changed.iter().filter(|name| !tried.contains(name));
     let rest: Vec<ResourceName> = rest.cloned().collect();
     let mut groups: Vec<Vec<ResourceName>> = mentioned
         .into_iter()

@@ -1,15 +1,20 @@
 //! The resources of one kind on one stream: one response at a time, and what became of it.
 
+mod content;
+mod question;
+mod verdict;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::blame::{Blame, blame};
-use super::entry::{Entry, Refusal, Target, Told, Turn};
+use super::entry::{Entry, Target, Told, Turn};
 use super::proxy::{Protocol, Revision};
 use super::resources::{Served, Version};
-use super::subscription::{Shift, Subscription, is_whole};
+use super::subscription::{Subscription, is_whole};
 use crate::envoy::ResourceKind;
 use crate::plan::ResourceName;
+
+pub(super) use content::Content;
 
 /// What a response changes: new versions, and removals.
 pub(super) type Changes = BTreeMap<ResourceName, Option<Arc<Served>>>;
@@ -45,14 +50,6 @@ impl Gate {
         };
         from.is_some_and(|from| from <= entry.changed)
     }
-}
-
-/// What a response holds.
-pub(super) struct Content {
-    pub(super) put: Vec<(ResourceName, Arc<Served>)>,
-    pub(super) removed: Vec<ResourceName>,
-    /// What differs from what the proxy has.
-    pub(super) changes: Changes,
 }
 
 /// The resources of one kind.
@@ -141,8 +138,6 @@ impl Channel {
         held.min()
     }
 
-    // What the plan says.
-
     /// The plan changed a resource; what was planned before.
     pub(super) fn plan(
         &mut self,
@@ -189,8 +184,6 @@ impl Channel {
         self.refresh(name);
     }
 
-    // What the proxy says.
-
     /// A stream begins.
     pub(super) fn begin(&mut self, protocol: Protocol) {
         self.protocol = protocol;
@@ -219,168 +212,6 @@ impl Channel {
         });
         self.entries.values_mut().for_each(Entry::forget);
     }
-
-    /// The whole list of names; `fresh` when the proxy has nothing of this kind.
-    pub(super) fn ask_for(&mut self, names: &[String], fresh: bool) {
-        let first = !self.subscription.asked;
-        let shift = self.subscription.replace(self.kind, names);
-        if first && fresh {
-            self.entries
-                .values_mut()
-                .for_each(|entry| entry.told = Told::Absent);
-        }
-        let known = first && !fresh;
-        self.owed |= first && self.subscription.wildcard;
-        self.subscribed(shift, |_| if known { Told::Unknown } else { Told::Absent });
-        if first {
-            self.refresh_all();
-        }
-    }
-
-    /// Names that come and go; with a stream's first question what the proxy has.
-    pub(super) fn ask(
-        &mut self,
-        subscribe: &[String],
-        unsubscribe: &[String],
-        initial: &BTreeMap<String, String>,
-    ) {
-        let first = !self.subscription.asked;
-        let shift = self.subscription.change(self.kind, subscribe, unsubscribe);
-        if first {
-            for name in initial.keys() {
-                self.entries
-                    .entry(name.as_str().into())
-                    .or_insert_with(|| Entry {
-                        since: Some(0),
-                        ..Entry::unplanned(Told::Unknown)
-                    });
-            }
-            for (name, entry) in &mut self.entries {
-                entry.told = told(entry, initial.get(&**name).map(String::as_str));
-            }
-        }
-        let known: BTreeSet<ResourceName> = if first {
-            initial.keys().map(|name| name.as_str().into()).collect()
-        } else {
-            BTreeSet::new()
-        };
-        // A proxy that has something was answered before.
-        self.owed |= first && self.subscription.wildcard && initial.is_empty();
-        self.subscribed(shift, |name| {
-            if known.contains(name) {
-                Told::Unknown
-            } else {
-                Told::Absent
-            }
-        });
-        if first {
-            self.refresh_all();
-        }
-    }
-
-    fn subscribed(&mut self, shift: Shift, told: impl Fn(&str) -> Told) {
-        for name in shift.added {
-            self.expected.remove(&name);
-            let told = told(&name);
-            let entry = self
-                .entries
-                .entry(name.clone())
-                .or_insert_with(|| Entry::unplanned(told.clone()));
-            if told == Told::Absent {
-                entry.told = told;
-            }
-            self.refresh(&name);
-        }
-        for name in shift.dropped {
-            if let Some(entry) = self.entries.get_mut(&name) {
-                entry.told = Told::Absent;
-            }
-            self.refresh(&name);
-        }
-    }
-
-    /// The proxy took the response of that number; what it then has.
-    pub(super) fn acknowledge(&mut self, nonce: u64) -> Changes {
-        let Some(flight) = self.flight.take_if(|flight| flight.nonce == nonce) else {
-            return Changes::new();
-        };
-        for (name, content) in &flight.changes {
-            if let Some(entry) = self.entries.get_mut(name) {
-                entry.took(content.clone());
-                if flight.again.contains(name) {
-                    (entry.told, entry.doubt) = (Told::Unknown, true);
-                }
-            }
-            self.refresh(name);
-        }
-        flight.changes
-    }
-
-    /// The proxy refused something in the response of that number, and took the rest.
-    pub(super) fn refuse(&mut self, nonce: u64, words: &str) {
-        let Some(flight) = self.flight.take_if(|flight| flight.nonce == nonce) else {
-            return;
-        };
-        let mut puts: BTreeMap<ResourceName, Version> = BTreeMap::new();
-        for (name, content) in &flight.changes {
-            let Some(entry) = self.entries.get_mut(name) else {
-                continue;
-            };
-            match content {
-                Some(served) => {
-                    puts.insert(name.clone(), served.version);
-                }
-                // There is nothing in a removal to refuse.
-                None => entry.took(None),
-            }
-        }
-        // What the proxy took once is in doubt only when there is nothing else.
-        if puts.keys().any(|name| flight.new.contains(name)) {
-            puts.retain(|name, _| flight.new.contains(name));
-        }
-        let changed: Vec<ResourceName> = puts.keys().cloned().collect();
-        if !changed.is_empty() {
-            self.judge(&puts, blame(&changed, words));
-        }
-        for name in flight.changes.keys() {
-            self.refresh(name);
-        }
-    }
-
-    fn judge(&mut self, puts: &BTreeMap<ResourceName, Version>, blame: Blame) {
-        let version = |name: ResourceName| {
-            let version = *puts.get(&name)?;
-            Some((name, version))
-        };
-        let (guilty, groups) = match blame {
-            Blame::Refused(guilty) => {
-                let named = |name: &ResourceName| guilty.iter().any(|(it, _)| it == name);
-                let rest: Vec<_> = puts.keys().filter(|name| !named(name)).cloned().collect();
-                // While others are tried, they are tried among them.
-                let rest = (!self.trials.is_empty() && !rest.is_empty()).then_some(rest);
-                (guilty, rest.into_iter().collect())
-            }
-            Blame::Unclear(groups) => (Vec::new(), groups),
-        };
-        for group in groups.into_iter().rev() {
-            let group = group.into_iter().filter_map(version).collect();
-            self.trials.push_front(group);
-        }
-        let guilty: BTreeMap<ResourceName, String> = guilty.into_iter().collect();
-        for (name, version) in puts {
-            let Some(entry) = self.entries.get_mut(name) else {
-                continue;
-            };
-            if let Some(words) = guilty.get(name) {
-                let (version, words) = (*version, words.clone());
-                entry.refused.push(Refusal { version, words });
-            }
-            // It may have been taken nonetheless; only an acknowledgement says what is there.
-            (entry.told, entry.doubt) = (Told::Unknown, true);
-        }
-    }
-
-    // What is said to the proxy.
 
     /// Has a resource sent again, because what needs it was changed.
     pub(super) fn again(&mut self, name: &ResourceName, revision: Revision) {
@@ -414,138 +245,6 @@ impl Channel {
         }
         self.refresh(name);
     }
-
-    /// The next response, if there is one and it may be sent.
-    pub(super) fn next(&mut self, gate: &Gate, nonce: u64) -> Option<Content> {
-        if self.flight.is_some() || !self.subscription.asked {
-            return None;
-        }
-        let (chosen, content) = self.tried().or_else(|| self.free(gate))?;
-        for (name, content) in &content.changes {
-            if let Some(entry) = self.entries.get_mut(name) {
-                entry.sent = content.as_ref().map(|served| served.version);
-                entry.unsent = None;
-            }
-        }
-        (self.owed, self.latest) = (false, nonce);
-        let changes = content.changes.clone();
-        self.flight = Some(Flight {
-            nonce,
-            changes,
-            new: chosen,
-            again: BTreeSet::new(),
-        });
-        Some(content)
-    }
-
-    /// A response with the next group to try.
-    fn tried(&mut self) -> Option<(BTreeSet<ResourceName>, Content)> {
-        let chosen = self.trial()?;
-        let content = self.content(&chosen);
-        if content.is_none() {
-            // They are found once more when all can be told.
-            self.trials.clear();
-        }
-        Some((chosen, content?))
-    }
-
-    /// A response with all that does not wait.
-    fn free(&self, gate: &Gate) -> Option<(BTreeSet<ResourceName>, Content)> {
-        let free = |name: &&ResourceName| {
-            let entry = self.entries.get(*name);
-            entry.is_some_and(|entry| !gate.holds(entry, self.turn(name, entry)))
-        };
-        let chosen: BTreeSet<_> = self.pending.iter().filter(free).cloned().collect();
-        let answers = self.owed && self.pending.is_empty();
-        if chosen.is_empty() && !answers {
-            return None;
-        }
-        let content = self.content(&chosen)?;
-        Some((chosen, content))
-    }
-
-    /// The next group to try, of those that are still as they were refused.
-    fn trial(&mut self) -> Option<BTreeSet<ResourceName>> {
-        while let Some(group) = self.trials.pop_front() {
-            let stands = |(name, version): (ResourceName, Version)| {
-                let entry = self.entries.get(&name)?;
-                let same =
-                    matches!(self.target(&name, entry), Target::Put(it) if it.version == version);
-                (same && self.pending.contains(&name)).then_some(name)
-            };
-            let group: BTreeSet<ResourceName> = group.into_iter().filter_map(stands).collect();
-            if !group.is_empty() {
-                return Some(group);
-            }
-        }
-        None
-    }
-
-    fn content(&self, chosen: &BTreeSet<ResourceName>) -> Option<Content> {
-        let whole = is_whole(self.kind) && self.protocol == Protocol::StateOfTheWorld;
-        if whole {
-            self.whole(chosen)
-        } else {
-            Some(self.part(chosen))
-        }
-    }
-
-    fn part(&self, chosen: &BTreeSet<ResourceName>) -> Content {
-        let mut content = Content {
-            put: Vec::new(),
-            removed: Vec::new(),
-            changes: Changes::new(),
-        };
-        for name in chosen {
-            let Some(entry) = self.entries.get(name) else {
-                continue;
-            };
-            match self.target(name, entry) {
-                Target::Put(served) => {
-                    content
-                        .changes
-                        .insert(name.clone(), Some(Arc::clone(&served)));
-                    content.put.push((name.clone(), served));
-                }
-                Target::Gone => {
-                    content.changes.insert(name.clone(), None);
-                    content.removed.push(name.clone());
-                }
-                Target::Leave => {}
-            }
-        }
-        content
-    }
-
-    /// All that the proxy shall have after this response; none as long as it would take something
-    /// away whose new version waits.
-    fn whole(&self, chosen: &BTreeSet<ResourceName>) -> Option<Content> {
-        let mut content = self.part(chosen);
-        for (name, entry) in &self.entries {
-            if chosen.contains(name) || !self.subscription.has(name) {
-                continue;
-            }
-            if let Some(kept) = entry.kept() {
-                if entry.told == Told::Unknown {
-                    content.changes.insert(name.clone(), Some(Arc::clone(kept)));
-                }
-                content.put.push((name.clone(), Arc::clone(kept)));
-            } else if entry.told == Told::Unknown {
-                match self.target(name, entry) {
-                    // It comes when it is tried.
-                    Target::Put(_) if entry.doubt => {}
-                    Target::Put(_) => return None,
-                    Target::Gone | Target::Leave => {
-                        content.changes.insert(name.clone(), None);
-                    }
-                }
-            }
-        }
-        content.put.sort_by(|one, other| one.0.cmp(&other.0));
-        Some(content)
-    }
-
-    // How it is kept.
 
     fn target(&self, name: &str, entry: &Entry) -> Target {
         if let Some(best) = entry.best() {
@@ -644,28 +343,5 @@ fn mark(set: &mut BTreeSet<ResourceName>, name: &ResourceName, there: bool) {
         set.remove(name);
     } else if !set.contains(name) {
         set.insert(name.clone());
-    }
-}
-
-/// What a proxy that says which version it has is known to have.
-fn told(entry: &mut Entry, version: Option<&str>) -> Told {
-    // What was taken of a refused response is not among the versions that it states.
-    if entry.doubt {
-        return Told::Unknown;
-    }
-    let Some(version) = version else {
-        return Told::Absent;
-    };
-    let Ok(version) = version.parse::<Version>() else {
-        return Told::Unknown;
-    };
-    let known = [&entry.planned, &entry.good];
-    let known = known.into_iter().flatten().find(|it| it.version == version);
-    match known.cloned() {
-        Some(served) => {
-            entry.good = Some(Arc::clone(&served));
-            Told::Has(served)
-        }
-        None => Told::Unknown,
     }
 }

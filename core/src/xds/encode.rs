@@ -122,3 +122,69 @@ fn text(message: &DynamicMessage, field: &str) -> Option<ResourceName> {
     let text = value.as_str().filter(|text| !text.is_empty())?;
     Some(text.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::envoy::decode;
+
+    /// A listener with maps of many entries, plain and inside an `Any`.
+    fn listener() -> DynamicMessage {
+        let metadata = |name: &str| {
+            let keys =
+                (0..20).map(|key| (format!("{name}{key}"), json!({"a": 1, "b": 2, "c": [3]})));
+            json!({"filterMetadata": keys.collect::<serde_json::Map<_, _>>()})
+        };
+        let json = json!({
+            "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+            "name": "shop/web",
+            "metadata": metadata("outer"),
+            "filterChains": [{"filters": [{"name": "http", "typedConfig": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "statPrefix": "web",
+                "rds": {"routeConfigName": "shop/routes", "configSource": {"ads": {}}},
+            }}]}, {"metadata": metadata("inner"), "filters": [{"name": "http", "typedConfig": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "statPrefix": "inline",
+                "routeConfig": {"virtualHosts": [{"name": "all", "domains": ["*"], "metadata": metadata("host")}]},
+            }}]}],
+        });
+        decode(&json).unwrap().message
+    }
+
+    #[test]
+    fn the_same_message_has_the_same_bytes_each_time() {
+        let first = encode(&listener());
+        for _ in 0..20 {
+            assert_eq!(encode(&listener()).bytes, first.bytes);
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_the_message() {
+        let message = listener();
+        let bytes = encode(&message).bytes;
+        let again = DynamicMessage::decode(message.descriptor(), bytes).unwrap();
+        // As JSON: an `Any` is what it holds, in whatever order.
+        let json = |message| serde_json::to_value(message).unwrap();
+        assert_eq!(json(&again), json(&message));
+    }
+
+    #[test]
+    fn a_listener_needs_its_route_configurations_and_a_cluster_its_endpoints() {
+        assert_eq!(encode(&listener()).needs, ["shop/routes".into()]);
+        let cluster = |fields: serde_json::Value| {
+            let mut json = json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "c"});
+            let fields = fields.as_object().unwrap().clone();
+            json.as_object_mut().unwrap().extend(fields);
+            encode(&decode(&json).unwrap().message).needs
+        };
+        let service = json!({"type": "EDS", "edsClusterConfig": {"serviceName": "shop/web:80"}});
+        assert_eq!(cluster(service), ["shop/web:80".into()]);
+        assert_eq!(cluster(json!({"type": "EDS"})), ["c".into()]);
+        assert!(cluster(json!({"type": "STATIC"})).is_empty());
+        assert!(cluster(json!({})).is_empty());
+    }
+}

@@ -48,8 +48,10 @@ pub(super) struct Entry {
     pub(super) told: Told,
     /// The last version that was sent on this stream.
     pub(super) sent: Option<Version>,
-    /// The last planned version that was acknowledged, on whichever stream.
+    /// The last planned version that was acknowledged, on whichever stream: to come back to.
     pub(super) good: Option<Arc<Served>>,
+    /// The planned version that the proxy acknowledged last, as long as it may have it.
+    pub(super) acknowledged: Option<Version>,
     /// Whether what is there is unsure whatever the proxy states: a version that was not
     /// acknowledged, or a cluster's endpoints that it waits for.
     pub(super) doubt: bool,
@@ -77,6 +79,7 @@ impl Entry {
             told,
             sent: None,
             good: None,
+            acknowledged: None,
             doubt: false,
             refused: Vec::new(),
             place: None,
@@ -126,26 +129,32 @@ impl Entry {
         self.refused.clear();
     }
 
-    /// The proxy took it.
-    pub(super) fn took(&mut self, content: Option<Arc<Served>>) {
+    /// The proxy took it. An answer that says "none" is nothing to come back to.
+    pub(super) fn took(&mut self, content: Option<Arc<Served>>, is_blank: bool) {
         self.doubt = false;
         match content {
             Some(served) => {
-                // An answer that says "none" is nothing to come back to.
-                if served.object.is_some() || self.planned.as_ref() == Some(&served) {
+                if !is_blank {
                     self.good = Some(Arc::clone(&served));
                 }
+                self.acknowledged = (!is_blank).then_some(served.version);
                 self.told = Told::Has(served);
             }
             None => {
                 self.good = None;
-                self.told = Told::Absent;
+                self.lost();
             }
         }
         // What came after that is later than what was waited for.
         if self.since.is_some() {
             self.since = self.unsent.or(Some(self.changed));
         }
+    }
+
+    /// The proxy has it no longer.
+    pub(super) fn lost(&mut self) {
+        self.told = Told::Absent;
+        self.acknowledged = None;
     }
 
     /// A stream begins: nothing is known of its other end.

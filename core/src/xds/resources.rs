@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::assignment::{assignment, no_endpoints, no_routes};
 use super::encode::{Encoded, encode};
-use crate::envoy::ResourceKind;
+use crate::envoy::{ResourceKind, served};
 use crate::object::ObjectRef;
 use crate::plan::{NodePlan, PlanDelta, ResourceName, Update};
 
@@ -127,7 +127,7 @@ impl ResourceDelta {
     pub fn of(delta: &PlanDelta) -> Self {
         let mut made = Self::default();
         made.add(ResourceKind::Listener, &delta.listeners, |_, it| {
-            Some(Served::of(&it.message, &it.config))
+            Some(Served::of(&served(it), &it.config))
         });
         made.add(ResourceKind::RouteConfiguration, &delta.routes, |_, it| {
             Some(Served::of(&it.message, &it.config))
@@ -166,5 +166,58 @@ impl ResourceDelta {
             let update = served.map_or(Update::Remove, |served| Update::Put(Arc::new(served)));
             self.changes.insert((kind, Arc::clone(name)), update);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::derive::{DeriveOptions, derive};
+    use crate::plan::{Ledger, plan};
+    use crate::source::{Text, read};
+
+    fn shop() -> NodePlan {
+        let text = Text::new("shop.yaml", include_str!("../plan/shop.yaml"));
+        let objects = derive(read(&[text]).unwrap(), &DeriveOptions::default());
+        plan(&objects, "node-1", Ledger::default())
+    }
+
+    #[test]
+    fn a_plan_is_served_whole_and_each_resource_knows_its_object() {
+        let delta = ResourceDelta::all(&shop());
+        let shown: Vec<String> = delta
+            .changes
+            .iter()
+            .map(|((kind, name), update)| match update {
+                Update::Put(served) => {
+                    let object = served.object.as_ref().map(ToString::to_string);
+                    format!(
+                        "{kind} {name} of {} needs {:?}",
+                        object.unwrap_or_default(),
+                        served.needs
+                    )
+                }
+                Update::Remove => format!("{kind} {name} is gone"),
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"));
+    }
+
+    #[test]
+    fn the_same_plan_has_the_same_versions_each_time() {
+        assert_eq!(ResourceDelta::all(&shop()), ResourceDelta::all(&shop()));
+    }
+
+    #[test]
+    fn what_is_served_never_shows_its_bytes() {
+        let served = Served::new("-----BEGIN PRIVATE KEY-----".into(), None);
+        assert!(!format!("{served:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_version_is_read_as_it_is_written() {
+        let version = Version::of(b"anything");
+        assert_eq!(version.to_string().parse(), Ok(version));
+        assert_eq!(version.to_string().len(), 16);
     }
 }

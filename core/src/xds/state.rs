@@ -13,6 +13,9 @@ use crate::object::ObjectRef;
 use crate::plan::ResourceName;
 use crate::problem::{Code, Problem, Severity};
 
+/// How much of a proxy's words stands in a problem, in bytes.
+const MOST_WORDS: usize = 1000;
+
 /// A proxy as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProxyState {
@@ -39,7 +42,8 @@ pub struct ResourceState {
     pub planned: Option<Version>,
     /// The version that was sent last on this stream.
     pub sent: Option<Version>,
-    /// The planned version that the proxy acknowledged last, on this stream or an earlier one.
+    /// The planned version that the proxy acknowledged last, on this stream or an earlier one; none
+    /// when it has started anew since and has nothing.
     pub acknowledged: Option<Version>,
     /// Why the proxy refuses the planned version, in its own words.
     pub rejected: Option<String>,
@@ -52,7 +56,7 @@ impl ResourceState {
             name: name.clone(),
             planned: entry.planned.as_ref().map(|it| it.version),
             sent: entry.sent,
-            acknowledged: entry.good.as_ref().map(|it| it.version),
+            acknowledged: entry.acknowledged,
             rejected: entry.verdict().map(|it| it.words.clone()),
         }
     }
@@ -100,7 +104,11 @@ impl Rejection {
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         let words: Vec<&str> = self.words.split_whitespace().collect();
-        let words = words.join(" ");
+        let mut words = words.join(" ");
+        if words.len() > MOST_WORDS {
+            words.truncate(words.floor_char_boundary(MOST_WORDS));
+            words.push('…');
+        }
         let effect = match self.serving {
             Some(_) => "it goes on with the last version that it took",
             None => "it goes on without",

@@ -14,6 +14,7 @@ use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::Marking;
 use nodeway_core::plan::{Ledger, NodePlan, plan};
+use nodeway_core::redirect::Redirect;
 use nodeway_core::source::{SourceError, Text, read};
 use nodeway_live::bpf::{
     AttachError, Datapath, DetachError, LoadError as ProgramError, Mode, Options, SocketsError,
@@ -227,8 +228,8 @@ impl Bed {
         let wanted = match way {
             // What a sidecar has stands in its pod, and meets nobody else.
             Way::Straight | Way::Sidecar => return Ok(installed),
-            Way::Tc | Way::TcSkLookup => Wanted::tc(&frontends, &own),
-            Way::SkLookup => Wanted::sk_lookup(&frontends, &own),
+            Way::Tc | Way::TcSkLookup => Wanted::node(Redirect::Tc, &frontends, &own),
+            Way::SkLookup => Wanted::node(Redirect::SkLookup, &frontends, &own),
             Way::Iptables => Wanted::tproxy(&frontends, &Marking::default()),
         };
         let mut rules = Netfilter::new(Owner::Nodeway);
