@@ -41,7 +41,7 @@ use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 use nodeway_sim::LoadErrors;
 
 use crate::clock::Clock;
-use crate::generation::{self, GenerationError};
+use crate::generation::{self, GenerationError, Record};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
 use crate::routes::RoutesError;
@@ -168,7 +168,7 @@ enum Event {
     /// An Envoy said something, came or went.
     Proxies,
     /// Somebody asks how it stands.
-    Asked(Sender<Status>),
+    Asked(Sender<(Status, Vec<Record>)>),
     /// It shall end.
     Stop,
 }

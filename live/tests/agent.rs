@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bed::Machine;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::status::Status;
 use nodeway_live::agent::{Agent, AgentError, AgentOptions, Stop, ask_status};
@@ -83,6 +84,9 @@ impl Node {
             },
         };
         fs::create_dir(&options.run).unwrap();
+        let (bpf, kind) = (folder.path().join("bpf"), Some("bpf"));
+        fs::create_dir(&bpf).unwrap();
+        mount(kind, &bpf, kind, MsFlags::empty(), None::<&str>).unwrap();
         fs::set_permissions(&options.run, fs::Permissions::from_mode(0o711)).unwrap();
         let (orders, received) = channel();
         let start = || Supervisor::start(options);
@@ -104,7 +108,7 @@ impl Node {
             node: "node-1".to_owned(),
             redirect: self.redirect,
             run: self.run(),
-            pins: None,
+            pins: self.pins(),
             access_log: false,
             metrics: None,
             arming: WITHIN,
@@ -131,6 +135,15 @@ impl Node {
 
     fn run(&self) -> PathBuf {
         self.folder.path().join("run")
+    }
+
+    /// Programs that outlive their agent.
+    fn pins(&self) -> Option<PathBuf> {
+        (self.redirect != Redirect::Iptables).then(|| self.bpf().join("pins"))
+    }
+
+    fn bpf(&self) -> PathBuf {
+        self.folder.path().join("bpf")
     }
 
     fn manifests(&self) -> PathBuf {
@@ -185,6 +198,8 @@ impl Drop for Node {
         if let Some(thread) = self.supervisor.take() {
             let _ = thread.join();
         }
+        // An agent leaves everything as it is.
+        let _ = umount2(&self.bpf(), MntFlags::MNT_DETACH);
     }
 }
 
@@ -297,12 +312,8 @@ fn an_endpoint_that_goes_reaches_envoy_by_eds_alone_and_soon() {
     );
 }
 
-#[test]
-fn what_envoy_refuses_is_a_problem_of_its_object_and_all_else_goes_on() {
-    let node = Node::start("nack", Redirect::Iptables);
-    node.wait_until_in_sync();
-    // Envoy knows the algorithm's name and not its cipher suites; no model does.
-    let bad = r#"
+/// What only Envoy itself refuses: the names of ciphers are in none of its rules.
+const BAD: &str = r#"
 apiVersion: cilium.io/v2
 kind: CiliumEnvoyConfig
 metadata: {name: bad}
@@ -318,7 +329,12 @@ spec:
         "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
         commonTlsContext: {tlsParams: {cipherSuites: [NO-SUCH-CIPHER]}}
 "#;
-    node.edit("bad.yaml", |_| bad.to_owned());
+
+#[test]
+fn what_envoy_refuses_is_a_problem_of_its_object_and_all_else_goes_on() {
+    let node = Node::start("nack", Redirect::Iptables);
+    node.wait_until_in_sync();
+    node.edit("bad.yaml", |_| BAD.to_owned());
     let took = node.wait("a problem", |it| {
         let mut problems = it.problems.iter();
         problems.any(|it| it.contains("NO-SUCH-CIPHER") && it.contains("default/bad"))
@@ -437,4 +453,144 @@ fn an_agent_on_the_wrong_node_says_so(#[case] name: &str, #[case] said: &str) {
         .unwrap_err()
         .to_string();
     assert!(error.contains(said), "{error}");
+}
+
+/// Asks without end until it is told to stop: how many were answered, and what went wrong.
+struct Load {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    clients: Vec<JoinHandle<(u32, Vec<String>)>>,
+}
+
+impl Load {
+    /// One client makes a connection for each request, the other keeps its own.
+    fn on(node: &Node) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let clients = [true, false].map(|close| {
+            let (stop, netns) = (stop.clone(), node.machine.netns.try_clone().unwrap());
+            std::thread::spawn(move || netns.run(|| ask_on(close, &stop)).unwrap())
+        });
+        Self {
+            stop,
+            clients: clients.into(),
+        }
+    }
+
+    #[track_caller]
+    fn none_failed(self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for client in self.clients {
+            let (answered, failed) = client.join().unwrap();
+            println!("{answered} answered, {} failed", failed.len());
+            assert!(
+                answered > 100 && failed.is_empty(),
+                "{answered}: {failed:?}"
+            );
+        }
+    }
+}
+
+fn ask_on(close: bool, stop: &std::sync::atomic::AtomicBool) -> (u32, Vec<String>) {
+    let to = (WEB.0.parse::<std::net::IpAddr>().unwrap(), WEB.1);
+    let (mut kept, mut answered, mut failed) = (None, 0, Vec::new());
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let mut once = || -> std::io::Result<bool> {
+            let mut stream = match kept.take() {
+                Some(stream) => stream,
+                None => TcpStream::connect_timeout(&to.into(), Duration::from_secs(3))?,
+            };
+            stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+            let connection = if close { "close" } else { "keep-alive" };
+            let request =
+                format!("GET /details/0 HTTP/1.1\r\nhost: web\r\nconnection: {connection}\r\n\r\n");
+            stream.write_all(request.as_bytes())?;
+            let (mut seen, mut buffer) = (String::new(), [0; 2048]);
+            while !seen.ends_with(":9080") {
+                match stream.read(&mut buffer)? {
+                    0 => return Err(std::io::Error::other(format!("cut off: `{seen}`"))),
+                    length => seen.push_str(&String::from_utf8_lossy(
+                        buffer.get(..length).unwrap_or_default(),
+                    )),
+                }
+            }
+            // Who is asked to end its connection makes a new one.
+            if !close && !seen.contains("connection: close") {
+                kept = Some(stream);
+            }
+            Ok(seen.contains(" 200 OK"))
+        };
+        match once() {
+            Ok(true) => answered += 1,
+            Ok(false) => failed.push("another status".to_owned()),
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    (answered, failed)
+}
+
+#[rstest]
+fn under_load_no_request_fails_while_the_agent_is_replaced(
+    #[values(Redirect::Tc, Redirect::Iptables)] redirect: Redirect,
+) {
+    let mut node = Node::start(&format!("load-agent-{redirect}"), redirect);
+    node.wait_until_in_sync();
+    let load = Load::on(&node);
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(300));
+        node.stop_agent();
+        std::thread::sleep(Duration::from_millis(300));
+        node.start_agent();
+        node.wait_until_in_sync();
+    }
+    load.none_failed();
+}
+
+#[rstest]
+fn under_load_no_request_fails_while_envoy_is_replaced(
+    #[values(Redirect::Tc, Redirect::Iptables)] redirect: Redirect,
+) {
+    let node = Node::start(&format!("load-envoy-{redirect}"), redirect);
+    node.wait_until_in_sync();
+    let load = Load::on(&node);
+    for generation in ["g2", "g3"] {
+        node.orders.send(Order::Upgrade).unwrap();
+        node.wait("the next one alone", |it| {
+            it.generations.len() == 1 && it.generations.iter().all(|it| it.id == generation)
+        });
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    load.none_failed();
+}
+
+#[rstest]
+fn under_load_no_request_fails_while_envoy_refuses_a_config(
+    #[values(Redirect::Tc, Redirect::Iptables)] redirect: Redirect,
+) {
+    let node = Node::start(&format!("load-nack-{redirect}"), redirect);
+    node.wait_until_in_sync();
+    let load = Load::on(&node);
+    node.edit("bad.yaml", |_| BAD.to_owned());
+    node.wait("a problem", |it| {
+        it.problems.iter().any(|it| it.contains("NO-SUCH-CIPHER"))
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    load.none_failed();
+}
+
+#[test]
+fn envoy_that_is_killed_fails_what_is_in_flight_and_its_successor_is_led_to_soon() {
+    let node = Node::start("killed", Redirect::Iptables);
+    node.wait_until_in_sync();
+    let pid = node
+        .status()
+        .generations
+        .first()
+        .and_then(|it| it.pid)
+        .unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let took = node.wait("the next one", |it| {
+        it.frontends.len() == 3 && it.frontends.iter().all(|it| it.generation == "g2")
+    });
+    println!("from the kill to the successor: {took:?}");
+    assert!(is_from(&node.get("/details/0"), "details"));
 }

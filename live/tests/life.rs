@@ -2,6 +2,7 @@
 //! TIME_WAIT traps anybody. Needs root, a cgroup2 mount, and Envoy for one test (`ci/setup`).
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,

@@ -410,7 +410,7 @@ fn what_tc_has_marked_is_untracked_without_a_look_into_a_set() {
         },
     );
     let mut marked = packet(CLIENT, "10.96.0.10:80", SYN);
-    marked.mark = tproxy::mark(14_056);
+    marked.mark = nodeway_datapath::mark(14_056);
     let mut around = Around::default();
     firewall(rules).prerouting(&mut marked, &mut around);
     assert_eq!(marked.tracked, crate::conntrack::Tracked::Untracked);

@@ -11,7 +11,6 @@ use nodeway_core::xds::ResourceState;
 
 use super::Agent;
 use super::served::SOCKET;
-use super::serving::{self, Serving, Versions};
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
 };
@@ -54,7 +53,8 @@ pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
 }
 
 impl Agent {
-    pub(super) fn status(&self) -> Status {
+    /// All that the agent knows by itself, and the Envoys to be asked for the rest.
+    pub(super) fn status(&self) -> (Status, Vec<Record>) {
         let plan = self.planner.plan();
         let mut status = Status {
             node: self.options.node.clone(),
@@ -69,16 +69,17 @@ impl Agent {
         if let Ok(Some(counters)) = self.redirect.counters() {
             status.counters = counters.by_hook();
         }
+        let mut records = Vec::new();
         for (record, connected, resources, listening) in self.proxies.states() {
-            let serving = serving::versions(record);
             status.generations.push(self.generation(record, connected));
             status.resources.extend(resources.into_iter().map(|it| {
                 let listens =
                     (it.kind == ResourceKind::Listener).then(|| listening.contains_key(&it.name));
-                self.resource(record, &it, listens, &serving)
+                self.resource(record, &it, listens)
             }));
+            records.push(record.clone());
         }
-        status
+        (status, records)
     }
 
     fn source(&self) -> SourceStatus {
@@ -99,7 +100,7 @@ impl Agent {
             pid: Some(record.process.pid),
             connected,
             frontends: led.filter(|(_, led)| *led.generation == *record.id).count(),
-            connections: record.admin().connections().ok(),
+            connections: None,
         }
     }
 
@@ -108,7 +109,6 @@ impl Agent {
         record: &Record,
         state: &ResourceState,
         listening: Option<bool>,
-        serving: &Versions,
     ) -> ResourceStatus {
         let key = (state.kind, state.name.to_string());
         let age = self.clock.now().saturating_sub(self.planned.since(&key));
@@ -122,11 +122,7 @@ impl Agent {
             sent: version(state.sent),
             acknowledged: version(state.acknowledged),
             listening,
-            serving: serving.get(&key).and_then(|it| match it {
-                Serving::Version(version) => Some(version.clone()),
-                // It is there, and so in the version that was acknowledged.
-                Serving::Some => version(state.acknowledged),
-            }),
+            serving: None,
             rejected: state.rejected.clone(),
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         }

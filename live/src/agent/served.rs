@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::status::Status;
-use super::{AgentOptions, Event, metrics};
+use super::{AgentOptions, Event, metrics, serving};
 
 /// The socket's name in the run directory.
 pub(super) const SOCKET: &str = "agent.sock";
@@ -207,8 +207,12 @@ fn ready(status: &Status) -> Response<Full<Bytes>> {
 async fn ask(agent: Sender<Event>) -> Option<Status> {
     let (sender, answer) = channel();
     agent.send(Event::Asked(sender)).ok()?;
-    let answered = tokio::task::spawn_blocking(move || answer.recv_timeout(ANSWER_WITHIN));
-    answered.await.ok()?.ok()
+    let answered = tokio::task::spawn_blocking(move || {
+        let (mut status, records) = answer.recv_timeout(ANSWER_WITHIN).ok()?;
+        serving::ask(&mut status, &records);
+        Some(status)
+    });
+    answered.await.ok()?
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {

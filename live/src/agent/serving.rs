@@ -1,27 +1,56 @@
 //! What an Envoy says it has in force: the versions in its `config_dump`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nodeway_core::envoy::ResourceKind;
 use serde_json::Value;
 
+use super::status::Status;
 use crate::generation::Record;
+
+/// An Envoy that is about to end may answer nothing: a status does not wait for it.
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// What it says of a resource that it has in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Serving {
+enum Serving {
     /// Its version.
     Version(String),
     /// Some version: it does not say which, as with endpoints.
     Some,
 }
 
-/// By kind and name.
-pub(super) type Versions = BTreeMap<(ResourceKind, String), Serving>;
+/// By kind, as it is printed, and name.
+type Versions = BTreeMap<(String, String), Serving>;
 
-/// Asks it; nothing when it does not answer.
-pub(super) fn versions(record: &Record) -> Versions {
-    let dump = record.admin().get("/config_dump?include_eds");
+/// Puts into a status what its Envoys say themselves. One that does not answer says nothing. This
+/// waits for them, so it is none of the agent's own business.
+pub(super) fn ask(status: &mut Status, records: &[Record]) {
+    for record in records {
+        let connections = record.admin().within(WITHIN).connections().ok();
+        let mut generations = status.generations.iter_mut();
+        if let Some(generation) = generations.find(|it| it.id == record.id) {
+            generation.connections = connections;
+        }
+        let versions = versions(record);
+        let resources = status.resources.iter_mut();
+        for resource in resources.filter(|it| it.generation == record.id) {
+            let key = (resource.kind.clone(), resource.name.clone());
+            resource.serving = versions.get(&key).and_then(|it| match it {
+                Serving::Version(version) => Some(version.clone()),
+                // It is there, and so in the version that was acknowledged.
+                Serving::Some => resource.acknowledged.clone(),
+            });
+        }
+    }
+}
+
+fn versions(record: &Record) -> Versions {
+    let dump = record
+        .admin()
+        .within(WITHIN)
+        .get("/config_dump?include_eds");
     let dump = dump.ok().and_then(|text| serde_json::from_str(&text).ok());
     dump.map(|dump: Value| read(&dump)).unwrap_or_default()
 }
@@ -75,7 +104,7 @@ fn read(dump: &Value) -> Versions {
                     (ResourceKind::ClusterLoadAssignment, _) => Serving::Some,
                     _ => return None,
                 };
-                Some(((kind, name), version))
+                Some(((kind.to_string(), name), version))
             }));
         }
     }
@@ -104,10 +133,10 @@ mod tests {
         ]});
         let version = |it: &str| Serving::Version(it.to_owned());
         let wanted = [
-            ((ResourceKind::Listener, "a".to_owned()), version("1")),
-            ((ResourceKind::Cluster, "a".to_owned()), version("3")),
+            (("Listener".to_owned(), "a".to_owned()), version("1")),
+            (("Cluster".to_owned(), "a".to_owned()), version("3")),
             (
-                (ResourceKind::ClusterLoadAssignment, "e".to_owned()),
+                ("ClusterLoadAssignment".to_owned(), "e".to_owned()),
                 Serving::Some,
             ),
         ];

@@ -46,6 +46,11 @@ fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinEr
     }
 }
 
+fn is_bpf(folder: &Path) -> Result<bool, PinError> {
+    let kind = statfs(folder).map_err(|errno| refused("read", folder)(errno.into()))?;
+    Ok(kind.filesystem_type() == BPF_FS_MAGIC)
+}
+
 /// A folder of pins.
 #[derive(Clone, Debug)]
 pub struct Pins(PathBuf);
@@ -56,11 +61,16 @@ impl Pins {
     /// # Errors
     /// When it is on no BPF file system.
     pub fn in_folder(folder: &Path) -> Result<Self, PinError> {
+        // sysfs lets nobody make a folder: what shall be one of a BPF file system is asked of its
+        // parent, which is there.
+        let parent = folder.parent().unwrap_or(folder);
         if !folder.is_dir() {
+            if !is_bpf(parent)? {
+                return Err(PinError::NotBpf(parent.to_owned()));
+            }
             std::fs::create_dir(folder).map_err(refused("make", folder))?;
         }
-        let kind = statfs(folder).map_err(|errno| refused("read", folder)(errno.into()))?;
-        if kind.filesystem_type() != BPF_FS_MAGIC {
+        if !is_bpf(folder)? {
             return Err(PinError::NotBpf(folder.to_owned()));
         }
         Ok(Self(folder.to_owned()))

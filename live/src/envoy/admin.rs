@@ -11,13 +11,14 @@ use std::time::Duration;
 pub(super) const SOCKET: &str = "admin.sock";
 
 /// How long it may take to answer.
-const WITHIN: Duration = Duration::from_secs(5);
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// The admin of an Envoy, or whoever else speaks HTTP at a socket in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     folder: PathBuf,
     socket: &'static str,
+    within: Duration,
 }
 
 impl Admin {
@@ -31,7 +32,14 @@ impl Admin {
         Self {
             folder: folder.to_owned(),
             socket,
+            within: WITHIN,
         }
+    }
+
+    /// The same, given no more time than that to answer.
+    #[must_use]
+    pub fn within(self, within: Duration) -> Self {
+        Self { within, ..self }
     }
 
     /// Asks something (`/stats?filter=server`).
@@ -67,8 +75,8 @@ impl Admin {
         let folder = File::open(&self.folder)?;
         let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), self.socket);
         let mut stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(WITHIN))?;
-        stream.set_write_timeout(Some(WITHIN))?;
+        stream.set_read_timeout(Some(self.within))?;
+        stream.set_write_timeout(Some(self.within))?;
         write!(
             stream,
             "{method} {what} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const STEADY: Duration = Duration::from_secs(60);
 /// The agent's socket from an Envoy's folder: a Unix socket's path has 107 bytes at most.
 const AGENT: &str = "../../xds.sock";
+/// An Envoy that does not answer holds up no other.
+const ANSWER: Duration = Duration::from_millis(500);
 /// Its log in its folder.
 const LOG: &str = "envoy.log";
 
@@ -266,7 +268,7 @@ impl Supervisor {
     }
 
     fn end(&self, it: Supervised, cut: Option<u64>) {
-        let cut = cut.or_else(|| it.record.admin().connections().ok());
+        let cut = cut.or_else(|| it.record.admin().within(ANSWER).connections().ok());
         tracing::info!(generation = it.record.id, cut, "ended");
         it.envoy.process().signal(Signal::SIGTERM);
         let record = it.record;
@@ -285,7 +287,7 @@ impl Supervisor {
 impl Supervised {
     fn seen(&self, now: Duration) -> Seen {
         let draining = self.record.phase == Phase::Draining;
-        let connections = || self.record.admin().connections().ok();
+        let connections = || self.record.admin().within(ANSWER).connections().ok();
         Seen {
             age: now.saturating_sub(self.since),
             unled: self.record.is_unled(),
