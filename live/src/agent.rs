@@ -40,7 +40,7 @@ use nodeway_core::service;
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 use nodeway_sim::LoadErrors;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::generation::{self, GenerationError, Record};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
@@ -66,6 +66,9 @@ pub use watch::NotWatched;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same when nothing is awaited.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long an earlier agent may take to be gone.
+const LAST: Duration = Duration::from_secs(2);
 
 /// What an agent is told.
 #[derive(Clone, Debug)]
@@ -538,10 +541,19 @@ fn lock(run: &Path) -> Result<std::fs::File, AgentError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed("make", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(AgentError::Another(run.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+    // One that was just killed is still going.
+    let deadline = Deadline::within(LAST);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if deadline.pause(LOOK) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(AgentError::Another(run.to_owned()));
+            }
+            Err(std::fs::TryLockError::Error(source)) => {
+                return Err(failed("lock", &path)(source));
+            }
+        }
     }
 }
 
