@@ -10,7 +10,7 @@
 mod bpf_net;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -204,10 +204,14 @@ fn a_connection_goes_on_when_its_address_is_armed_and_a_new_one_is_taken(
     #[values(Mode::Both, Mode::Tc, Mode::SkLookup)] mode: Mode,
     #[values(1, 2)] syncookies: u8,
 ) {
+    // With tc alone no socket tells an ACK that ends a cookie's handshake from one of an older
+    // connection, so that the older one's side is taken: a limit.
+    let taken = (mode, syncookies) != (Mode::Tc, 2);
     let net = Net::new(mode, &[PORT]);
     net.in_node(&format!("sysctl -qw net.ipv4.tcp_syncookies={syncookies}"));
+    net.in_node(&format!("ip route replace local {SERVICE4} dev lo"));
     // It answers to nothing by itself: a new connection that is answered has been taken.
-    let backend = net.node().run(|| transparent(service(SERVICE4))).unwrap();
+    let backend: TcpListener = net.node().run(|| transparent(service(SERVICE4))).unwrap();
     let mut client = net.open(service(SERVICE4)).unwrap();
     let (mut server, _) = backend.accept().unwrap();
 
@@ -219,7 +223,14 @@ fn a_connection_goes_on_when_its_address_is_armed_and_a_new_one_is_taken(
     datapath.attach(&[net.device()]).unwrap();
     said(&mut client, &mut server, b"asked");
     said(&mut server, &mut client, b"answered");
-    net.connect(service(SERVICE4)).unwrap();
+    if taken {
+        net.connect(service(SERVICE4)).unwrap();
+    } else {
+        net.open(service(SERVICE4)).unwrap();
+        backend.accept().unwrap();
+        let counters = datapath.counters().unwrap();
+        assert_eq!(counters.of("tc", Reason::NewConnection), 1);
+    }
     datapath.detach().unwrap();
 }
 
