@@ -224,7 +224,7 @@ pub fn run(command: &str) -> String {
 }
 
 /// A listening socket that takes connections to any address, as Envoy's `transparent` ones do.
-fn transparent(address: SocketAddr) -> TcpListener {
+pub fn transparent(address: SocketAddr) -> TcpListener {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
