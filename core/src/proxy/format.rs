@@ -77,9 +77,23 @@ impl Format {
     /// nothing is known about the client and the format asks for it.
     #[must_use]
     pub fn text(&self, request: &Request, context: &Context) -> Option<String> {
+        self.text_or(request, context, "")
+    }
+
+    /// The text for a request, with this for each absent value.
+    pub(super) fn text_or(
+        &self,
+        request: &Request,
+        context: &Context,
+        absent: &str,
+    ) -> Option<String> {
         let mut out = String::new();
         for piece in &self.0 {
+            let before = out.len();
             piece.write(request, context, &mut out)?;
+            if out.len() == before {
+                out.push_str(absent);
+            }
         }
         Some(out)
     }

@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use prost_reflect::DynamicMessage;
@@ -300,9 +300,13 @@ fn rank_server_name(names: &BTreeSet<String>, server_name: &str) -> Rank {
     Some(Reverse(longest))
 }
 
-/// Whether the peer is on this very host.
+/// Whether the peer is on this very host. Of loopback only its first address counts
+/// (`Utility::isLoopbackAddress` in `source/common/network/utility.cc`).
 fn is_local(connection: &Connection) -> bool {
-    connection.source.ip() == connection.destination.ip() || connection.source.ip().is_loopback()
+    let source = connection.source.ip();
+    source == connection.destination.ip()
+        || source == IpAddr::V4(Ipv4Addr::LOCALHOST)
+        || source == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 fn list<T: ToString>(items: &BTreeSet<T>) -> String {

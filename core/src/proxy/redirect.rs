@@ -102,6 +102,18 @@ impl Redirect {
         Some(format!("{scheme}://{host}{port}{path}"))
     }
 
+    /// Leaves a request as the values of the response's headers see it: a path that is rewritten for
+    /// the redirect is rewritten there too (`RouteEntryImplBase::rewritePathHeader`).
+    pub(super) fn leave(&self, request: &mut Request, matcher: &PathMatcher, context: &Context) {
+        if matches!(self.path, None | Some(NewPath::Whole(_))) {
+            return;
+        }
+        if let Some(new) = self.path(request, matcher, context) {
+            let old = std::mem::replace(&mut request.path, new);
+            request.set("x-envoy-original-path", &old);
+        }
+    }
+
     fn path(&self, request: &Request, matcher: &PathMatcher, context: &Context) -> Option<String> {
         let path = request.path.as_str();
         let just_path = bare(path);

@@ -307,6 +307,7 @@ impl RouteTable {
         let unmodelled = || Action::NotSimulated {
             fields: vec!["a format string of the route".to_owned()],
         };
+        let mut left = request.clone();
         match &route.action {
             RouteAction::Forward(forward) => {
                 self.forward((host, route), forward, request, context, choice);
@@ -317,6 +318,7 @@ impl RouteTable {
                 let status = redirect.status();
                 choice.action = location
                     .map_or_else(unmodelled, |location| Action::Redirect { status, location });
+                redirect.leave(&mut left, &route.matches.path, context);
             }
             RouteAction::Direct { status, body } => {
                 choice.action = Action::Direct {
@@ -327,7 +329,7 @@ impl RouteTable {
             RouteAction::Other => choice.action = unmodelled(),
         }
         let levels = [&route.response, &host.response, &self.response];
-        self.edit_response(&levels, request, context, choice);
+        self.edit_response(&levels, &left, context, choice);
     }
 
     fn forward(
@@ -367,7 +369,12 @@ impl RouteTable {
         if let Some((entry, _)) = weighted {
             levels.insert(0, &entry.response);
         }
-        self.edit_response(&levels, request, context, choice);
+        // Values for the response are made of the request as the cluster got it.
+        let left = match &choice.action {
+            Action::Forward(forward) => forward.left(request),
+            _ => request.clone(),
+        };
+        self.edit_response(&levels, &left, context, choice);
     }
 
     fn edit_response(

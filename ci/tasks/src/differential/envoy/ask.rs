@@ -208,7 +208,7 @@ impl Reply {
 }
 
 /// How long an answer may take.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(3);
 
 /// A client of one listener, whose connection stays as long as Envoy lets it.
 pub(super) struct Client {

@@ -34,7 +34,7 @@ pub use luck::{Feature, Tally};
 /// Subjects whose listeners Envoy has at the same time.
 const BATCH: u32 = 120;
 /// How many differences are made small and told.
-const TOLD: usize = 10;
+const TOLD: usize = 5;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]

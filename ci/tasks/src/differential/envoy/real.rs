@@ -43,7 +43,7 @@ impl Real {
         // Free everywhere, or at least where others look for free ones.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         fs::write(at.join("listeners.json"), r#"{"resources":[]}"#)?;
-        fs::write(at.join("bootstrap.json"), bootstrap()?.to_string())?;
+        fs::write(at.join("bootstrap.json"), bootstrap(at)?.to_string())?;
         let log = fs::File::create(at.join("log"))?;
         let process = Command::new(program)
             .args(["--config-path", "bootstrap.json", "--disable-hot-restart"])
@@ -142,12 +142,16 @@ impl Real {
     fn admin(&self, what: &str) -> Result<String, Trouble> {
         let mut stream = UnixStream::connect(self.folder.path().join("admin.sock"))?;
         stream.set_read_timeout(Some(WITHIN))?;
-        // HTTP/1.0: neither chunks nor a connection that stays.
-        write!(stream, "GET {what} HTTP/1.0\r\nhost: admin\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {what} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+            Some((head, body)) if head.contains(" 200 ") && head.contains("chunked") => {
+                Ok(joined(body))
+            }
             _ => Err(format!("Envoy's admin answers `{what}` with: {answer}").into()),
         }
     }
@@ -161,7 +165,21 @@ impl Drop for Real {
     }
 }
 
-fn bootstrap() -> Result<Value, Trouble> {
+/// A body without the marks of its chunks.
+fn joined(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap_or(0);
+        let Some((chunk, rest)) = rest.split_at_checked(length).filter(|_| length > 0) else {
+            break;
+        };
+        whole.push_str(chunk);
+        body = rest.trim_start_matches("\r\n");
+    }
+    whole
+}
+
+fn bootstrap(folder: &Path) -> Result<Value, Trouble> {
     let mut clusters = Vec::new();
     for name in CLUSTERS {
         let address = origin::serve(name)?;
@@ -172,10 +190,12 @@ fn bootstrap() -> Result<Value, Trouble> {
             "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
         }));
     }
+    // It watches the folder for renames, and takes no path without one.
+    let listeners = folder.join("listeners.json");
     Ok(json!({
         "node": { "id": "suite", "cluster": "suite" },
         "admin": { "address": { "pipe": { "path": "admin.sock" } } },
         "static_resources": { "clusters": clusters },
-        "dynamic_resources": { "lds_config": { "path_config_source": { "path": "listeners.json" } } },
+        "dynamic_resources": { "lds_config": { "path_config_source": { "path": listeners } } },
     }))
 }

@@ -1,6 +1,8 @@
 //! A difference made small: whatever can be left out of the listener and of what came to it, with
 //! the same thing still differing, is left out.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::real::Real;
@@ -9,9 +11,9 @@ use super::trial::{self, Difference, Trial};
 use crate::differential::decision::Trouble;
 
 /// How many listeners are tried at once.
-const AT_ONCE: usize = 150;
-/// How often at most.
-const ROUNDS: usize = 40;
+const AT_ONCE: usize = 30;
+/// How long it may take; what is small by then is small enough.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// The smallest listener, probe and difference that were found.
 pub(super) fn shrink(
@@ -24,7 +26,8 @@ pub(super) fn shrink(
         .and_then(|at| subject.probes.get(at))
         .cloned();
     let mut small = (subject.listener.clone(), probe, difference.clone());
-    for _ in 0..ROUNDS {
+    let deadline = Instant::now() + WITHIN;
+    while Instant::now() < deadline {
         let Some(smaller) = smaller(envoy, &small)? else {
             break;
         };
@@ -74,6 +77,14 @@ fn smaller(envoy: &mut Real, small: &Small) -> Result<Option<Small>, Trouble> {
     Ok(None)
 }
 
+/// What Envoy gives no answer at all without, and what is no field that can be absent.
+const STAYS: [&str; 4] = [
+    "/typed_config",
+    "/filters",
+    "/http_filters",
+    "/listener_filters",
+];
+
 /// Where something stands that can be left out, what is outside first.
 fn places(value: &Value, at: &str) -> Vec<String> {
     let mut all = Vec::new();
@@ -96,11 +107,14 @@ fn places(value: &Value, at: &str) -> Vec<String> {
         _ => Vec::new(),
     };
     for (place, _) in &inner {
-        if !place.ends_with("/typed_config") {
+        if !STAYS
+            .iter()
+            .any(|name| place.ends_with(name) || at.ends_with(name) && value.is_array())
+        {
             all.push(place.clone());
         }
     }
-    for (place, item) in inner {
+    for (place, item) in inner.into_iter() {
         all.extend(places(item, &place));
     }
     all
