@@ -105,6 +105,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// The status when there is no such cluster.
     pub cluster_not_found: u16,
+    /// What happens to the response's headers then: their values are made of the request as it came.
+    pub cluster_not_found_edits: ResolvedEdits,
 }
 
 impl Forward {

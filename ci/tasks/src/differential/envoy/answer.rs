@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use nodeway_core::envoy::decode;
 use nodeway_core::proxy::{
-    Action, Context, Forward, HttpConnectionManager, Listener, RouteChoice, RouteSource, Terminal,
+    Action, Context, Forward, HttpConnectionManager, Listener, ResolvedEdits, RouteSource, Terminal,
 };
 use serde_json::{Value, json};
 
@@ -107,7 +107,11 @@ fn expected_reply(manager: &HttpConnectionManager, ask: &Ask, address: SocketAdd
         }
         // Envoy's own answers to gRPC say their status in another way.
         _ if ask.is_grpc() => return answer,
-        Action::Forward(forward) => set("status", &forward.cluster_not_found),
+        Action::Forward(forward) => {
+            set("status", &forward.cluster_not_found);
+            edited(&forward.cluster_not_found_edits, found, &mut answer);
+            return answer;
+        }
         Action::Redirect { status, location } => {
             set("status", status);
             set("location", location);
@@ -119,7 +123,7 @@ fn expected_reply(manager: &HttpConnectionManager, ask: &Ask, address: SocketAdd
         Action::NotFound { .. } => set("status", &404),
         Action::NotSimulated { fields } => set("not simulated", &fields.join(", ")),
     }
-    edited(&choice, found, &mut answer);
+    edited(&choice.response, found, &mut answer);
     answer
 }
 
@@ -132,8 +136,8 @@ fn forwarded(forward: &Forward, answer: &mut Answer) {
 }
 
 /// The response's headers, as far as routes edit them.
-fn edited(choice: &RouteChoice, mut found: Vec<(String, String)>, answer: &mut Answer) {
-    choice.response.apply(&mut found);
+fn edited(edits: &ResolvedEdits, mut found: Vec<(String, String)>, answer: &mut Answer) {
+    edits.apply(&mut found);
     headers("response", &found, answer);
 }
 

@@ -33,7 +33,13 @@ impl Difference {
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.about == other.about
             && self.probe.is_some() == other.probe.is_some()
-            && (self.probe.is_some() || (self.model == TAKEN) == (other.model == TAKEN))
+            && (self.probe.is_some() || self.reason() == other.reason())
+    }
+
+    /// Why a side refuses a listener, without the listener's address.
+    fn reason(&self) -> (bool, String) {
+        let letters = self.envoy.chars().filter(|it| !it.is_ascii_digit());
+        (self.model == TAKEN, letters.collect())
     }
 }
 
