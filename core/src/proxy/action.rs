@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Drawn, Lost, ResolvedEdits, Why};
+use super::{Drawn, Lost, Request, ResolvedEdits, Why};
 
 /// The router's whole decision on a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,4 +105,18 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// The status when there is no such cluster.
     pub cluster_not_found: u16,
+    /// What happens to the response's headers then: their values are made of the request as it came.
+    pub cluster_not_found_edits: ResolvedEdits,
+}
+
+impl Forward {
+    /// The request as it goes to the cluster.
+    pub(super) fn left(&self, request: &Request) -> Request {
+        Request {
+            authority: self.authority.clone(),
+            path: self.path.clone(),
+            headers: self.headers.clone(),
+            ..request.clone()
+        }
+    }
 }

@@ -40,7 +40,7 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// A `%` that is not closed.
+    /// A `%` that is not closed, or a command that Envoy does not know.
     pub fn parse(source: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = source;
@@ -54,6 +54,7 @@ impl Format {
             pieces.push(if command.is_empty() {
                 Piece::Text("%".to_owned())
             } else {
+                check_command(command).map_err(|reason| format!("`{source}`: {reason}"))?;
                 Piece::of(command)
             });
             rest = tail;
@@ -77,9 +78,23 @@ impl Format {
     /// nothing is known about the client and the format asks for it.
     #[must_use]
     pub fn text(&self, request: &Request, context: &Context) -> Option<String> {
+        self.text_or(request, context, "")
+    }
+
+    /// The text for a request, with this for each absent value.
+    pub(super) fn text_or(
+        &self,
+        request: &Request,
+        context: &Context,
+        absent: &str,
+    ) -> Option<String> {
         let mut out = String::new();
         for piece in &self.0 {
+            let before = out.len();
             piece.write(request, context, &mut out)?;
+            if out.len() == before {
+                out.push_str(absent);
+            }
         }
         Some(out)
     }
@@ -97,6 +112,75 @@ fn split_command(after: &str) -> Option<(&str, &str)> {
         }
     }
     None
+}
+
+/// Beginnings of the names of Envoy's commands
+/// (`source/common/formatter/{http,stream_info}_formatter.cc`); extensions register few more.
+const COMMANDS: [&str; 34] = [
+    "ACCESS_LOG_TYPE",
+    "BYTES_",
+    "CEL",
+    "CLUSTER_METADATA",
+    "COALESCE",
+    "COMMON_DURATION",
+    "CONNECTION_",
+    "CUSTOM_FLAGS",
+    "DOWNSTREAM_",
+    "DURATION",
+    "DYNAMIC_METADATA",
+    "EMIT_TIME",
+    "ENVIRONMENT",
+    "FILE_CONTENT",
+    "FILTER_STATE",
+    "GRPC_STATUS",
+    "HOSTNAME",
+    "LOCAL_REPLY_BODY",
+    "METADATA",
+    "PATH",
+    "PER_REQUEST_STATE",
+    "PROTOCOL",
+    "QUERY_PARAM",
+    "REQ",
+    "RESP",
+    "ROUNDTRIP_DURATION",
+    "ROUTE_NAME",
+    "START_TIME",
+    "STREAM_ID",
+    "TRACE_ID",
+    "TRAILER",
+    "UNIQUE_ID",
+    "UPSTREAM_",
+    "VIRTUAL_",
+];
+
+/// What Envoy refuses about a command.
+fn check_command(command: &str) -> Result<(), String> {
+    if !COMMANDS.iter().any(|name| command.starts_with(name)) {
+        return Err(format!("`%{command}%` is none of Envoy's commands"));
+    }
+    if let Some(options) = command
+        .strip_prefix("PATH(")
+        .and_then(|it| it.strip_suffix(')'))
+    {
+        let (query, original) = options.split_once(':').unwrap_or((options, ""));
+        if !["", "WQ", "NQ"].contains(&query)
+            || !["", "ORIG", "PATH", "ORIG_OR_PATH"].contains(&original)
+        {
+            return Err(format!(
+                "`{options}` is no option of PATH; they are WQ or NQ, then ORIG, PATH or ORIG_OR_PATH"
+            ));
+        }
+    }
+    match command.rsplit_once(')') {
+        Some((_, "")) | None => Ok(()),
+        Some((_, length)) => {
+            let digits = length.strip_prefix(':').unwrap_or_default();
+            if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Ok(());
+            }
+            Err(format!("`{length}` is no length; write `:` and a number"))
+        }
+    }
 }
 
 impl Piece {

@@ -1,5 +1,7 @@
 //! Headers that a route, its virtual host and its table add and remove.
 
+use std::collections::BTreeSet;
+
 use super::request::{Context, Request};
 use super::{Format, ReadError};
 use crate::envoy::Fields;
@@ -33,18 +35,24 @@ pub enum Append {
     OverwriteIfExists,
 }
 
-/// Edits whose values are known: what happens to a response, step by step.
+/// Edits whose values are known: what happens to headers, level by level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResolvedEdits(Vec<Step>);
+pub struct ResolvedEdits(Vec<Level>);
+
+/// What one level does. Whether a header is there already is looked at once for all of a level,
+/// after its removals, and what replaces comes before what is added (`HeaderParser::evaluateHeaders`
+/// in `source/common/router/header_parser.cc`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Level {
+    remove: Vec<String>,
+    add: Vec<Added>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Remove(String),
-    Add {
-        name: String,
-        value: String,
-        append: Append,
-    },
+struct Added {
+    name: String,
+    value: String,
+    append: Append,
 }
 
 impl HeaderEdits {
@@ -72,22 +80,12 @@ impl HeaderEdits {
         context: &Context,
         unknown: &mut Vec<String>,
     ) {
-        let resolved = self.resolve(request, context, unknown);
-        for step in resolved.0 {
-            match step {
-                Step::Add {
-                    name,
-                    value,
-                    append,
-                } if name.starts_with(':') || name == "host" => {
-                    // A pseudo header is there once.
-                    if append != Append::AddIfAbsent {
-                        request.set(&name, &value);
-                    }
-                }
-                step => step.apply(&mut request.headers),
-            }
-        }
+        // What is removed is no longer there for the values.
+        request
+            .headers
+            .retain(|(name, _)| !self.remove.contains(name));
+        let level = self.level(request, context, unknown);
+        level.apply(&mut request.headers);
     }
 
     /// The edits with their values for a request.
@@ -97,21 +95,28 @@ impl HeaderEdits {
         context: &Context,
         unknown: &mut Vec<String>,
     ) -> ResolvedEdits {
-        let mut steps: Vec<Step> = self.remove.iter().cloned().map(Step::Remove).collect();
+        let level = self.level(request, context, unknown);
+        let empty = level.remove.is_empty() && level.add.is_empty();
+        ResolvedEdits(if empty { Vec::new() } else { vec![level] })
+    }
+
+    fn level(&self, request: &Request, context: &Context, unknown: &mut Vec<String>) -> Level {
+        let mut add = Vec::new();
         for addition in &self.add {
             match addition.value.text(request, context) {
                 None => unknown.push(addition.path.clone()),
                 Some(value) if value.is_empty() && !addition.keep_empty => {}
-                Some(value) => {
-                    steps.push(Step::Add {
-                        name: addition.name.clone(),
-                        value,
-                        append: addition.append,
-                    });
-                }
+                Some(value) => add.push(Added {
+                    name: addition.name.clone(),
+                    value,
+                    append: addition.append,
+                }),
             }
         }
-        ResolvedEdits(steps)
+        Level {
+            remove: self.remove.clone(),
+            add,
+        }
     }
 }
 
@@ -170,8 +175,8 @@ fn modifiable(name: &str) -> bool {
 impl ResolvedEdits {
     /// Applies the edits to headers whose names are in lower case.
     pub fn apply(&self, headers: &mut Vec<(String, String)>) {
-        for step in &self.0 {
-            step.clone().apply(headers);
+        for level in &self.0 {
+            level.apply(headers);
         }
     }
 
@@ -186,26 +191,26 @@ impl ResolvedEdits {
     }
 }
 
-impl Step {
-    fn apply(self, headers: &mut Vec<(String, String)>) {
-        match self {
-            Self::Remove(name) => headers.retain(|(key, _)| *key != name),
-            Self::Add {
-                name,
-                value,
-                append,
-            } => {
-                let there = headers.iter().any(|(key, _)| *key == name);
-                match append {
-                    Append::AddIfAbsent if there => return,
-                    Append::OverwriteIfExists if !there => return,
-                    Append::OverwriteOrAdd | Append::OverwriteIfExists => {
-                        headers.retain(|(key, _)| *key != name)
-                    }
-                    Append::AppendOrAdd | Append::AddIfAbsent => {}
+impl Level {
+    fn apply(&self, headers: &mut Vec<(String, String)>) {
+        headers.retain(|(name, _)| !self.remove.contains(name));
+        let there: BTreeSet<String> = headers.iter().map(|(name, _)| name.clone()).collect();
+        let (mut replace, mut add) = (Vec::new(), Vec::new());
+        for added in &self.add {
+            match (added.append, there.contains(&added.name)) {
+                (Append::OverwriteOrAdd, _) | (Append::OverwriteIfExists, true) => {
+                    replace.push(added);
                 }
-                headers.push((name, value));
+                (Append::AppendOrAdd, _) | (Append::AddIfAbsent, false) => add.push(added),
+                (Append::OverwriteIfExists, false) | (Append::AddIfAbsent, true) => {}
             }
+        }
+        for added in replace {
+            headers.retain(|(name, _)| *name != added.name);
+            headers.push((added.name.clone(), added.value.clone()));
+        }
+        for added in add {
+            headers.push((added.name.clone(), added.value.clone()));
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use prost_reflect::DynamicMessage;
@@ -104,6 +104,10 @@ impl Listener {
             not_simulated: Vec::new(),
             undecided,
         };
+        if listener.filter_chains.is_empty() && listener.default_filter_chain.is_none() {
+            let reason = "is empty, and there is no default filter chain; Envoy takes no TCP listener without one";
+            return Err(ReadError::new(fields.path_of("filter_chains"), reason));
+        }
         if listener.undecided.is_empty() {
             listener.refuse_overlap(&fields.path_of("filter_chains"))?;
         }
@@ -300,9 +304,13 @@ fn rank_server_name(names: &BTreeSet<String>, server_name: &str) -> Rank {
     Some(Reverse(longest))
 }
 
-/// Whether the peer is on this very host.
+/// Whether the peer is on this very host. Of loopback only its first address counts
+/// (`Utility::isLoopbackAddress` in `source/common/network/utility.cc`).
 fn is_local(connection: &Connection) -> bool {
-    connection.source.ip() == connection.destination.ip() || connection.source.ip().is_loopback()
+    let source = connection.source.ip();
+    source == connection.destination.ip()
+        || source == IpAddr::V4(Ipv4Addr::LOCALHOST)
+        || source == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 fn list<T: ToString>(items: &BTreeSet<T>) -> String {

@@ -1,11 +1,21 @@
 //! What a route wants of the path.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::request::{Request, bare};
 use super::string_match::starts_with;
 use super::{PathTemplate, Pattern, ReadError};
 use crate::envoy::Fields;
+
+/// A path whose segments have lost what follows a `;` in them.
+fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|it| it.split(';').next().unwrap_or(it));
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
+}
 
 /// A route's condition on the path. Query and fragment never take part.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +81,8 @@ impl PathMatcher {
             .map_err(|reason| ReadError::new(config.path_of("path_template"), reason))
     }
 
-    /// Whether a request's path matches; with `ignore_parameters`, only up to its first `;`.
+    /// Whether a request's path matches; with `ignore_parameters`, without the
+    /// parameters of its segments.
     #[must_use]
     pub fn matches(
         &self,
@@ -83,11 +94,11 @@ impl PathMatcher {
             return *self == Self::Connect;
         };
         let path = if ignore_parameters {
-            path.split(';').next().unwrap_or(path)
+            without_parameters(bare(path))
         } else {
-            path
+            Cow::Borrowed(bare(path))
         };
-        let path = bare(path);
+        let path = path.as_ref();
         match self {
             Self::Prefix(prefix) => starts_with(path, prefix, !case_sensitive),
             Self::Exact(want) if case_sensitive => path == want,

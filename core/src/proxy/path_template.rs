@@ -133,7 +133,7 @@ pub(super) fn rewrite_parts(rewrite: &str) -> Result<Vec<(&str, bool)>, String> 
 }
 
 fn is_literal(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;=:@".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@".contains(&byte)
 }
 
 fn is_name(name: &str) -> bool {

@@ -99,7 +99,25 @@ impl Redirect {
             &self.host
         };
         let path = self.path(request, matcher, context)?;
+        let path = match (&self.path, path.split_once('?')) {
+            // A query that the new path brings is not the request's.
+            (Some(NewPath::Whole(new)), _) if new.contains('?') => path.as_str(),
+            (_, Some((bare, _))) if self.strip_query => bare,
+            _ => path.as_str(),
+        };
         Some(format!("{scheme}://{host}{port}{path}"))
+    }
+
+    /// Leaves a request as the values of the response's headers see it: a path whose prefix or match
+    /// is rewritten for the redirect is rewritten there too (`RouteEntryImplBase::rewritePathHeader`).
+    pub(super) fn leave(&self, request: &mut Request, matcher: &PathMatcher, context: &Context) {
+        if !matches!(self.path, Some(NewPath::Prefix(_) | NewPath::Regex(..))) {
+            return;
+        }
+        if let Some(new) = self.path(request, matcher, context) {
+            let old = std::mem::replace(&mut request.path, new);
+            request.set("x-envoy-original-path", &old);
+        }
     }
 
     fn path(&self, request: &Request, matcher: &PathMatcher, context: &Context) -> Option<String> {
@@ -127,10 +145,7 @@ impl Redirect {
             ),
             None => path.to_owned(),
         };
-        Some(match new.split_once('?') {
-            Some((new, _)) if self.strip_query => new.to_owned(),
-            _ => new,
-        })
+        Some(new)
     }
 
     /// The request's host, without a port that no longer fits.

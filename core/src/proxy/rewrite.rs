@@ -187,7 +187,8 @@ impl HostRewrite {
             Self::PathRegex(pattern, substitution) => {
                 pattern.replace_all(request.bare_path(), substitution)
             }
-            Self::Format(format) => format.text(request, context)?,
+            // Here alone a value that is absent is written.
+            Self::Format(format) => format.text_or(request, context, "-")?,
             Self::Endpoint => String::new(),
         })
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::request::{Context, Request};
 use super::{
-    Drawn, Forward, HostRewrite, PathMatcher, PathRewrite, ReadError, Redirect, WeightedClusters,
+    Drawn, Forward, HostRewrite, PathMatcher, PathRewrite, ReadError, Redirect, ResolvedEdits,
+    WeightedClusters,
 };
 use crate::envoy::{Fields, Unread};
 
@@ -261,6 +262,7 @@ impl ForwardAction {
             headers: request.headers,
             timeout: self.timeout,
             cluster_not_found: self.cluster_not_found,
+            cluster_not_found_edits: ResolvedEdits::default(),
         })
     }
 }

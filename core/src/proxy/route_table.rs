@@ -307,6 +307,7 @@ impl RouteTable {
         let unmodelled = || Action::NotSimulated {
             fields: vec!["a format string of the route".to_owned()],
         };
+        let mut left = request.clone();
         match &route.action {
             RouteAction::Forward(forward) => {
                 self.forward((host, route), forward, request, context, choice);
@@ -317,6 +318,7 @@ impl RouteTable {
                 let status = redirect.status();
                 choice.action = location
                     .map_or_else(unmodelled, |location| Action::Redirect { status, location });
+                redirect.leave(&mut left, &route.matches.path, context);
             }
             RouteAction::Direct { status, body } => {
                 choice.action = Action::Direct {
@@ -327,7 +329,8 @@ impl RouteTable {
             RouteAction::Other => choice.action = unmodelled(),
         }
         let levels = [&route.response, &host.response, &self.response];
-        self.edit_response(&levels, request, context, choice);
+        let unknown = &mut choice.not_simulated;
+        choice.response = self.response_edits(None, &levels, &left, context, unknown);
     }
 
     fn forward(
@@ -363,29 +366,37 @@ impl RouteTable {
             },
             |forward| Action::Forward(Box::new(forward)),
         );
-        let mut levels = vec![&route.response, &host.response, &self.response];
-        if let Some((entry, _)) = weighted {
-            levels.insert(0, &entry.response);
+        let levels = [&route.response, &host.response, &self.response];
+        let drawn = weighted.map(|(entry, _)| &entry.response);
+        // Values for the response are made of the request as the cluster got it.
+        if let Action::Forward(forward) = &mut choice.action {
+            let left = forward.left(request);
+            let unknown = &mut choice.not_simulated;
+            choice.response = self.response_edits(drawn, &levels, &left, context, unknown);
+            forward.cluster_not_found_edits =
+                self.response_edits(drawn, &levels, request, context, &mut Vec::new());
         }
-        self.edit_response(&levels, request, context, choice);
     }
 
-    fn edit_response(
+    /// Those of a cluster that was drawn come first, whichever level is to win
+    /// (`WeightedClusterEntry::finalizeResponseHeaders`).
+    fn response_edits(
         &self,
+        drawn: Option<&HeaderEdits>,
         levels: &[&HeaderEdits],
         request: &Request,
         context: &Context,
-        choice: &mut RouteChoice,
-    ) {
-        let mut add = |level: &&HeaderEdits| {
-            let resolved = level.resolve(request, context, &mut choice.not_simulated);
-            choice.response.extend(resolved);
-        };
+        unknown: &mut Vec<String>,
+    ) -> ResolvedEdits {
+        let mut edits = ResolvedEdits::default();
+        let mut add = |level: &&HeaderEdits| edits.extend(level.resolve(request, context, unknown));
+        drawn.iter().for_each(&mut add);
         if self.specific_edits_last {
             levels.iter().rev().for_each(&mut add);
         } else {
             levels.iter().for_each(&mut add);
         }
+        edits
     }
 }
 

@@ -373,6 +373,7 @@ impl Evidence<'_> {
             headers: Vec::new(),
             timeout: None,
             cluster_not_found: 503,
+            cluster_not_found_edits: ResolvedEdits::default(),
         }
     }
 

@@ -233,3 +233,19 @@ proptest! {
         }
     }
 }
+
+/// Of IPv4's loopback only 127.0.0.1 counts (`Utility::isLoopbackAddress`).
+#[rstest]
+#[case::loopback("127.0.0.1:1", "local")]
+#[case::another_address_of_loopback("127.0.0.9:1", "external")]
+#[case::own_address("10.0.0.1:1", "local")]
+fn only_the_first_address_of_loopback_is_local(#[case] source: &str, #[case] wanted: &str) {
+    let listener = listener(json!([
+        chain("local", json!({"sourceType": "SAME_IP_OR_LOOPBACK"})),
+        chain("external", json!({"sourceType": "EXTERNAL"})),
+    ]));
+    assert_eq!(
+        name_of(&listener, &connection("10.0.0.1:80", source, "", &[])),
+        wanted
+    );
+}

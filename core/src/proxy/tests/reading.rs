@@ -35,6 +35,9 @@ fn forward(action: Value) -> Value {
 #[case::pseudo_header(host(json!({"requestHeadersToAdd": [{"header": {"key": ":path", "value": "/"}}]})), "requestHeadersToAdd[0].header", "may not be set")]
 #[case::host_removed(host(json!({"requestHeadersToRemove": ["Host"]})), "requestHeadersToRemove", "may not be removed")]
 #[case::format(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "50%"}}]})), "header.value", "not closed")]
+#[case::unknown_command(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%NOT_A_COMMAND%"}}]})), "header.value", "none of Envoy's commands")]
+#[case::option_that_is_none(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%PATH(XX)%"}}]})), "header.value", "no option of PATH")]
+#[case::length_that_is_none(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%REQ(x):y%"}}]})), "header.value", "no length")]
 #[case::ignore_case_of_a_regex(host(json!({"routes": [{"match": {"prefix": "/", "headers": [{"name": "a", "stringMatch": {"safeRegex": {"regex": "a"}, "ignoreCase": true}}]}, "route": {"cluster": "c"}}]})), "stringMatch.ignoreCase", "no effect")]
 #[case::body(host(json!({"routes": [{"match": {"prefix": "/"}, "directResponse": {"status": 200, "body": {"inlineString": "x".repeat(4097)}}}]})), "directResponse.body", "at most 4096")]
 fn what_envoy_refuses_in_routes_is_refused(
@@ -215,4 +218,10 @@ fn a_response_has_a_time_limit_unless_streams_have_one(
     let choice = table(forward(action)).route(&get("a", "/", &[]));
     let limit = forwarded(&choice).timeout;
     assert_eq!(limit, seconds.map(Duration::from_secs));
+}
+
+#[test]
+fn a_listener_without_filter_chains_is_refused() {
+    let error = read_listener(json!({"name": "l"})).unwrap_err();
+    assert_eq!(error.field, "filterChains");
 }

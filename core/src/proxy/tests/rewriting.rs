@@ -143,3 +143,76 @@ fn a_header_whose_value_is_not_modelled_is_named() {
         [("b".to_owned(), "100%".to_owned())]
     );
 }
+
+/// A route that edits headers, and what a response with `x-a: origin` becomes.
+fn response_headers(route: Value, request: &Request) -> Vec<String> {
+    let choice = routes(json!([route])).route(request);
+    let mut headers = vec![("x-a".to_owned(), "origin".to_owned())];
+    choice.response.apply(&mut headers);
+    headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect()
+}
+
+fn add(action: &str, name: &str, value: &str) -> Value {
+    json!({"appendAction": action, "header": {"key": name, "value": value}})
+}
+
+/// `HeaderParser::evaluateHeaders` looks at a level's headers before it changes any, and replaces
+/// before it adds.
+#[rstest]
+#[case::absent_for_all_of_a_level(json!([add("APPEND_IF_EXISTS_OR_ADD", "x-b", "1"), add("ADD_IF_ABSENT", "x-b", "2")]), &["x-a: origin", "x-b: 1", "x-b: 2"])]
+#[case::replaced_before_added(json!([add("APPEND_IF_EXISTS_OR_ADD", "x-a", "1"), add("OVERWRITE_IF_EXISTS_OR_ADD", "x-a", "2")]), &["x-a: 2", "x-a: 1"])]
+#[case::none_to_replace_yet(json!([add("APPEND_IF_EXISTS_OR_ADD", "x-b", "1"), add("OVERWRITE_IF_EXISTS", "x-b", "2")]), &["x-a: origin", "x-b: 1"])]
+fn edits_of_one_level_do_not_see_each_other(#[case] edits: Value, #[case] wanted: &[&str]) {
+    let route =
+        json!({"match": {"prefix": "/"}, "route": {"cluster": "c"}, "responseHeadersToAdd": edits});
+    assert_eq!(response_headers(route, &get("h", "/", &[])), wanted);
+}
+
+/// `Router::Filter` makes the response's headers of the request's as they are by then.
+#[rstest]
+#[case::path(json!({"route": {"cluster": "c", "prefixRewrite": "/new"}}), "%REQ(:path)%", "/new")]
+#[case::edited_header(json!({"route": {"cluster": "c"}, "requestHeadersToAdd": [{"header": {"key": "x-c", "value": "set"}}]}), "%REQ(x-c)%", "set")]
+#[case::redirect(json!({"redirect": {"prefixRewrite": "/new"}}), "%REQ(:path)%", "/new")]
+#[case::path_that_a_redirect_does_not_rewrite(json!({"redirect": {"pathRedirect": "/new"}}), "%REQ(:path)%", "/old")]
+fn values_of_a_response_are_made_of_the_request_as_it_was_left(
+    #[case] mut route: Value,
+    #[case] format: &str,
+    #[case] wanted: &str,
+) {
+    route["match"] = json!({"prefix": "/old"});
+    route["responseHeadersToAdd"] = json!([{"header": {"key": "x-b", "value": format}}]);
+    let headers = response_headers(route, &get("h", "/old", &[]));
+    assert_eq!(
+        headers,
+        ["x-a: origin".to_owned(), format!("x-b: {wanted}")]
+    );
+}
+
+/// A cluster is looked for before the request is edited.
+#[test]
+fn values_are_made_of_the_request_as_it_came_when_there_is_no_such_cluster() {
+    let route = json!({
+        "match": {"prefix": "/"}, "route": {"cluster": "c", "prefixRewrite": "/new"},
+        "responseHeadersToAdd": [{"header": {"key": "x-b", "value": "%REQ(:path)%"}}],
+    });
+    let choice = routes(json!([route])).route(&get("h", "/old", &[]));
+    let mut headers = Vec::new();
+    forwarded(&choice)
+        .cluster_not_found_edits
+        .apply(&mut headers);
+    assert_eq!(headers, [("x-b".to_owned(), "/old".to_owned())]);
+}
+
+/// The format of `host_rewrite` writes `-` for what is absent; those of headers and paths write nothing.
+#[test]
+fn an_absent_value_in_a_host_is_a_dash() {
+    let choice = route(
+        json!({"prefix": "/"}),
+        json!({"hostRewrite": "%REQ(x-a)%.test"}),
+    )
+    .route(&get("h", "/", &[]));
+    assert_eq!(forwarded(&choice).authority, "-.test");
+}
