@@ -416,6 +416,7 @@ fn service() -> ServicePort {
         external_local: false,
         internal_local: false,
         affinity: None,
+        source_ranges: Vec::new(),
     }
 }
 
