@@ -92,6 +92,7 @@ fn services(family: Family) -> Vec<ServicePort> {
         external_local: false,
         internal_local: false,
         affinity: None,
+        source_ranges: Vec::new(),
     };
     let other = |name: &str, last: u8| ServicePort {
         name: name.to_owned(),
@@ -118,6 +119,11 @@ fn services(family: Family) -> Vec<ServicePort> {
             endpoints: vec![endpoint(1)],
             external_local: true,
             ..other("default/elsewhere", 24)
+        },
+        ServicePort {
+            external: vec![(address(125), "loadbalancer IP")],
+            source_ranges: vec![ipnet::IpNet::new(address(16), 28).unwrap()],
+            ..other("default/guarded", 25)
         },
         plain,
     ]

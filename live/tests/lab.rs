@@ -8,7 +8,11 @@
     reason = "helpers of tests: what fails there fails the test"
 )]
 
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nodeway_core::trace::Failure;
 use nodeway_live::envoy;
@@ -17,7 +21,9 @@ use nodeway_live::lab::name::LabName;
 use nodeway_live::lab::state::Labs;
 use nodeway_live::lab::{self, Lab, LabError, LabOptions};
 use nodeway_live::netns::NetNs;
-use nodeway_sim::{Ask, AskError, Cause, Cluster, Failed, Fixture, Redirect, Reply, Sim};
+use nodeway_sim::{
+    Ask, AskError, Cause, Cluster, Failed, Family, Fixture, Place, Redirect, Reply, Sim,
+};
 use rstest::rstest;
 
 const DETAILS: &str = "http://cilium-ingress-basic-ingress/details/0";
@@ -141,6 +147,140 @@ fn without_a_redirect_kube_proxys_rules_choose_the_pod(#[case] on: On) {
         "Service default/productpage:9080"
     );
     assert_eq!(reply.backend_saw.unwrap(), "Pod default/client");
+}
+
+/// What a command prints in a namespace of a lab.
+fn output(netns: &NetNs, command: &str) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let run = || {
+        let mut words = command.split(' ');
+        Command::new(words.next().unwrap())
+            .args(words)
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .output()
+    };
+    let output = netns.run(run).unwrap();
+    let output = output.unwrap_or_else(|error| panic!("{command}: {error}; run ci/setup"));
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The rules of all nodes that speak of a Service, each with the packets that it has met.
+fn counted(lab: &Lab, service: &str) -> Vec<(u64, String)> {
+    let mut rules = Vec::new();
+    for (node, _) in lab.model().plans() {
+        let netns = lab.machines().get(&Place::Node(node.to_owned())).unwrap();
+        let text = ["iptables-save -c", "ip6tables-save -c"].map(|it| output(netns, it));
+        for line in text.iter().flat_map(|it| it.lines()) {
+            let count = line.strip_prefix('[').and_then(|it| it.split_once(':'));
+            if let (Some((packets, _)), true) = (count, line.contains(service)) {
+                rules.push((packets.parse().unwrap(), line.to_owned()));
+            }
+        }
+    }
+    rules
+}
+
+/// Connects an IPv6 socket to an IPv4 frontend, as Java does by default; the first words that come.
+fn by_ipv6_form(lab: &Lab, place: &Place) -> String {
+    let (_, plan) = lab.model().plans().next().unwrap();
+    let mut keys = plan.frontends.keys();
+    let to = keys.find_map(|key| match key.address {
+        IpAddr::V4(address) if key.port == 80 => Some(address.to_ipv6_mapped()),
+        _ => None,
+    });
+    let to = SocketAddr::new(to.unwrap().into(), 80);
+    let talk = || {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3))?;
+        assert_eq!(stream.peer_addr()?, to);
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n")?;
+        let mut words = [0; 15];
+        stream.read_exact(&mut words)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&words).into_owned())
+    };
+    let netns = lab.machines().get(place).unwrap();
+    netns.run(talk).unwrap().unwrap()
+}
+
+/// Lets the link from the fabric to the host outside carry less than those of either end.
+fn narrow(lab: &Lab, name: &LabName) {
+    let fabric = NetNs::open(&name.fabric()).unwrap();
+    let mut hosts = lab.model().topology().outside.iter();
+    let host = hosts.next().unwrap().addresses.first().unwrap();
+    let route = output(&fabric, &format!("ip route get {host}"));
+    let (_, device) = route.split_once(" dev ").unwrap();
+    let device = device.split(' ').next().unwrap();
+    output(&fabric, &format!("ip link set {device} mtu 1300"));
+}
+
+/// Whether some node was told what [`narrow`]ed link its packets must pass.
+fn has_learnt(lab: &Lab, family: Family) -> bool {
+    let version = if family == Family::Ipv6 { "-6" } else { "-4" };
+    let command = format!("ip {version} route show cache");
+    let mut nodes = lab.model().plans();
+    nodes.any(|(node, _)| {
+        let netns = lab.machines().get(&Place::Node(node.to_owned())).unwrap();
+        output(netns, &command).contains("mtu 1300")
+    })
+}
+
+#[rstest]
+fn beside_kube_proxy_its_rules_never_see_a_packet_of_a_frontend(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+) {
+    const OURS: &str = "\"default/cilium-ingress-";
+    let fixture = fixture("beside-kube-proxy");
+    let options = options();
+    let lab = Lab::up(&fixture, Some(redirect), options.clone(), &mut |_| {});
+    let mut lab = lab.unwrap_or_else(|error| panic!("{error}"));
+    let report = lab.run(&fixture).unwrap();
+    let broken: Vec<_> = report.requests.iter().filter(|it| !it.holds()).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    for place in [
+        Place::Pod("default/client".to_owned()),
+        Place::Node("node-1".to_owned()),
+    ] {
+        assert_eq!(by_ipv6_form(&lab, &place), "HTTP/1.1 200 OK", "{place:?}");
+    }
+    narrow(&lab, &options.name);
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let much = Ask::get("http://cilium-ingress-balanced/?bytes=300000").family(family);
+        let reply = lab.request("outside", much).unwrap();
+        assert_eq!(reply.body["padding"].as_str().unwrap().len(), 300_000);
+        assert!(has_learnt(&lab, family), "{family:?}: a node knows the way");
+    }
+    let ours = counted(&lab, OURS);
+    assert!(!ours.is_empty(), "kube-proxy knows the frontends' Services");
+    let met: Vec<_> = ours.iter().filter(|(packets, _)| *packets > 0).collect();
+    assert!(met.is_empty(), "{met:#?}");
+    // What is not redirected was counted: counting works.
+    let others = counted(&lab, "\"default/shop-plain");
+    assert!(others.iter().any(|(packets, _)| *packets > 0));
+}
+
+#[rstest]
+#[case::sim(On::Sim)]
+#[case::lab(On::Lab)]
+fn who_asks_a_node_for_the_listeners_own_port_is_refused(
+    #[case] on: On,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+) {
+    let mut cluster = on.cluster("bookinfo", redirect);
+    let plan = match &cluster {
+        Either::Sim(it) => it.plan("node-1"),
+        Either::Lab(it) => it.model().plan("node-1"),
+    };
+    let mut frontends = plan.unwrap().frontends.values();
+    let port = frontends.next().unwrap().listener_port;
+    for from in ["default/client", "outside"] {
+        let failed = ask(&mut cluster, from, &format!("http://node-1:{port}/")).unwrap_err();
+        assert_eq!(
+            failed.failure,
+            Failure::ConnectionRefused,
+            "{from}: {failed}"
+        );
+    }
 }
 
 #[rstest]

@@ -92,6 +92,7 @@ fn kube_proxy(bed: &Bed) -> (Netfilter, Listener) {
         external_local: false,
         internal_local: false,
         affinity: None,
+        source_ranges: Vec::new(),
     };
     let mut rules = Netfilter::new(Owner::KubeProxy);
     let wanted = Wanted::kube_proxy(&[service]);

@@ -85,6 +85,20 @@ fn a_client_on_the_node_itself_comes_there_too(#[values(0, 1)] family: usize) {
     assert_eq!(said, format!("{} 80 {}", VIP[family], bed::NODE[family]));
 }
 
+/// Java connects so by default: the socket is an IPv6 one, its packets are not.
+#[test]
+fn who_names_an_ipv4_service_by_its_ipv6_form_comes_there_too() {
+    let bed = Bed::new("mapped");
+    let _listener = Listener::transparent(&bed.node, LISTENER);
+    bed.node.run("ip route add 10.96.0.0/16 dev to-pod");
+    nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();
+    let mapped = format!("::ffff:{}", VIP[0]);
+    for (from, own) in [(&bed.pod, POD[0]), (&bed.node, bed::NODE[0])] {
+        let said = from.ask(&mapped, 80).unwrap();
+        assert_eq!(said, format!("{} 80 {own}", VIP[0]));
+    }
+}
+
 #[rstest]
 #[case::alone("")]
 #[case::beside_others(FOREIGN)]
@@ -416,6 +430,7 @@ fn service() -> ServicePort {
         external_local: false,
         internal_local: false,
         affinity: None,
+        source_ranges: Vec::new(),
     }
 }
 

@@ -3,17 +3,21 @@
 //! ```text
 //! PREROUTING, OUTPUT -> KUBE-SERVICES -> KUBE-SVC-x  one endpoint by chance -> KUBE-SEP-y  DNAT
 //!                                     -> KUBE-EXT-x  from outside: masqueraded, or local endpoints only
+//!                                     -> KUBE-FW-x   a load balancer's source ranges -> KUBE-EXT-x
 //!                                     -> KUBE-NODEPORTS -> KUBE-EXT-x
+//! INPUT, OUTPUT, FORWARD -> KUBE-PROXY-FIREWALL  drops what no source range let through
 //! POSTROUTING -> KUBE-POSTROUTING  MASQUERADE what is marked
 //! FORWARD -> KUBE-FORWARD  drops what is INVALID
 //! ```
 //!
 //! Names, order and marks follow `pkg/proxy/iptables/proxier.go` of Kubernetes. Without
-//! `--cluster-cidr`; `loadBalancerSourceRanges` are not written. TCP only.
+//! `--cluster-cidr`; TCP only. A source range lets a node through only if it holds the node's
+//! address: no rule is written for load balancers that make their own address the source.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort as Port};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use nodeway_datapath::Family;
@@ -30,8 +34,14 @@ use crate::service;
 /// The bit by which kube-proxy marks what is to be masqueraded.
 const MASQUERADE: u32 = 0x4000;
 
+/// What drops packets to a LoadBalancer address from outside of its source ranges.
+const FIREWALL: &str = "KUBE-PROXY-FIREWALL";
+
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` where it is not said.
 const AFFINITY: i32 = 10_800;
+
+/// What the comments of a LoadBalancer address call it.
+const LOAD_BALANCER: &str = "loadbalancer IP";
 
 /// One port of a Service, as rules need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +64,9 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// `sessionAffinity: ClientIP`: how long a client stays.
     pub affinity: Option<Duration>,
+    /// `loadBalancerSourceRanges`: who may come by a LoadBalancer address. A family of which none
+    /// is said is open.
+    pub source_ranges: Vec<IpNet>,
 }
 
 impl ServicePort {
@@ -69,7 +82,7 @@ impl ServicePort {
         for (key, kind, _) in service::frontends(service, []) {
             match kind {
                 FrontendKind::ClusterIp => cluster.push(key.address),
-                FrontendKind::LoadBalancer => external.push((key.address, "loadbalancer IP")),
+                FrontendKind::LoadBalancer => external.push((key.address, LOAD_BALANCER)),
                 FrontendKind::ExternalIp => external.push((key.address, "external IP")),
                 FrontendKind::NodePort => {}
             }
@@ -92,6 +105,8 @@ impl ServicePort {
                 .unwrap_or(AFFINITY);
             Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
         });
+        let said = spec.load_balancer_source_ranges.iter().flatten();
+        let ranges: Vec<IpNet> = said.filter_map(|it| it.trim().parse().ok()).collect();
         let local = |policy: Option<&str>| policy == Some("Local");
         service::tcp_ports(service)
             .filter_map(|port| {
@@ -105,6 +120,7 @@ impl ServicePort {
                     external_local: local(spec.external_traffic_policy.as_deref()),
                     internal_local: local(spec.internal_traffic_policy.as_deref()),
                     affinity,
+                    source_ranges: ranges.clone(),
                 })
             })
             .collect()
@@ -215,6 +231,11 @@ fn filter(rules: &mut Ruleset, marked: Match) {
     for name in ["KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD"] {
         rules.chain_mut(Table::Filter, name);
     }
+    rules.chain_mut(Table::Filter, FIREWALL);
+    for hook in [BuiltIn::Input, BuiltIn::Forward, BuiltIn::Output] {
+        let rule = jump(vec![new()], FIREWALL).comment("kubernetes load balancer firewall");
+        rules.built_in(Table::Filter, hook, [rule]);
+    }
     let portals = "kubernetes service portals";
     let external = "kubernetes externally-visible service portals";
     rules.built_in(
@@ -290,6 +311,12 @@ fn of_port(rules: &mut Ruleset, port: &ServicePort) {
             .copied()
             .filter(|(it, _)| own(&it.ip()))
             .collect(),
+        source_ranges: port
+            .source_ranges
+            .iter()
+            .copied()
+            .filter(|it| own(&it.addr()))
+            .collect(),
         ..port.clone()
     };
     if port.cluster.is_empty() && port.external.is_empty() {
@@ -320,16 +347,18 @@ fn of_port(rules: &mut Ruleset, port: &ServicePort) {
     let outside = if port.external_local { &here } else { &all };
     let chain = port.chain("KUBE-EXT");
     let there = (!all.is_empty()).then_some(&chain);
+    let guarded = guard(rules, port, &all);
     for (address, kind) in &port.external {
         let says = format!("{} {kind}", port.name);
         let to = to_address(*address, port.port);
+        let first = guarded.as_ref().filter(|_| *kind == LOAD_BALANCER);
         lead(
             rules,
             "KUBE-EXTERNAL-SERVICES",
             to,
             &says,
             (outside, &all),
-            there,
+            first.or(there),
         );
     }
     if let Some(node_port) = port.node_port {
@@ -344,6 +373,31 @@ fn of_port(rules: &mut Ruleset, port: &ServicePort) {
         );
     }
     chains(rules, port, &all, &here);
+}
+
+/// The chain that lets source ranges through to a LoadBalancer address, where there are some. What
+/// it lets nobody through for keeps that address, and by it is dropped.
+fn guard(rules: &mut Ruleset, port: &ServicePort, all: &[SocketAddr]) -> Option<ChainName> {
+    let balancers = || port.external.iter().filter(|(_, it)| *it == LOAD_BALANCER);
+    if all.is_empty() || port.source_ranges.is_empty() || balancers().next().is_none() {
+        return None;
+    }
+    let chain = port.chain("KUBE-FW");
+    let says = format!("{} {LOAD_BALANCER}", port.name);
+    for range in &port.source_ranges {
+        let from = Match::Source {
+            not: false,
+            network: range.trunc(),
+        };
+        let let_through = Rule::new([from], Target::Jump(port.chain("KUBE-EXT"))).comment(&says);
+        rules.append(Table::Nat, &chain, [let_through]);
+    }
+    let says = format!("{} traffic not accepted by {chain}", port.name);
+    for (address, _) in balancers() {
+        let drop = Rule::new(to_address(*address, port.port), Target::Drop).comment(&says);
+        rules.append(Table::Filter, FIREWALL, [drop]);
+    }
+    Some(chain)
 }
 
 /// Leads an address to a chain; where no endpoint may be used, refuses it, or, where others have
@@ -383,7 +437,7 @@ fn lead(
 }
 
 fn to_address(address: IpAddr, port: u16) -> Vec<Match> {
-    let network = ipnet::IpNet::from(address);
+    let network = IpNet::from(address);
     let to = Match::Destination {
         not: false,
         network,
@@ -498,7 +552,7 @@ fn endpoint_chain(rules: &mut Ruleset, port: &ServicePort, endpoint: SocketAddr)
     let chain = port.endpoint_chain(endpoint);
     let itself = Match::Source {
         not: false,
-        network: ipnet::IpNet::from(endpoint.ip()),
+        network: IpNet::from(endpoint.ip()),
     };
     let mut to = vec![tcp()];
     if port.affinity.is_some() {

@@ -51,6 +51,7 @@ fn shop() -> ServicePort {
         external_local: false,
         internal_local: false,
         affinity: None,
+        source_ranges: Vec::new(),
     }
 }
 
@@ -305,6 +306,41 @@ fn what_comes_from_outside_is_masqueraded(#[case] to: &str, #[case] masqueraded:
     assert_eq!(first.destination(), at("10.244.0.5:8080"));
     assert_eq!(first.source().ip().to_string() == NODE, masqueraded);
     assert_eq!(first.mark, 0, "the mark has done its work");
+}
+
+#[rstest]
+#[case::within("203.0.113.1:5000", "192.0.2.20:80", true)]
+#[case::without("198.51.100.1:5000", "192.0.2.20:80", false)]
+#[case::by_node_port("198.51.100.1:5000", "172.18.0.2:30080", true)]
+#[case::inside("198.51.100.1:5000", "10.96.0.20:80", true)]
+fn source_ranges_are_for_the_load_balancers_address(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] through_it: bool,
+) {
+    let mut around = Around::default();
+    let port = ServicePort {
+        source_ranges: vec![
+            "203.0.113.7/24".parse().unwrap(),
+            "2001:db8::/32".parse().unwrap(),
+        ],
+        ..shop()
+    };
+    let mut firewall = firewall(kube_proxy::rules(Family::V4, [&port]));
+    let mut first = packet(from, to, SYN);
+    let verdict = through(&mut firewall, &mut first, &mut around);
+    assert_eq!(verdict == Verdict::Drop, !through_it, "{verdict:?}");
+    assert_eq!(first.destination() != at(to), through_it);
+}
+
+#[test]
+fn source_ranges_of_the_other_family_leave_an_address_open() {
+    let port = ServicePort {
+        source_ranges: vec!["2001:db8::/32".parse().unwrap()],
+        ..shop()
+    };
+    let v4 = kube_proxy::rules(Family::V4, [&port]);
+    assert_eq!(v4, kube_proxy::rules(Family::V4, [&shop()]));
 }
 
 #[test]

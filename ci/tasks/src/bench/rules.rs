@@ -96,6 +96,7 @@ fn service(number: u32) -> ServicePort {
         external_local: false,
         internal_local: false,
         affinity: None,
+        source_ranges: Vec::new(),
     }
 }
 

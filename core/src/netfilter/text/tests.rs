@@ -98,6 +98,7 @@ fn the_rules_of_kube_proxy_come_back_as_they_went() {
         external_local: true,
         internal_local: false,
         affinity: Some(Duration::from_secs(60)),
+        source_ranges: vec!["203.0.113.0/24".parse().unwrap()],
     };
     let rules = kube_proxy::rules(Family::V4, [&port]);
     let (back, errors) = parse(&ruleset(&rules), Family::V4);

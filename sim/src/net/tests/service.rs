@@ -31,6 +31,7 @@ fn serve(world: &mut World, address: &str, endpoints: &[&str], affinity: Option<
         external_local: false,
         internal_local: false,
         affinity,
+        source_ranges: Vec::new(),
     };
     let entry = ServiceEntry {
         service: ObjectRef::new(Kind::Service, "default", "echo"),
