@@ -104,10 +104,6 @@ impl Listener {
             not_simulated: Vec::new(),
             undecided,
         };
-        if listener.filter_chains.is_empty() && listener.default_filter_chain.is_none() {
-            let reason = "is empty, and there is no default filter chain; Envoy takes no TCP listener without one";
-            return Err(ReadError::new(fields.path_of("filter_chains"), reason));
-        }
         if listener.undecided.is_empty() {
             listener.refuse_overlap(&fields.path_of("filter_chains"))?;
         }
