@@ -278,6 +278,20 @@ impl Planner {
                     &fix,
                 ));
             }
+            let spec = service.spec.as_ref();
+            let ranges = spec.and_then(|spec| spec.load_balancer_source_ranges.as_ref());
+            if entry.leads && ranges.is_some_and(|ranges| !ranges.is_empty()) {
+                let reason = format!(
+                    "{reference} has loadBalancerSourceRanges, which are not enforced yet for what is redirected: everybody gets to the listener"
+                );
+                problems.insert(problem(
+                    Code::Unsupported,
+                    Severity::Warning,
+                    &entry.field,
+                    reason,
+                    "keep others away before the node, or lead another Service to the listener",
+                ));
+            }
             problems.extend(self.no_endpoints(reference, entry).map(|reason| {
                 let fix = "start pods that the Service selects, and make them ready";
                 problem(

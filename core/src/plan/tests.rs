@@ -137,6 +137,20 @@ fn a_filter_of_ciliums_own_is_left_out_and_told() {
 }
 
 #[test]
+fn source_ranges_of_a_redirected_service_are_told_as_not_enforced() {
+    let ranges =
+        "spec: {type: LoadBalancer, loadBalancerSourceRanges: [192.0.2.0/24], ports: [{port: 80}]}";
+    let plan = planned(|shop| shop.replace("spec: {type: NodePort, ports: [{port: 80}]}", ranges));
+    let told = plan.problems.iter().find(|it| it.code == Code::Unsupported);
+    let told = told.unwrap();
+    assert!(
+        told.reason.contains("everybody gets to the listener"),
+        "{told}"
+    );
+    assert_eq!(told.field, "spec.services[0]");
+}
+
+#[test]
 fn a_listener_moves_to_another_port_unless_its_address_is_its_own() {
     let own = "filterChains:";
     let address =

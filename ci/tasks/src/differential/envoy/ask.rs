@@ -1,5 +1,10 @@
 //! A request, drawn; sent to Envoy as bytes, and told to the model as Envoy reads it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a real Envoy takes its real time"
+)]
+
 use std::fmt;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};

@@ -66,6 +66,7 @@ fn chains(matches: &[Value]) -> Value {
     json!({ "filter_chains": matches.iter().enumerate().map(chain).collect::<Vec<_>>() })
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm for each kind of damage")]
 fn damage(luck: &mut Luck, manager: &mut Value, wrong: F) {
     const HOST: &str = "/route_config/virtual_hosts/0";
     const ROUTE: &str = "/route_config/virtual_hosts/0/routes/0";

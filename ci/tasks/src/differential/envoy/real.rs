@@ -3,6 +3,11 @@
 //! Listeners stand on addresses of 127.0.0.0/8, one each, so that nothing needs root and no port
 //! is contended for. What Envoy has against a listener is read from its admin.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a real Envoy takes its real time"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
