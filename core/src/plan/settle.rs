@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Service;
+
 use crate::envoy;
 use crate::object::ObjectRef;
 use crate::problem::{Code, Problem, Severity};
@@ -278,20 +280,18 @@ impl Planner {
                     &fix,
                 ));
             }
-            let spec = service.spec.as_ref();
-            let ranges = spec.and_then(|spec| spec.load_balancer_source_ranges.as_ref());
-            if entry.leads && ranges.is_some_and(|ranges| !ranges.is_empty()) {
-                let reason = format!(
-                    "{reference} has loadBalancerSourceRanges, which are not enforced yet for what is redirected: everybody gets to the listener"
-                );
-                problems.insert(problem(
-                    Code::Unsupported,
-                    Severity::Warning,
+            problems.extend(open_to_all(service, entry).map(|reason| {
+                let fix =
+                    "keep others away before the node, or lead another Service to the listener";
+                let (code, severity) = (Code::Unsupported, Severity::Warning);
+                problem(
+                    code,
+                    severity,
                     &entry.field,
-                    reason,
-                    "keep others away before the node, or lead another Service to the listener",
-                ));
-            }
+                    format!("{reference} {reason}"),
+                    fix,
+                )
+            }));
             problems.extend(self.no_endpoints(reference, entry).map(|reason| {
                 let fix = "start pods that the Service selects, and make them ready";
                 problem(
@@ -410,6 +410,18 @@ impl Planner {
             })
             .collect()
     }
+}
+
+/// What a Service wants of its clients and does not get where it is redirected.
+fn open_to_all(service: &Service, entry: &ServiceEntry) -> Option<&'static str> {
+    let ranges = service
+        .spec
+        .as_ref()?
+        .load_balancer_source_ranges
+        .as_ref()?;
+    (entry.leads && !ranges.is_empty()).then_some(
+        "has loadBalancerSourceRanges, which are not enforced yet for what is redirected: everybody gets to the listener",
+    )
 }
 
 /// A Secret that is there and holds no certificate.

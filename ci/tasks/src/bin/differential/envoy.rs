@@ -1,5 +1,7 @@
 //! `ci/differential envoy`: the model of Envoy, and a real Envoy.
 
+#![expect(clippy::disallowed_methods, reason = "how long it took is told")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
