@@ -20,27 +20,27 @@ mod metrics;
 mod ports;
 mod proxies;
 mod report;
+mod run_dir;
 mod served;
 mod serving;
 pub mod status;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use nodeway_core::frontend::{FrontendKey, Life};
+use nodeway_core::frontend::FrontendKey;
 use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
 use nodeway_core::redirect::Redirect;
 use nodeway_core::service;
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 use nodeway_sim::LoadErrors;
 
-use crate::clock::{Clock, Deadline};
+use crate::clock::Clock;
 use crate::generation::{self, GenerationError, Record};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
@@ -50,15 +50,17 @@ use ages::Ages;
 use connections::KernelConnections;
 use devices::Devices;
 use folder::Folder;
-use memory::{Memory, Remembered};
+use memory::Memory;
 use ports::Ports;
 use proxies::{Changed, Proxies, open_ports};
+use run_dir::RunDir;
 use status::Status;
 use watch::Watch;
 
 pub use memory::MemoryError;
 pub use proxies::ProxiesError;
 pub use report::{AskStatusError, ask_status};
+pub use run_dir::RunDirError;
 pub use served::ServedError;
 pub use watch::NotWatched;
 
@@ -66,9 +68,6 @@ pub use watch::NotWatched;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same when nothing is awaited.
 const REST: Duration = Duration::from_secs(1);
-
-/// How long an earlier agent may take to be gone.
-const LAST: Duration = Duration::from_secs(2);
 
 /// What an agent is told.
 #[derive(Clone, Debug)]
@@ -124,18 +123,8 @@ pub enum AgentError {
         addresses: Vec<std::net::IpAddr>,
     },
     /// The run directory.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
-    Run {
-        /// `make`, `lock`
-        action: &'static str,
-        /// The folder or file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// Another agent has the run directory.
-    #[error("another agent runs with {path}: end it, or give this one another --run-dir", path = .0.display())]
-    Another(PathBuf),
+    #[error(transparent)]
+    Run(#[from] RunDirError),
     /// What an earlier agent left.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -210,8 +199,7 @@ pub struct Agent {
     withheld: Withheld,
     redirect: NodeRedirect,
     devices: BTreeSet<String>,
-    /// One agent at a time has the run directory.
-    _lock: std::fs::File,
+    run_dir: RunDir,
     _served: served::Served,
 }
 
@@ -223,12 +211,14 @@ impl Agent {
     /// When something of it is not there or refused. What an earlier agent led goes on.
     pub fn start(options: AgentOptions) -> Result<Self, AgentError> {
         let netns = NetNs::current()?;
-        let lock = lock(&options.run)?;
+        let run_dir = RunDir::take(&options.run)?;
+        // What changes from here on is told, so that nothing is missed between two looks.
+        let changes_of_folder = Watch::on(&options.from)?;
         let mut folder = Folder::at(&options.from);
         let changes = folder.read().map_err(Box::new)?;
         let devices = Devices::read(&netns)?;
         let addresses = addresses(&folder, &options, &devices)?;
-        let memory = Memory::read(&memory_file(&options.run))?;
+        let memory = Memory::read(&run_dir.memory())?;
         let clients = devices.of_clients(pods(&folder, &options.node));
         let (sender, events) = channel();
         let served = served::Served::at(&options, sender.clone())?;
@@ -241,7 +231,8 @@ impl Agent {
             }),
         };
         let proxies = Proxies::serve(&options.run, options.access_log, changed)?;
-        let led = remembered(&memory);
+        let clock = Clock::start();
+        let led = memory.led(bounds(&options, clock.now()));
         let frontends = led.iter().map(|(key, led)| (*key, led.frontend()));
         let site = Site {
             netns: &netns,
@@ -251,7 +242,7 @@ impl Agent {
         };
         let redirect = NodeRedirect::start(options.redirect, &site, frontends.collect())?;
         let mut agent = Self {
-            clock: Clock::start(),
+            clock,
             ports: Ports::restore(memory.ports, open_ports(&netns)?),
             steering: Steering::adopt(led),
             planned: Ages::default(),
@@ -263,7 +254,7 @@ impl Agent {
             datapath_error: None,
             withheld: Withheld::default(),
             devices: clients,
-            _lock: lock,
+            run_dir,
             _served: served,
             options,
             netns,
@@ -273,8 +264,11 @@ impl Agent {
             proxies,
             redirect,
         };
-        agent.watch()?;
+        agent.watch(changes_of_folder)?;
         agent.plan(changes);
+        // The plan may have lost some of those that were led.
+        let led: Vec<FrontendKey> = agent.steering.iter().map(|(key, _)| key).collect();
+        agent.steer(led);
         Ok(agent)
     }
 
@@ -291,21 +285,33 @@ impl Agent {
             let awaited = !self.unapplied.is_empty()
                 || self.steering.switching().next().is_some()
                 || self.proxies.is_awaited();
-            match self.events.recv_timeout(if awaited { LOOK } else { REST }) {
-                Ok(Event::Folder) => self.read(),
-                Ok(Event::Proxies) | Err(RecvTimeoutError::Timeout) => {}
-                // Nobody waits for the answer any more.
-                Ok(Event::Asked(answer)) => drop(answer.send(self.status())),
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            let first = self.events.recv_timeout(if awaited { LOOK } else { REST });
+            let first = match first {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // However much has happened meanwhile, one look is enough.
+            let events: Vec<Event> = first.into_iter().chain(self.events.try_iter()).collect();
+            if events.iter().any(|event| matches!(event, Event::Stop)) {
+                return;
+            }
+            if events.iter().any(|event| matches!(event, Event::Folder)) {
+                self.read();
+            }
+            for event in events {
+                if let Event::Asked(answer) = event {
+                    // Nobody may wait for it any more.
+                    let _ = answer.send(self.status());
+                }
             }
         }
     }
 
     /// Threads of their own wait for changes of the folder, and for Envoys that come and go.
-    fn watch(&self) -> Result<(), AgentError> {
-        let watch = Watch::on(&self.options.from)?;
+    fn watch(&self, folder: Watch) -> Result<(), AgentError> {
         let sender = self.sender.clone();
-        thread::spawn(move || while watch.wait() && sender.send(Event::Folder).is_ok() {});
+        thread::spawn(move || while folder.wait() && sender.send(Event::Folder).is_ok() {});
         let watch = Watch::on(&generation::folder(&self.options.run)?)?;
         let sender = self.sender.clone();
         thread::spawn(move || while watch.wait() && sender.send(Event::Proxies).is_ok() {});
@@ -387,12 +393,7 @@ impl Agent {
 
     /// Decides on frontends anew, and makes the kernel have what was decided.
     fn steer(&mut self, keys: impl IntoIterator<Item = FrontendKey>) {
-        let now = self.clock.now();
-        let bounds = Bounds {
-            now,
-            armed: now + self.options.arming,
-            drained: now + self.options.draining,
-        };
+        let bounds = bounds(&self.options, self.clock.now());
         let connections = KernelConnections::of(&self.netns);
         let plan = self.planner.plan();
         for key in keys {
@@ -413,7 +414,7 @@ impl Agent {
 
     fn apply(&mut self) -> Result<(), AgentError> {
         // What would be forgotten if we died now is written before it is true.
-        self.memory().write(&memory_file(&self.options.run))?;
+        Memory::of(&self.ports, &self.steering).write(&self.run_dir.memory())?;
         let changes: BTreeMap<_, _> = self
             .unapplied
             .iter()
@@ -465,21 +466,6 @@ impl Agent {
         self.devices = wanted;
         self.note(done);
     }
-
-    fn memory(&self) -> Memory {
-        let frontends = self.steering.iter().map(|(key, led)| Remembered {
-            address: key.address,
-            port: key.port,
-            generation: led.generation.to_string(),
-            listener: led.listener.to_string(),
-            listener_port: led.port,
-            draining: matches!(led.life, Life::Draining { .. }),
-        });
-        Memory {
-            ports: self.ports.all().clone(),
-            frontends: frontends.collect(),
-        }
-    }
 }
 
 impl std::fmt::Debug for Agent {
@@ -490,70 +476,11 @@ impl std::fmt::Debug for Agent {
     }
 }
 
-fn memory_file(run: &Path) -> PathBuf {
-    run.join("agent.json")
-}
-
-/// Where frontends lead as an earlier agent left them. Their bounds begin anew.
-fn remembered(memory: &Memory) -> BTreeMap<FrontendKey, Led<Duration>> {
-    let frontends = memory.frontends.iter();
-    frontends
-        .map(|it| {
-            let life = if it.draining {
-                Life::Draining {
-                    until: Duration::MAX,
-                }
-            } else {
-                Life::Active
-            };
-            let led = Led {
-                generation: it.generation.as_str().into(),
-                listener: it.listener.as_str().into(),
-                port: it.listener_port,
-                life,
-            };
-            (it.key(), led)
-        })
-        .collect()
-}
-
-/// The run directory, for this agent alone.
-fn lock(run: &Path) -> Result<std::fs::File, AgentError> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| AgentError::Run {
-            action,
-            path,
-            source,
-        }
-    };
-    // Envoy is another user, and must get to its socket.
-    let mut folder = std::fs::DirBuilder::new();
-    let made = folder.recursive(true).mode(0o711).create(run);
-    made.map_err(failed("make", run))?;
-    let path = run.join("agent.lock");
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed("make", &path))?;
-    // One that was just killed is still going.
-    let deadline = Deadline::within(LAST);
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if deadline.pause(LOOK) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(AgentError::Another(run.to_owned()));
-            }
-            Err(std::fs::TryLockError::Error(source)) => {
-                return Err(failed("lock", &path)(source));
-            }
-        }
+fn bounds(options: &AgentOptions, now: Duration) -> Bounds<Duration> {
+    Bounds {
+        now,
+        armed: now + options.arming,
+        drained: now + options.draining,
     }
 }
 

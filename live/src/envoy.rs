@@ -46,7 +46,8 @@ use process::Pid;
 const BOOTSTRAP: &str = "bootstrap.json";
 /// The access log's name in an Envoy's folder, from which it is written.
 pub(crate) const ACCESS_LOG: &str = "access.log";
-const LOG: &str = "envoy.log";
+/// Its own log's.
+pub(crate) const LOG: &str = "envoy.log";
 const PID: &str = "pid";
 /// Envoy's own words are looked for among that many last lines of its log.
 const WORDS: usize = 12;

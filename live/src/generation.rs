@@ -17,5 +17,6 @@ mod supervisor;
 mod words;
 
 pub use ending::{Bounds, Phase};
+pub(crate) use record::AGENT_SOCKET;
 pub use record::{GenerationError, Record, folder, list, mark_unled};
 pub use supervisor::{Order, Supervisor, SupervisorError, SupervisorOptions};

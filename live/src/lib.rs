@@ -20,4 +20,5 @@ pub mod routes;
 pub mod signal;
 mod tcp_table;
 pub mod tun;
+mod whole_file;
 pub mod xds;

@@ -39,12 +39,11 @@ pub fn on_each(mut what: impl FnMut(Signal) -> bool + Send + 'static) -> io::Res
 /// # Errors
 /// When the kernel refuses.
 pub fn on_interrupt(what: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let signals = interrupts();
-    signals.thread_block()?;
-    thread::spawn(move || {
-        if signals.wait().is_ok() {
+    let mut what = Some(what);
+    on_each(move |_| {
+        if let Some(what) = what.take() {
             what();
         }
-    });
-    Ok(())
+        false
+    })
 }

@@ -12,18 +12,18 @@ mod bed;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bed::Machine;
+use bed::{Machine, serve_endpoints};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::status::Status;
-use nodeway_live::agent::{Agent, AgentError, AgentOptions, Stop, ask_status};
+use nodeway_live::agent::{Agent, AgentError, AgentOptions, RunDirError, Stop, ask_status};
 use nodeway_live::envoy::find;
 use nodeway_live::generation::{Bounds, Order, Supervisor, SupervisorOptions};
 use nodeway_sim::{Fixture, Redirect, Sim};
@@ -68,10 +68,7 @@ impl Node {
         ] {
             machine.run(command);
         }
-        let plan = plan();
-        for endpoint in plan.endpoints.values().flat_map(|it| &it.endpoints) {
-            serve(&machine, endpoint.address);
-        }
+        serve_endpoints(&machine, &plan());
         let options = SupervisorOptions {
             run: folder.path().join("run"),
             node: "node-1".to_owned(),
@@ -216,42 +213,6 @@ fn plan() -> NodePlan {
     let fixture = Fixture::load(PathBuf::from("../fixtures/bookinfo")).unwrap();
     let sim = Sim::from_fixture(&fixture).unwrap().start().unwrap();
     sim.plan("node-1").unwrap().clone()
-}
-
-/// A pod's server, which answers with its own address. The pod is the node's own namespace.
-fn serve(machine: &Machine, address: SocketAddr) {
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    machine.run(&format!("ip addr replace {}/{bits} dev lo", address.ip()));
-    let bind = || TcpListener::bind(address);
-    let Ok(listener) = machine.netns.run(bind).unwrap() else {
-        return;
-    };
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || answer(stream.unwrap(), address));
-        }
-    });
-}
-
-/// Answers every request of a connection.
-fn answer(mut stream: TcpStream, own: SocketAddr) {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        while let Some(end) = seen.windows(4).position(|it| it == b"\r\n\r\n") {
-            seen.drain(..end + 4);
-            let body = own.to_string();
-            let length = body.len();
-            let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
-            if stream.write_all(text.as_bytes()).is_err() {
-                return;
-            }
-        }
-        match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return,
-            Ok(length) => seen.extend_from_slice(buffer.get(..length).unwrap_or_default()),
-        }
-    }
 }
 
 /// The addresses of a Service's pods.
@@ -433,7 +394,10 @@ fn one_agent_at_a_time_has_the_run_directory() {
     let options = node.options();
     let start = || Agent::start(options).map(|_| ());
     let second = node.machine.netns.run(start).unwrap();
-    assert!(matches!(second, Err(AgentError::Another(_))), "{second:?}");
+    assert!(
+        matches!(second, Err(AgentError::Run(RunDirError::Another(_)))),
+        "{second:?}"
+    );
 }
 
 #[rstest]
@@ -481,10 +445,7 @@ impl Load {
         for client in self.clients {
             let (answered, failed) = client.join().unwrap();
             println!("{answered} answered, {} failed", failed.len());
-            assert!(
-                answered > 100 && failed.is_empty(),
-                "{answered}: {failed:?}"
-            );
+            assert!(answered > 20 && failed.is_empty(), "{answered}: {failed:?}");
         }
     }
 }

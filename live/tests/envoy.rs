@@ -4,19 +4,17 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "the set-up of tests"
 )]
 
 mod bed;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bed::{Bed, Listener, Machine};
+use bed::{Bed, Listener, Machine, serve_endpoints};
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::envoy::bootstrap::{AccessEntry, AccessKind};
 use nodeway_core::frontend::FrontendKey;
@@ -26,29 +24,6 @@ use nodeway_live::envoy::{Envoy, EnvoyError, EnvoyOptions, RunsAs, find};
 use nodeway_live::netfilter::{Netfilter, Owner, Wanted};
 use nodeway_sim::{Fixture, Sim};
 use rstest::rstest;
-
-/// Gives every endpoint of a plan an address on a machine, and a server that answers with its own.
-fn serve(machine: &Machine, plan: &NodePlan) {
-    let endpoints = plan.endpoints.values().flat_map(|it| &it.endpoints);
-    let mut addresses: Vec<SocketAddr> = endpoints.map(|it| it.address).collect();
-    addresses.sort();
-    addresses.dedup();
-    for address in addresses {
-        let own = address.ip();
-        // A second port of one pod finds the address there.
-        machine.run(&match address {
-            SocketAddr::V4(_) => format!("ip addr replace {own}/32 dev lo"),
-            SocketAddr::V6(_) => format!("ip addr replace {own}/128 dev lo nodad"),
-        });
-        let bind = || TcpListener::bind(address);
-        let listener = machine.netns.run(bind).unwrap().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                answer(stream.unwrap(), address);
-            }
-        });
-    }
-}
 
 /// The options of an Envoy with a folder that goes away.
 struct Place {
@@ -85,23 +60,6 @@ fn ask(machine: &Machine, port: u16, path: &str, way: &str) -> String {
     get(machine, ("127.0.0.1", port), path, way)
 }
 
-fn answer(mut stream: TcpStream, own: SocketAddr) {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 4096];
-    while !seen.windows(4).any(|it| it == b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return,
-            Ok(length) => seen.extend_from_slice(&buffer[..length]),
-        }
-    }
-    let body = own.to_string();
-    let length = body.len();
-    let _ = write!(
-        stream,
-        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    );
-}
-
 fn plan(fixture: &str) -> NodePlan {
     let folder = PathBuf::from("../fixtures").join(fixture);
     let fixture = Fixture::load(folder).unwrap();
@@ -126,7 +84,7 @@ fn a_request_is_answered_and_its_line_leads_back_to_the_plans_route() {
     let place = Place::new();
     let node = Machine::new("route");
     let plan = plan("bookinfo");
-    serve(&node, &plan);
+    serve_endpoints(&node, &plan);
     let envoy = Envoy::start(&node.netns, &plan, &place.node()).unwrap();
     let answer = ask(&node, only_port(&plan), "/details/0", "7.1");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -283,7 +241,7 @@ fn frontends(plan: &NodePlan) -> Vec<(FrontendKey, Frontend)> {
 fn a_pod_reaches_the_nodes_envoy_by_a_service_address(#[values(0, 1)] family: usize) {
     let (bed, place) = (Bed::new(&format!("all{family}")), Place::new());
     let plan = plan("dual-stack");
-    serve(&bed.node, &plan);
+    serve_endpoints(&bed.node, &plan);
     let envoy = Envoy::start(&bed.node.netns, &plan, &place.node()).unwrap();
     let wanted = Wanted::tproxy(&frontends(&plan), &Marking::default());
     let mut rules = Netfilter::new(Owner::Nodeway);
@@ -303,7 +261,7 @@ fn a_pod_reaches_the_nodes_envoy_by_a_service_address(#[values(0, 1)] family: us
 fn a_pods_own_envoy_takes_its_frontends_and_passes_all_else() {
     let (bed, place) = (Bed::new("sidecar"), Place::new());
     let plan = plan("bookinfo");
-    serve(&bed.node, &plan);
+    serve_endpoints(&bed.node, &plan);
     let _elsewhere = Listener::anywhere(&bed.node, 8081);
     let _app = Listener::anywhere(&bed.pod, 8080);
     let envoy = Envoy::start(&bed.pod.netns, &plan, &place.pod()).unwrap();

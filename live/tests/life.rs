@@ -16,11 +16,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bed::{Bed, Listener, NODE, behind, echo, echo_much};
+use bed::{BACKEND, Bed, Listener, NODE, behind, echo, echo_much, service};
 use nodeway_core::datapath::{Frontend, FrontendState, Reason};
 use nodeway_core::derive::{DeriveOptions, derive};
 use nodeway_core::frontend::FrontendKey;
-use nodeway_core::netfilter::kube_proxy::ServicePort;
 use nodeway_core::plan::{Ledger, NodePlan, plan};
 use nodeway_core::redirect::Redirect;
 use nodeway_core::source::{Text, read};
@@ -33,7 +32,6 @@ use rstest::rstest;
 /// A service's addresses.
 const VIP: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
 const LISTENER: u16 = 15_080;
-const BACKEND: u16 = 8080;
 
 fn key(address: &str, port: u16) -> FrontendKey {
     FrontendKey {
@@ -79,23 +77,8 @@ fn kube_proxy(bed: &Bed) -> (Netfilter, Listener) {
     bed.node.run("ip addr add 10.244.9.9/32 dev lo");
     bed.node.run("ip addr add fd00:244::9/128 dev lo");
     let backend = Listener::anywhere(&bed.node, BACKEND);
-    let service = ServicePort {
-        name: "default/shop:http".to_owned(),
-        cluster: VIP.iter().map(|it| it.parse().unwrap()).collect(),
-        external: Vec::new(),
-        port: 80,
-        node_port: None,
-        endpoints: vec![
-            ("10.244.9.9:8080".parse().unwrap(), true),
-            ("[fd00:244::9]:8080".parse().unwrap(), true),
-        ],
-        external_local: false,
-        internal_local: false,
-        affinity: None,
-        source_ranges: Vec::new(),
-    };
     let mut rules = Netfilter::new(Owner::KubeProxy);
-    let wanted = Wanted::kube_proxy(&[service]);
+    let wanted = Wanted::kube_proxy(&[service(VIP)]);
     rules.apply(&bed.node.netns, &wanted).unwrap();
     (rules, backend)
 }

@@ -5,11 +5,10 @@
 
 mod bed;
 
-use bed::{Bed, Listener, POD, behind, echo, echo_much};
+use bed::{Bed, Listener, POD, behind, echo, echo_much, service};
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::Marking;
-use nodeway_core::netfilter::kube_proxy::ServicePort;
 use nodeway_core::redirect::Redirect;
 use nodeway_live::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use rstest::rstest;
@@ -415,25 +414,6 @@ fn connections_go_on_when_a_frontend_is_changed_or_drained(
     echo(&mut stream).unwrap();
 }
 
-/// What kube-proxy leads to a listener that runs on the node.
-fn service() -> ServicePort {
-    ServicePort {
-        name: "default/shop:http".to_owned(),
-        cluster: VIP.iter().map(|it| it.parse().unwrap()).collect(),
-        external: Vec::new(),
-        port: 80,
-        node_port: None,
-        endpoints: vec![
-            ("10.244.9.9:8080".parse().unwrap(), true),
-            ("[fd00:244::9]:8080".parse().unwrap(), true),
-        ],
-        external_local: false,
-        internal_local: false,
-        affinity: None,
-        source_ranges: Vec::new(),
-    }
-}
-
 #[rstest]
 fn a_redirect_that_is_switched_on_leaves_older_connections_to_kube_proxy(
     #[values(0, 1)] family: usize,
@@ -446,7 +426,7 @@ fn a_redirect_that_is_switched_on_leaves_older_connections_to_kube_proxy(
     let _backend = Listener::anywhere(&bed.node, 8080);
     let _listener = Listener::transparent(&bed.node, LISTENER);
     let mut kube = Netfilter::new(Owner::KubeProxy);
-    kube.apply(&bed.node.netns, &Wanted::kube_proxy(&[service()]))
+    kube.apply(&bed.node.netns, &Wanted::kube_proxy(&[service(VIP)]))
         .unwrap();
     let own_port = || {
         let said = bed.pod.ask(VIP[family], 80).unwrap();
@@ -487,7 +467,7 @@ fn without_a_listener_a_frontend_answers_nobody_and_kube_proxy_does_not_step_in(
     bed.node.run("ip addr add 10.244.9.9/32 dev lo");
     let _backend = Listener::anywhere(&bed.node, 8080);
     let mut kube = Netfilter::new(Owner::KubeProxy);
-    kube.apply(&bed.node.netns, &Wanted::kube_proxy(&[service()]))
+    kube.apply(&bed.node.netns, &Wanted::kube_proxy(&[service(VIP)]))
         .unwrap();
     bed.pod.ask(VIP[0], 80).unwrap();
     nodeway().apply(&bed.node.netns, &tproxy(&[80])).unwrap();

@@ -12,14 +12,15 @@
 mod bed;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bed::Machine;
+use bed::{Machine, serve_endpoints};
+use nodeway_core::envoy::bootstrap::{Settings, told};
 use nodeway_core::envoy::{self, ResourceKind};
 use nodeway_core::plan::{
     NodePlan, PlanDelta, PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedListener, Update,
@@ -44,70 +45,21 @@ fn plan(fixture: &str) -> NodePlan {
     sim.plan(NODE).unwrap().clone()
 }
 
-/// An address of its own on a machine, and a server there that answers with it.
-fn serve(machine: &Machine, address: SocketAddr) {
-    machine.run(&format!("ip addr replace {}/32 dev lo", address.ip()));
-    let bind = || TcpListener::bind(address);
-    let listener = machine.netns.run(bind).unwrap().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            answer(stream.unwrap(), address);
-        }
-    });
-}
-
-fn answer(mut stream: TcpStream, own: SocketAddr) {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 4096];
-    while !seen.windows(4).any(|it| it == b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return,
-            Ok(length) => seen.extend_from_slice(&buffer[..length]),
-        }
-    }
-    let body = own.to_string();
-    let length = body.len();
-    let _ = write!(
-        stream,
-        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    );
-}
-
-/// The bootstrap of an Envoy that asks for all it has.
+/// The bootstrap of an Envoy that is told all it has, with an admin that `curl` reaches.
 fn bootstrap(socket: &Path, protocol: Protocol) -> Value {
+    let settings = Settings {
+        node: NODE.to_owned(),
+        ..Settings::default()
+    };
+    let mut made = told(&settings, socket.to_str().unwrap()).json;
     let api_type = match protocol {
         Protocol::StateOfTheWorld => "GRPC",
         Protocol::Incremental => "DELTA_GRPC",
     };
-    let ads = json!({"ads": {}, "resourceApiVersion": "V3"});
-    json!({
-        "node": {"id": NODE, "cluster": "nodeway"},
-        "admin": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": ADMIN}}},
-        "dynamicResources": {
-            "adsConfig": {
-                "apiType": api_type,
-                "transportApiVersion": "V3",
-                "grpcServices": [{"envoyGrpc": {"clusterName": "agent"}}],
-                "setNodeOnFirstMessageOnly": true,
-            },
-            "cdsConfig": ads,
-            "ldsConfig": ads,
-        },
-        "staticResources": {"clusters": [{
-            "name": "agent",
-            "type": "STATIC",
-            "connectTimeout": "1s",
-            "loadAssignment": {"clusterName": "agent", "endpoints": [{"lbEndpoints": [
-                {"endpoint": {"address": {"pipe": {"path": socket}}}},
-            ]}]},
-            "typedExtensionProtocolOptions": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicitHttpConfig": {"http2ProtocolOptions": {}},
-                },
-            },
-        }]},
-    })
+    made["dynamicResources"]["adsConfig"]["apiType"] = json!(api_type);
+    let address = json!({"socketAddress": {"address": "127.0.0.1", "portValue": ADMIN}});
+    made["admin"] = json!({"address": address});
+    made
 }
 
 /// A node with a server and its Envoy.
@@ -144,13 +96,7 @@ impl Node {
     /// The same, once Envoy has all of the plan and the backends are there.
     fn started(what: &str, protocol: Protocol) -> Self {
         let node = Self::start(what, plan("bookinfo"), protocol);
-        let endpoints = node.plan.endpoints.values().flat_map(|it| &it.endpoints);
-        let mut addresses: Vec<SocketAddr> = endpoints.map(|it| it.address).collect();
-        addresses.sort();
-        addresses.dedup();
-        for address in addresses {
-            serve(&node.machine, address);
-        }
+        serve_endpoints(&node.machine, &node.plan);
         node.settles();
         node.listens();
         node
@@ -166,6 +112,16 @@ impl Node {
     #[track_caller]
     fn listens(&self) {
         until(SOON, || self.connects());
+    }
+
+    #[track_caller]
+    fn has_its_listener(&self) {
+        let listener = self.plan.listeners.keys().next().unwrap();
+        let state = self.handle.resource(ResourceKind::Listener, listener);
+        assert!(
+            state.as_ref().is_some_and(|it| it.is_acknowledged()),
+            "{state:?}"
+        );
     }
 
     /// The port of the fixture's one listener; those that a test adds have other names.
@@ -302,12 +258,7 @@ fn a_plan_comes_up_and_a_request_is_answered(
         node.log()
     );
     assert_eq!(node.handle.rejections(), []);
-    let listener = node.plan.listeners.keys().next().unwrap();
-    let state = node
-        .handle
-        .resource(ResourceKind::Listener, listener)
-        .unwrap();
-    assert!(state.is_acknowledged(), "{state:?}");
+    node.has_its_listener();
 }
 
 /// Until when something holds, and how long that took.
@@ -511,12 +462,7 @@ fn a_server_that_starts_again_changes_nothing(
         assert_eq!(responses(&node), told);
     }
     assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
-    let listener = node.plan.listeners.keys().next().unwrap();
-    let state = node
-        .handle
-        .resource(ResourceKind::Listener, listener)
-        .unwrap();
-    assert!(state.is_acknowledged(), "{state:?}");
+    node.has_its_listener();
 }
 
 #[rstest]

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nodeway_core::frontend::FrontendKey;
+use nodeway_core::frontend::{FrontendKey, Life};
+use nodeway_core::steering::{Bounds, Led, Steering};
 use serde::{Deserialize, Serialize};
+
+use super::ports::Ports;
+use crate::whole_file;
 
 /// Bytes of another form than these are of another version of Nodeway.
 const VERSION: u32 = 1;
@@ -32,16 +36,52 @@ pub(super) struct Remembered {
     pub(super) generation: String,
     pub(super) listener: String,
     pub(super) listener_port: u16,
-    /// Whether it was being switched off.
-    pub(super) draining: bool,
+    pub(super) state: State,
+}
+
+/// Where it stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum State {
+    Arming,
+    Active,
+    Draining,
 }
 
 impl Remembered {
-    pub(super) const fn key(&self) -> FrontendKey {
-        FrontendKey {
+    fn of(key: FrontendKey, led: &Led<Duration>) -> Self {
+        Self {
+            address: key.address,
+            port: key.port,
+            generation: led.generation.to_string(),
+            listener: led.listener.to_string(),
+            listener_port: led.port,
+            state: match led.life {
+                Life::Arming { .. } => State::Arming,
+                Life::Active => State::Active,
+                Life::Draining { .. } => State::Draining,
+            },
+        }
+    }
+
+    /// One that arms or drains has all of its time again.
+    fn led(&self, bounds: Bounds<Duration>) -> (FrontendKey, Led<Duration>) {
+        let key = FrontendKey {
             address: self.address,
             port: self.port,
-        }
+        };
+        let (armed, drained) = (bounds.armed, bounds.drained);
+        let led = Led {
+            generation: self.generation.as_str().into(),
+            listener: self.listener.as_str().into(),
+            port: self.listener_port,
+            life: match self.state {
+                State::Arming => Life::Arming { until: armed },
+                State::Active => Life::Active,
+                State::Draining => Life::Draining { until: drained },
+            },
+        };
+        (key, led)
     }
 }
 
@@ -80,6 +120,22 @@ pub enum MemoryError {
 }
 
 impl Memory {
+    /// What is to be remembered of this.
+    pub(super) fn of(ports: &Ports, steering: &Steering<Duration>) -> Self {
+        let frontends = steering.iter();
+        Self {
+            ports: ports.all().clone(),
+            frontends: frontends
+                .map(|(key, led)| Remembered::of(key, led))
+                .collect(),
+        }
+    }
+
+    /// Where frontends lead.
+    pub(super) fn led(&self, bounds: Bounds<Duration>) -> BTreeMap<FrontendKey, Led<Duration>> {
+        self.frontends.iter().map(|it| it.led(bounds)).collect()
+    }
+
     /// What an earlier agent left; nothing if there was none.
     pub(super) fn read(path: &Path) -> Result<Self, MemoryError> {
         let text = match fs::read(path) {
@@ -108,25 +164,14 @@ impl Memory {
 
     /// Writes it in the place of what is there.
     pub(super) fn write(&self, path: &Path) -> Result<(), MemoryError> {
-        let written = || {
-            let versioned = Versioned {
-                version: VERSION,
-                memory: serde_json::to_value(self)?,
-            };
-            let text = serde_json::to_vec(&versioned)?;
-            let next = path.with_extension("next");
-            let mut options = fs::OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&next)?;
-            file.write_all(&text)?;
-            file.sync_data()?;
-            fs::rename(&next, path)
-        };
-        written().map_err(|source| MemoryError::File {
+        let versioned = serde_json::to_value(self).map(|memory| Versioned {
+            version: VERSION,
+            memory,
+        });
+        let text = versioned.and_then(|it| serde_json::to_vec(&it));
+        let written = text.map_err(io::Error::from);
+        let written = written.and_then(|text| whole_file::write(path, &text));
+        written.map_err(|source| MemoryError::File {
             action: "write",
             path: path.to_owned(),
             source,
@@ -153,11 +198,42 @@ mod tests {
                 generation: "g1".to_owned(),
                 listener: "a/b/c".to_owned(),
                 listener_port: 10_000,
-                draining: false,
+                state: State::Arming,
             }],
         };
         memory.write(&path).unwrap();
         assert_eq!(Memory::read(&path).unwrap(), memory);
+    }
+
+    #[rstest]
+    #[case::arming(Life::Arming { until: Duration::from_secs(7) }, Life::Arming { until: Duration::from_secs(1) })]
+    #[case::in_force(Life::Active, Life::Active)]
+    #[case::draining(Life::Draining { until: Duration::from_secs(7) }, Life::Draining { until: Duration::from_secs(2) })]
+    fn a_frontend_stands_where_it_stood_and_has_all_of_its_time_again(
+        #[case] before: Life<Duration>,
+        #[case] after: Life<Duration>,
+    ) {
+        let key = FrontendKey {
+            address: [10, 96, 0, 1].into(),
+            port: 80,
+        };
+        let led = Led {
+            generation: "g1".into(),
+            listener: "a/b/c".into(),
+            port: 10_000,
+            life: before,
+        };
+        let steering = Steering::adopt([(key, led.clone())].into());
+        let memory = Memory::of(&Ports::restore(BTreeMap::new(), []), &steering);
+        let bounds = Bounds {
+            now: Duration::ZERO,
+            armed: Duration::from_secs(1),
+            drained: Duration::from_secs(2),
+        };
+        assert_eq!(
+            memory.led(bounds),
+            [(key, Led { life: after, ..led })].into()
+        );
     }
 
     #[rstest]

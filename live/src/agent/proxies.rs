@@ -26,9 +26,6 @@ use crate::netns::{NetNs, NetNsError};
 use crate::tcp_table::{self, State};
 use crate::xds::{ProxyHandle, XdsError, XdsOptions, XdsServer};
 
-/// The socket's name in the run directory.
-const SOCKET: &str = "xds.sock";
-
 /// What can go wrong with a node's Envoys.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxiesError {
@@ -60,6 +57,19 @@ struct Proxy {
     record: Record,
     handle: ProxyHandle,
     listeners: Listeners,
+    /// Those that were seen to listen, with their ports. They are not looked for again: a node's
+    /// table of sockets can be long, and a listener listens until it goes, or its Envoy does.
+    listening: BTreeMap<ResourceName, u16>,
+}
+
+/// What is seen of one of them.
+pub(super) struct Seen<'a> {
+    pub(super) record: &'a Record,
+    /// Whether it talks to us.
+    pub(super) connected: bool,
+    pub(super) resources: Vec<ResourceState>,
+    /// Its listeners that listen, with their ports.
+    pub(super) listening: &'a BTreeMap<ResourceName, u16>,
 }
 
 /// The listeners that a generation shall have, each with its port there.
@@ -105,7 +115,7 @@ impl Proxies {
         };
         Ok(Self {
             run: run.to_owned(),
-            server: XdsServer::bind(&run.join(SOCKET), &options)?,
+            server: XdsServer::bind(&run.join(generation::AGENT_SOCKET), &options)?,
             access_log,
             changed,
             all: Vec::new(),
@@ -146,6 +156,7 @@ impl Proxies {
             record,
             handle,
             listeners,
+            listening: BTreeMap::new(),
         });
     }
 
@@ -165,13 +176,16 @@ impl Proxies {
         ResourceDelta::of(&delta)
     }
 
-    /// As steering sees them.
-    pub(super) fn generations(&self) -> Vec<Generation> {
-        let all = self.all.iter();
-        all.map(|proxy| Generation {
-            id: Arc::clone(&proxy.id),
-            retiring: proxy.record.phase.is_retiring(),
-            listening: proxy.listening(),
+    /// Looks for sockets that are awaited, and says how Envoys stand, as steering sees them.
+    pub(super) fn generations(&mut self) -> Vec<Generation> {
+        let all = self.all.iter_mut();
+        all.map(|proxy| {
+            proxy.look();
+            Generation {
+                id: Arc::clone(&proxy.id),
+                retiring: proxy.record.phase.is_retiring(),
+                listening: proxy.listening.clone(),
+            }
         })
         .collect()
     }
@@ -183,7 +197,7 @@ impl Proxies {
             let mut listeners = proxy.listeners.0.keys();
             listeners.any(|name| {
                 state(name).is_none_or(|it| it.rejected.is_none() && !it.is_acknowledged())
-            }) || proxy.listening().len() < proxy.acknowledged().count()
+            }) || proxy.listening.len() < proxy.acknowledged().count()
         };
         self.all.iter().any(awaited)
     }
@@ -208,27 +222,16 @@ impl Proxies {
             .collect()
     }
 
-    /// Every Envoy with its record, whether it talks to us, its resources, and which of its
-    /// listeners listen.
-    pub(super) fn states(
-        &self,
-    ) -> impl Iterator<
-        Item = (
-            &Record,
-            bool,
-            Vec<ResourceState>,
-            BTreeMap<ResourceName, u16>,
-        ),
-    > {
+    /// Every Envoy as it is seen now.
+    pub(super) fn seen(&self) -> impl Iterator<Item = Seen<'_>> {
         self.all.iter().map(|proxy| {
             let state = proxy.handle.state();
-            let listening = proxy.listening();
-            (
-                &proxy.record,
-                state.stream.is_some(),
-                state.resources,
-                listening,
-            )
+            Seen {
+                record: &proxy.record,
+                connected: state.stream.is_some(),
+                resources: state.resources,
+                listening: &proxy.listening,
+            }
         })
     }
 }
@@ -319,34 +322,45 @@ impl Proxy {
         })
     }
 
-    /// Its listeners that are acknowledged and listen, with their ports.
-    fn listening(&self) -> BTreeMap<ResourceName, u16> {
-        let acknowledged: Vec<_> = self.acknowledged().collect();
-        let sockets = |port: u16| -> [SocketAddr; 2] {
-            let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
-            [(v4, port).into(), (v6, port).into()]
+    /// Forgets listeners that are gone, and looks for the sockets of those that are acknowledged
+    /// and were not seen to listen yet.
+    fn look(&mut self) {
+        let acknowledged: BTreeMap<ResourceName, Bound> = self
+            .acknowledged()
+            .map(|(name, at)| (Arc::clone(name), at))
+            .collect();
+        let is = |name: &ResourceName, port: &u16| {
+            acknowledged.get(name).is_some_and(|at| at.port() == *port)
         };
-        let wanted = acknowledged.iter().flat_map(|(_, at)| match at {
-            Bound::Loopback(port) => sockets(*port).to_vec(),
-            // Where it is, is the config's affair; that it was acknowledged must do.
-            Bound::Own(_) => Vec::new(),
-        });
-        let wanted: BTreeSet<SocketAddr> = wanted.collect();
-        let missing = if wanted.is_empty() {
-            wanted
-        } else {
-            envoy::not_listening(self.record.process.pid, &wanted)
-        };
-        let listens = |at: &Bound| match at {
-            Bound::Loopback(port) => sockets(*port).iter().all(|it| !missing.contains(it)),
-            Bound::Own(_) => true,
-        };
-        let all = acknowledged.into_iter();
-        all.filter(|(_, at)| listens(at))
-            .map(|(name, at)| {
-                let (Bound::Loopback(port) | Bound::Own(port)) = at;
-                (Arc::clone(name), port)
-            })
-            .collect()
+        self.listening.retain(|name, port| is(name, port));
+        let mut awaited = acknowledged;
+        awaited.retain(|name, _| !self.listening.contains_key(name));
+        if awaited.is_empty() {
+            return;
+        }
+        let wanted = awaited.values().flat_map(|at| at.sockets()).collect();
+        let missing = envoy::not_listening(self.record.process.pid, &wanted);
+        awaited.retain(|_, at| at.sockets().iter().all(|it| !missing.contains(it)));
+        let found = awaited.into_iter().map(|(name, at)| (name, at.port()));
+        self.listening.extend(found);
+    }
+}
+
+impl Bound {
+    const fn port(self) -> u16 {
+        let (Self::Loopback(port) | Self::Own(port)) = self;
+        port
+    }
+
+    /// The sockets that must listen. Where a config wants its own is its own affair: that it was
+    /// acknowledged must do.
+    fn sockets(self) -> Vec<SocketAddr> {
+        match self {
+            Self::Loopback(port) => vec![
+                (Ipv4Addr::LOCALHOST, port).into(),
+                (Ipv6Addr::LOCALHOST, port).into(),
+            ],
+            Self::Own(_) => Vec::new(),
+        }
     }
 }

@@ -10,6 +10,7 @@ use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
 use super::Agent;
+use super::proxies::Seen;
 use super::served::SOCKET;
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
@@ -70,12 +71,16 @@ impl Agent {
             status.counters = counters.by_hook();
         }
         let mut records = Vec::new();
-        for (record, connected, resources, listening) in self.proxies.states() {
-            status.generations.push(self.generation(record, connected));
-            status.resources.extend(resources.into_iter().map(|it| {
+        for seen in self.proxies.seen() {
+            let Seen {
+                record, listening, ..
+            } = seen;
+            let generation = self.generation(record, seen.connected);
+            status.generations.push(generation);
+            status.resources.extend(seen.resources.iter().map(|it| {
                 let listens =
                     (it.kind == ResourceKind::Listener).then(|| listening.contains_key(&it.name));
-                self.resource(record, &it, listens)
+                self.resource(record, it, listens)
             }));
             records.push(record.clone());
         }

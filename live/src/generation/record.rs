@@ -1,18 +1,21 @@
 //! The record of a generation in the run directory, as supervisor and agent read it.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Phase;
-use crate::envoy::Admin;
+use crate::envoy::{self, Admin};
 use crate::process::Process;
+use crate::whole_file;
 
 /// The folder of all generations in the run directory.
 const FOLDER: &str = "envoy";
+/// The agent's socket in the run directory, where Envoys ask by xDS.
+pub(crate) const AGENT_SOCKET: &str = "xds.sock";
 /// The number of the last generation that was begun.
 const LAST: &str = "last";
 
@@ -169,14 +172,9 @@ impl Record {
     /// Writes it in the place of what is there.
     pub(super) fn write(&self) -> Result<(), GenerationError> {
         let path = self.file();
-        let write = || {
-            let next = path.with_extension("next");
-            let mut options = fs::OpenOptions::new();
-            let options = options.write(true).create(true).truncate(true).mode(0o600);
-            options.open(&next)?.write_all(&serde_json::to_vec(self)?)?;
-            fs::rename(&next, &path)
-        };
-        write().map_err(failed("write", &path))
+        let text = serde_json::to_vec(self).map_err(io::Error::from);
+        let written = text.and_then(|text| whole_file::write(&path, &text));
+        written.map_err(failed("write", &path))
     }
 
     /// Takes record, mark and folder away: its Envoy is gone.
@@ -198,6 +196,12 @@ impl Record {
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         self.run.join(FOLDER).join(&self.id)
+    }
+
+    /// Its Envoy's log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder().join(envoy::LOG)
     }
 
     /// Its Envoy's admin.

@@ -12,7 +12,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use nix::sys::signal::Signal;
 
 use super::ending::{Seen, Step, step};
-use super::record::{GenerationError, Record, every};
+use super::record::{AGENT_SOCKET, GenerationError, Record, every};
 use super::words::Words;
 use super::{Bounds, Phase};
 use crate::clock::Clock;
@@ -23,12 +23,8 @@ use crate::netns::{NetNs, NetNsError};
 const LOOK: Duration = Duration::from_millis(50);
 /// An Envoy that ran for that long before it crashed is started again at once.
 const STEADY: Duration = Duration::from_secs(60);
-/// The agent's socket from an Envoy's folder: a Unix socket's path has 107 bytes at most.
-const AGENT: &str = "../../xds.sock";
 /// An Envoy that does not answer holds up no other.
 const ANSWER: Duration = Duration::from_millis(500);
-/// Its log in its folder.
-const LOG: &str = "envoy.log";
 
 /// What a supervisor is told.
 #[derive(Clone, Debug)]
@@ -155,7 +151,7 @@ impl Supervisor {
             let folder = record.folder();
             let envoy = Envoy::adopt_process(&folder, &record.node, record.process);
             self.all.push(Supervised {
-                words: Words::from_now(&folder.join(LOG)),
+                words: Words::from_now(&record.log()),
                 since: self.clock.now(),
                 envoy,
                 record,
@@ -172,14 +168,16 @@ impl Supervisor {
             drain: self.options.bounds.drain,
             ..EnvoyOptions::new(self.options.program.clone(), folder.clone(), id.clone())
         };
-        let envoy = Envoy::start_told(&self.netns, AGENT, &options)?.leave();
+        // From its own folder: a Unix socket's path has 107 bytes at most.
+        let agent = format!("../../{AGENT_SOCKET}");
+        let envoy = Envoy::start_told(&self.netns, &agent, &options)?.leave();
         let process = envoy.process();
         let run = &self.options.run;
         let record = Record::new(run, id, &self.options.node, process, &self.options.program);
         record.write()?;
         tracing::info!(generation = record.id, pid = process.pid, "started");
         self.all.push(Supervised {
-            words: Words::of(&folder.join(LOG)),
+            words: Words::of(&record.log()),
             since: self.clock.now(),
             envoy,
             record,

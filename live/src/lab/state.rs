@@ -2,11 +2,12 @@
 //! it, and takes it away even when the one that made it crashed.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::process::Process;
+use crate::whole_file;
 use nodeway_sim::Redirect;
 use serde::{Deserialize, Serialize};
 
@@ -146,15 +147,7 @@ impl Labs {
             path: path.clone(),
             source,
         })?;
-        // Whoever reads it sees the old or the new one, never half of it.
-        let fresh = path.with_extension("new");
-        let write = || -> io::Result<()> {
-            let mut options = fs::File::options();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            options.open(&fresh)?.write_all(&text)?;
-            fs::rename(&fresh, &path)
-        };
-        write().map_err(folder("write", &path))
+        whole_file::write(&path, &text).map_err(folder("write", &path))
     }
 
     /// A lab's state.

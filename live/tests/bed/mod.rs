@@ -9,11 +9,14 @@
     clippy::disallowed_methods,
     reason = "the set-up of tests; each file of tests uses a part of it"
 )]
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use nodeway_core::netfilter::kube_proxy::ServicePort;
+use nodeway_core::plan::NodePlan;
 use nodeway_live::netns::NetNs;
 
 /// The pod's addresses.
@@ -174,6 +177,80 @@ impl Machine {
         self.netns.run(talk).unwrap()
     }
 }
+
+/// A pod's server: it has an address on a machine, and answers each request with that.
+pub fn serve(machine: &Machine, address: SocketAddr) {
+    let own = address.ip();
+    // A second port of one pod finds the address there.
+    machine.run(&match own {
+        IpAddr::V4(_) => format!("ip addr replace {own}/32 dev lo"),
+        IpAddr::V6(_) => format!("ip addr replace {own}/128 dev lo nodad"),
+    });
+    let bind = || TcpListener::bind(address);
+    let listener = machine.netns.run(bind).unwrap().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || answer(stream.unwrap(), address));
+        }
+    });
+}
+
+/// The same for every endpoint of a plan.
+pub fn serve_endpoints(machine: &Machine, plan: &NodePlan) {
+    let endpoints = plan.endpoints.values().flat_map(|it| &it.endpoints);
+    let addresses: BTreeSet<SocketAddr> = endpoints.map(|it| it.address).collect();
+    for address in addresses {
+        serve(machine, address);
+    }
+}
+
+/// Answers the requests of a connection, until one wants it closed.
+fn answer(mut stream: TcpStream, own: SocketAddr) {
+    const END: &[u8] = b"\r\n\r\n";
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        while let Some(end) = seen.windows(END.len()).position(|it| it == END) {
+            let request: Vec<u8> = seen.drain(..end + END.len()).collect();
+            let request = String::from_utf8_lossy(&request).to_lowercase();
+            let close = request.contains("connection: close");
+            let connection = if close { "close" } else { "keep-alive" };
+            let body = own.to_string();
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: {connection}\r\n\r\n{body}"
+            );
+            if stream.write_all(answer.as_bytes()).is_err() || close {
+                return;
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => seen.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+/// A Service of both families that kube-proxy leads to [`BACKEND`] on the node's `lo`.
+pub fn service(addresses: [&str; 2]) -> ServicePort {
+    ServicePort {
+        name: "default/shop:http".to_owned(),
+        cluster: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+        external: Vec::new(),
+        port: 80,
+        node_port: None,
+        endpoints: vec![
+            (format!("10.244.9.9:{BACKEND}").parse().unwrap(), true),
+            (format!("[fd00:244::9]:{BACKEND}").parse().unwrap(), true),
+        ],
+        external_local: false,
+        internal_local: false,
+        affinity: None,
+        source_ranges: Vec::new(),
+    }
+}
+
+/// The port of a [`service`]'s backend.
+pub const BACKEND: u16 = 8080;
 
 /// Says much on a connection that stays, and hears all of it again.
 pub fn echo_much(mut stream: TcpStream) -> std::io::Result<()> {

@@ -302,14 +302,18 @@ fn text_match(luck: &mut Luck, feature: F) -> Value {
     }
 }
 
+/// The ways to compare a text, wherever one is compared.
+const TEXTS: [F; 6] = [
+    F::HeaderExact,
+    F::HeaderPrefix,
+    F::HeaderSuffix,
+    F::HeaderContains,
+    F::HeaderRegex,
+    F::HeaderAnyCase,
+];
+
 fn header(luck: &mut Luck) -> Value {
-    let kind = luck.feature(&[
-        F::HeaderExact,
-        F::HeaderPrefix,
-        F::HeaderSuffix,
-        F::HeaderContains,
-        F::HeaderRegex,
-        F::HeaderAnyCase,
+    let others = [
         F::HeaderOldExact,
         F::HeaderOldPrefix,
         F::HeaderOldSuffix,
@@ -320,7 +324,8 @@ fn header(luck: &mut Luck) -> Value {
         F::HeaderAbsent,
         F::HeaderAny,
         F::HeaderPseudo,
-    ]);
+    ];
+    let kind = luck.feature(&[&TEXTS[..], &others].concat());
     let mut fields = Fields::new();
     let name = luck.pick(&HEADERS);
     fields.insert("name".to_owned(), json!(name));
@@ -386,14 +391,7 @@ fn cookie(luck: &mut Luck) -> Value {
 }
 
 fn any_text(luck: &mut Luck) -> Value {
-    let kind = luck.pick(&[
-        F::HeaderExact,
-        F::HeaderPrefix,
-        F::HeaderSuffix,
-        F::HeaderContains,
-        F::HeaderRegex,
-        F::HeaderAnyCase,
-    ]);
+    let kind = luck.pick(&TEXTS);
     text_match(luck, kind)
 }
 
