@@ -15,7 +15,7 @@ use miette::miette;
 use nodeway_live::envoy;
 use nodeway_live::lab::name::LabName;
 use nodeway_live::lab::state::{Labs, StateError};
-use nodeway_live::lab::{self, Lab, LabError, LabOptions};
+use nodeway_live::lab::{self, Lab, LabError, LabOptions, Workers};
 use nodeway_sim::{Fixture, Redirect, Report};
 
 use crate::failure::{Failure, Outcome, verdict};
@@ -117,6 +117,11 @@ struct Keep {
     redirect: Option<Redirect>,
 }
 
+fn own_program() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe();
+    own.map_err(|error| miette!("this program's own path is unknown: {error}").into())
+}
+
 /// What the keeper says when all stands.
 const READY: &str = "ready";
 
@@ -146,6 +151,8 @@ impl Which {
             name: self.name()?,
             envoy: envoy::find(self.envoy.as_deref()).map_err(|error| miette!("{error}"))?,
             labs: Labs::here(),
+            // On a lab's nodes runs what runs on real ones.
+            workers: Workers::Processes(own_program()?),
         })
     }
 
@@ -365,8 +372,7 @@ impl Keeper {
         redirect: Option<Redirect>,
     ) -> Result<(), Failure> {
         let failed = |error: io::Error| miette!("the lab's keeper cannot be started: {error}");
-        let own = std::env::current_exe().map_err(failed)?;
-        let mut command = Command::new(own);
+        let mut command = Command::new(own_program()?);
         command
             .args(["lab", "keep", "--name", options.name.as_str(), "--envoy"])
             .arg(&options.envoy)

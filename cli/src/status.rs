@@ -95,7 +95,7 @@ fn show(status: &Status, out_of_sync: &[String]) {
                 it.listener.clone(),
                 it.generation.clone(),
                 it.port.to_string(),
-                it.state.clone(),
+                it.state.name().to_owned(),
             ]
         }),
     );

@@ -49,6 +49,8 @@ pub(crate) const ACCESS_LOG: &str = "access.log";
 /// Its own log's.
 pub(crate) const LOG: &str = "envoy.log";
 const PID: &str = "pid";
+/// How long an answer of its admin is waited for while it starts, before it is asked again.
+const ANSWER: Duration = Duration::from_millis(500);
 /// Envoy's own words are looked for among that many last lines of its log.
 const WORDS: usize = 12;
 
@@ -235,17 +237,21 @@ impl Envoy {
         Self::start_with(netns, &bootstrap(plan, &options.settings()), options)
     }
 
-    /// Starts an Envoy in a namespace that is told everything by an agent; `agent` is the path of
-    /// the agent's socket, from the Envoy's folder.
+    /// Starts an Envoy in a namespace that is told everything by an agent, and waits until its
+    /// admin answers; `agent` is the path of the agent's socket, from the Envoy's folder.
     ///
     /// # Errors
-    /// When the folder is there already or the program does not start; nothing is left then.
+    /// When the folder is there already, or the program does not start or ends again; nothing is
+    /// left then.
     pub fn start_told(
         netns: &NetNs,
         agent: &str,
         options: &EnvoyOptions,
     ) -> Result<Self, EnvoyError> {
-        Self::start_with(netns, &told(&options.settings(), agent), options)
+        let envoy = Self::start_with(netns, &told(&options.settings(), agent), options)?;
+        // It has no listener yet whose socket could be waited for.
+        envoy.wait_for_admin(options.within)?;
+        Ok(envoy)
     }
 
     fn start_with(
@@ -355,12 +361,7 @@ impl Envoy {
     /// # Errors
     /// When it cannot be read.
     pub fn entries(&self) -> Result<Vec<AccessEntry>, EnvoyError> {
-        let path = self.folder.join(ACCESS_LOG);
-        let text = fs::read_to_string(&path).map_err(folder_error("read", &path))?;
-        log::whole_lines(&text)
-            .map(AccessEntry::parse)
-            .collect::<Result<_, _>>()
-            .map_err(|source| EnvoyError::Entry { path, source })
+        entries(&self.folder)
     }
 
     /// The lines about one way, as soon as there is one: Envoy writes it after the last byte of
@@ -422,15 +423,39 @@ impl Envoy {
         remove(&self.folder)
     }
 
+    fn check_alive(&self) -> Result<(), EnvoyError> {
+        if self.pid.lives() {
+            return Ok(());
+        }
+        Err(EnvoyError::Ended {
+            node: self.node.clone(),
+            words: self.words(),
+        })
+    }
+
+    fn wait_for_admin(&self, within: Duration) -> Result<(), EnvoyError> {
+        let deadline = Deadline::within(within);
+        let admin = Admin::of(&self.folder).within(ANSWER);
+        loop {
+            self.check_alive()?;
+            match admin.get("/server_info") {
+                Ok(_) => return Ok(()),
+                Err(source) if !deadline.pause(Duration::from_millis(5)) => {
+                    return Err(EnvoyError::Admin {
+                        node: self.node.clone(),
+                        what: "/server_info".to_owned(),
+                        source,
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
     fn wait(&self, sockets: &BTreeSet<SocketAddr>, within: Duration) -> Result<(), EnvoyError> {
         let deadline = Deadline::within(within);
         loop {
-            if !self.pid.lives() {
-                return Err(EnvoyError::Ended {
-                    node: self.node.clone(),
-                    words: self.words(),
-                });
-            }
+            self.check_alive()?;
             let missing = sockets::not_listening(self.pid.process().pid, sockets);
             if missing.is_empty() {
                 return Ok(());
@@ -455,6 +480,21 @@ impl Drop for Envoy {
             let _ = remove(&self.folder);
         }
     }
+}
+
+/// Every line so far of the access log of the Envoy in a folder.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<AccessEntry>, EnvoyError> {
+    let path = folder.join(ACCESS_LOG);
+    let text = fs::read_to_string(&path).map_err(folder_error("read", &path))?;
+    log::whole_lines(&text)
+        .map(AccessEntry::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|source| EnvoyError::Entry { path, source })
+}
+
+/// The last lines of a log.
+pub(crate) fn last_words(log: &Path) -> String {
+    log::last_words(log, WORDS)
 }
 
 /// Makes the folder, with the bootstrap and empty logs in it.

@@ -5,8 +5,8 @@
 //!  fixture ─► model (nodeway_sim::Sim: objects, plans, topology, rules)
 //!                │ machines   namespaces, links, routes          (wiring)
 //!                │ programs   servers in pods
-//!                │ Envoys     one a node, from the node's plan
-//!                ▼ redirect   what leads packets to its listeners, kube-proxy's rules beside it
+//!                │ rules      kube-proxy's
+//!                ▼ proxied    an agent and an Envoy on each node, as `nodeway agent` and `nodeway envoy`
 //!  request ─► client's socket, Envoys' access logs, the backend's words ─► way (evidence) ─► reply
 //! ```
 //!
@@ -21,11 +21,14 @@ pub mod evidence;
 mod hops;
 pub mod machines;
 pub mod name;
+mod pins;
 pub mod programs;
-mod redirect;
+mod proxied;
+mod rules;
 mod site;
 pub mod state;
 pub mod wiring;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,12 +39,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nodeway_core::envoy::bootstrap::AccessEntry;
 use nodeway_core::object::{ObjectRef, Objects};
-use nodeway_core::trace::{Failure, ReplyStep, Step};
+use nodeway_core::plan::PlannedFrontend;
+use nodeway_core::trace::{Failure, FrontendStep, ReplyStep, Step};
 use nodeway_sim::{
     Answer, Ask, AskError, Cluster, Errand, Failed, Fixture, LoadErrors, Place, Redirect, Reply,
     Report, Row, RunError, Sim, TopologyError,
 };
 
+use crate::agent::status::Status;
 use crate::backend::{BackendError, Backends};
 use crate::client::{self, Spoken};
 use crate::clock::Deadline;
@@ -52,11 +57,15 @@ use crate::process::Process;
 use evidence::Evidence;
 use machines::{MachineError, Machines};
 use name::LabName;
+use pins::PinsError;
 use programs::ProgramError;
-use redirect::{NotRedirected, Redirected};
+use proxied::{Proxied, Setting};
+use rules::{NotRuled, Rules};
 use state::{Labs, State, StateError};
 
+pub use proxied::ProxiedError;
 pub use site::Site;
+pub use worker::{WorkerError, Workers};
 
 /// How long an access log's line may take after the client has its answer.
 const LOG_WITHIN: Duration = Duration::from_secs(5);
@@ -76,6 +85,9 @@ pub enum LabError {
     /// Its folder.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Its BPF file system.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
     /// Its machines.
     #[error(transparent)]
     Machines(#[from] MachineError),
@@ -88,12 +100,18 @@ pub enum LabError {
     /// A pod's server.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// A node's Envoy.
+    /// A node's agent, or its Envoy.
+    #[error(transparent)]
+    Proxied(#[from] ProxiedError),
+    /// A pod's Envoy.
     #[error(transparent)]
     Envoy(#[from] EnvoyError),
-    /// What leads packets to it.
+    /// Rules of pods, or kube-proxy's.
     #[error(transparent)]
-    Redirect(#[from] NotRedirected),
+    Rules(#[from] NotRuled),
+    /// By `sidecar`, nodes have none.
+    #[error("node {0} has no agent: by `sidecar` each pod has an Envoy of its own")]
+    NoAgent(String),
     /// It is not ready, or was not made whole.
     #[error(
         "the lab `{0}` does not stand whole: it is being made, or whoever made it crashed; `nodeway lab down --name {0}` takes away what there is"
@@ -135,6 +153,8 @@ pub struct LabOptions {
     pub envoy: PathBuf,
     /// Where its folder is.
     pub labs: Labs,
+    /// How its agents run.
+    pub workers: Workers,
 }
 
 /// A lab that stands. Made here, it goes away with this; opened, it stays.
@@ -142,11 +162,15 @@ pub struct LabOptions {
 pub struct Lab {
     model: Box<Model>,
     options: LabOptions,
+    /// The folder of its fixture.
+    fixture: PathBuf,
     machines: Machines,
     programs: Vec<Backends>,
-    /// One a node, or by `sidecar` one in each of its pods.
-    envoys: BTreeMap<Place, Envoy>,
-    redirected: Option<Redirected>,
+    /// Nodes, each with an agent and its Envoy; none by `sidecar`.
+    proxied: BTreeMap<String, Proxied>,
+    /// By `sidecar`, the Envoys of pods: an agent serves a node.
+    sidecars: BTreeMap<Place, Envoy>,
+    rules: Rules,
     certificates: BTreeMap<Vec<u8>, ObjectRef>,
     /// Whether it goes away with this.
     own: bool,
@@ -186,12 +210,17 @@ impl Lab {
             certificates: programs::certificates(&model),
             model: Box::new(Model(model)),
             options,
+            fixture: state.fixture.clone(),
             machines: Machines::default(),
             programs: Vec::new(),
-            envoys: BTreeMap::new(),
-            redirected: None,
+            proxied: BTreeMap::new(),
+            sidecars: BTreeMap::new(),
+            rules: Rules::default(),
             own: true,
         };
+        if has_programs(state.redirect) {
+            pins::mount_at(&lab.options.labs.pins(&lab.options.name))?;
+        }
         tell("machines");
         lab.machines = Machines::create(lab.model.0.topology(), &lab.options.name)?;
         tell("pods");
@@ -200,12 +229,16 @@ impl Lab {
                 lab.programs.push(Backends::start(netns, programs)?);
             }
         }
+        tell("rules");
+        lab.rules = Rules::install(&lab.model.0, &lab.machines)?;
         for (node, place) in lab.proxy_places() {
             tell(&format!("Envoy of {place}"));
-            lab.start_envoy(&node, &place)?;
+            lab.start_proxy(&node, &place)?;
         }
         tell(&format!("redirect {}", state.redirect));
-        lab.redirected = Some(Redirected::install(&lab.model.0, &lab.machines)?);
+        for proxied in lab.proxied.values_mut() {
+            proxied.settle()?;
+        }
         state.ready = true;
         lab.options.labs.write(&lab.options.name, &state)?;
         Ok(lab)
@@ -237,14 +270,21 @@ impl Lab {
             machines: Machines::open(model.topology(), &options.name)?,
             model: Box::new(Model(model)),
             options,
+            fixture: state.fixture,
             programs: Vec::new(),
-            envoys: BTreeMap::new(),
-            redirected: None,
+            proxied: BTreeMap::new(),
+            sidecars: BTreeMap::new(),
+            rules: Rules::default(),
             own: false,
         };
-        for (_, place) in lab.proxy_places() {
-            let envoy = Envoy::adopt(&lab.envoy_folder(&place), place.to_string())?;
-            lab.envoys.insert(place, envoy);
+        for (node, place) in lab.proxy_places() {
+            if let Place::Pod(_) = place {
+                let envoy = Envoy::adopt(&lab.envoy_folder(&place), place.to_string())?;
+                lab.sidecars.insert(place, envoy);
+            } else {
+                let proxied = Proxied::found(&node, &lab.run_folder(&node));
+                lab.proxied.insert(node, proxied);
+            }
         }
         Ok(lab)
     }
@@ -277,10 +317,98 @@ impl Lab {
             let row = Row::of(spec, redirect, self);
             rows.push(row.map_err(|error| RunError::Request { index, error })?);
         }
-        Ok(Report::of(fixture, &self.model.0, rows))
+        let mut report = Report::of(fixture, &self.model.0, rows);
+        self.tell_ports(&mut report);
+        Ok(report)
     }
 
-    /// Where the Envoys of a node run.
+    /// The plan's ports are not those of listeners here: each of a node's Envoys has its own.
+    fn tell_ports(&self, report: &mut Report) {
+        for line in &mut report.nodes {
+            // Of a node whose agent says nothing no port is known better.
+            let status = self.proxied.get(&line.name).map(Proxied::status);
+            for led in status
+                .and_then(Result::ok)
+                .into_iter()
+                .flat_map(|it| it.frontends)
+            {
+                line.listeners.insert(led.listener, led.port);
+                let address = Some(led.address.to_string());
+                let ingresses = report.ingresses.iter_mut();
+                for ingress in ingresses.filter(|it| it.cluster_address == address) {
+                    ingress.envoy_port = Some(led.port);
+                }
+            }
+        }
+    }
+
+    /// How a node stands, by its agent's word.
+    ///
+    /// # Errors
+    /// When it has no agent, as by `sidecar`, or that one says nothing.
+    pub fn status(&self, node: &str) -> Result<Status, LabError> {
+        let known = self.model.0.plan(node).map(|_| self.proxied.get(node));
+        let unknown = || AskError::from(self.model.0.unknown_node(node));
+        match known.ok_or_else(unknown)? {
+            Some(proxied) => Ok(proxied.status()?),
+            None => Err(LabError::NoAgent(node.to_owned())),
+        }
+    }
+
+    /// Kills a node's agent. Nothing that it led depends on it.
+    ///
+    /// # Errors
+    /// When it has none, or another process keeps the lab.
+    pub fn kill_agent(&mut self, node: &str) -> Result<(), LabError> {
+        Ok(self.proxied(node)?.kill_agent()?)
+    }
+
+    /// Ends a node's agent in peace. What it led goes on.
+    ///
+    /// # Errors
+    /// When it has none, or another process keeps the lab.
+    pub fn end_agent(&mut self, node: &str) -> Result<(), LabError> {
+        Ok(self.proxied(node)?.end_agent()?)
+    }
+
+    /// Waits until a node's Envoy has answered to all that is planned, and the kernel leads to it.
+    ///
+    /// # Errors
+    /// When it has none, or that is not so in time.
+    pub fn settle(&mut self, node: &str) -> Result<(), LabError> {
+        Ok(self.proxied(node)?.settle()?)
+    }
+
+    /// Starts a node's agent again.
+    ///
+    /// # Errors
+    /// When it does not start, or another process keeps the lab.
+    pub fn start_agent(&mut self, node: &str) -> Result<(), LabError> {
+        Ok(self.proxied(node)?.start_agent()?)
+    }
+
+    /// Has another Envoy in the place of a node's, which drains.
+    ///
+    /// # Errors
+    /// When it has none, or another process keeps the lab.
+    pub fn upgrade_envoy(&mut self, node: &str) -> Result<(), LabError> {
+        Ok(self.proxied(node)?.upgrade()?)
+    }
+
+    /// Kills a node's Envoy; its supervisor starts another.
+    ///
+    /// # Errors
+    /// When it has none, or it does not go.
+    pub fn kill_envoy(&mut self, node: &str) -> Result<(), LabError> {
+        Ok(self.proxied(node)?.kill_envoys()?)
+    }
+
+    fn proxied(&mut self, node: &str) -> Result<&mut Proxied, LabError> {
+        let proxied = self.proxied.get_mut(node);
+        proxied.ok_or_else(|| LabError::NoAgent(node.to_owned()))
+    }
+
+    /// The Envoys of a node, those in its pods among them.
     fn places_on(&self, node: &str) -> Result<Vec<Place>, AskError> {
         let model = &self.model.0;
         let known = model.plan(node);
@@ -306,21 +434,35 @@ impl Lab {
         folder.join(format!("envoy-{name}"))
     }
 
-    fn start_envoy(&mut self, node: &str, place: &Place) -> Result<(), LabError> {
+    /// Where agent and Envoys of a node meet.
+    fn run_folder(&self, node: &str) -> PathBuf {
+        self.options.labs.run_folder(&self.options.name, node)
+    }
+
+    fn start_proxy(&mut self, node: &str, place: &Place) -> Result<(), LabError> {
         // The one before must be gone with its folder and its ports.
-        if let Some(before) = self.envoys.remove(place) {
+        if let Some(before) = self.sidecars.remove(place) {
             before.stop()?;
         }
         let (Some(netns), Some(plan)) = (self.machines.get(place), self.model.0.plan(node)) else {
             return Ok(());
         };
-        let (program, folder) = (self.options.envoy.clone(), self.envoy_folder(place));
-        let options = match place {
-            Place::Pod(pod) => EnvoyOptions::sidecar(program, folder, pod),
-            _ => EnvoyOptions::new(program, folder, node),
-        };
-        let envoy = Envoy::start(netns, plan, &options)?;
-        self.envoys.insert(place.clone(), envoy);
+        let program = self.options.envoy.clone();
+        if let Place::Pod(pod) = place {
+            let options = EnvoyOptions::sidecar(program, self.envoy_folder(place), pod);
+            let envoy = Envoy::start(netns, plan, &options)?;
+            self.sidecars.insert(place.clone(), envoy);
+        } else {
+            let setting = Setting {
+                from: self.fixture.clone(),
+                redirect: self.model.0.settings().redirect,
+                envoy: program,
+                workers: self.options.workers.clone(),
+                pins: self.options.labs.pins(&self.options.name),
+            };
+            let proxied = Proxied::start(node, netns, &self.run_folder(node), setting)?;
+            self.proxied.insert(node.to_owned(), proxied);
+        }
         Ok(())
     }
 
@@ -330,15 +472,42 @@ impl Lab {
         let deadline = Deadline::within(LOG_WITHIN);
         loop {
             let mut found = Vec::new();
-            for (place, envoy) in &self.envoys {
+            let pods = self.sidecars.iter();
+            let pods = pods.map(|(place, envoy)| (place.clone(), envoy.entries().ok()));
+            let nodes = self.proxied.iter();
+            let nodes = nodes.map(|(node, it)| (Place::Node(node.clone()), it.entries().ok()));
+            for (place, entries) in pods.chain(nodes) {
                 // A log that cannot be read has no line, and a report without a listener says so.
-                let entries = envoy.entries().unwrap_or_default();
-                let about = entries.into_iter().filter(|entry| entry.peer == local);
+                let entries = entries.unwrap_or_default().into_iter();
+                let about = entries.filter(|entry| entry.peer == local);
                 found.extend(about.map(|entry| (place.clone(), entry)));
             }
             if !found.is_empty() || !must_be || !deadline.pause(Duration::from_millis(5)) {
                 return found;
             }
+        }
+    }
+
+    /// A look-up as the node's kernel has it: by its agent's word, a listener's port is another at
+    /// each Envoy, and what no Envoy has is not led.
+    fn as_led(&self, step: FrontendStep) -> FrontendStep {
+        let status = self.proxied.get(&*step.node).map(Proxied::status);
+        let Some(Ok(status)) = status else {
+            return step;
+        };
+        let led = status.frontend(step.address);
+        let state = led.map_or(step.state, |led| led.state);
+        let frontend = step
+            .frontend
+            .zip(led)
+            .map(|(planned, led)| PlannedFrontend {
+                listener_port: led.port,
+                ..planned
+            });
+        FrontendStep {
+            frontend,
+            state,
+            ..step
         }
     }
 
@@ -364,15 +533,17 @@ impl Lab {
         } = spoken;
         let to = errand.to();
         let frontend = to.and_then(|to| evidence::frontend(model, &errand.place, to));
+        let frontend = frontend.map(|step| self.as_led(step));
         let by_envoy = |it: &Answer| it.headers.get("server") == Some("envoy");
         let by_envoy = result.as_ref().is_ok_and(by_envoy);
-        let in_table = frontend.is_some_and(|it| it.frontend.is_some());
+        let in_table = frontend.as_ref().is_some_and(|it| it.frontend.is_some());
         // By `sidecar` every connection of a pod comes to its own Envoy first.
         let sidecar = model.settings().redirect == Redirect::Sidecar;
         let must_be = in_table || by_envoy || sidecar;
         let entries = local.map(|local| self.entries(local, must_be));
         let evidence = Evidence {
             errand,
+            frontend,
             answer: result.as_ref().ok(),
             entries: entries.as_deref().unwrap_or_default(),
             local,
@@ -419,23 +590,24 @@ impl Cluster for Lab {
     }
 
     fn crash_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        let places = self.places_on(node)?;
-        let here = self.envoys.iter_mut();
-        for (_, envoy) in here.filter(|(place, _)| places.contains(place)) {
-            envoy.crash();
+        for place in self.places_on(node)? {
+            if let Some(envoy) = self.sidecars.get_mut(&place) {
+                envoy.crash();
+            }
         }
-        Ok(())
+        match self.proxied.get_mut(node) {
+            Some(proxied) => proxied.crash().map_err(|error| proxy_error(node, &error)),
+            None => Ok(()),
+        }
     }
 
     fn restart_proxy(&mut self, node: &str) -> Result<(), AskError> {
-        for place in self.places_on(node)? {
-            let started = self.start_envoy(node, &place);
-            started.map_err(|error| proxy_error(node, &error))?;
+        if let Some(proxied) = self.proxied.get_mut(node) {
+            return proxied.restart().map_err(|error| proxy_error(node, &error));
         }
-        // In a lab that was found, its keeper has the table of sockets.
-        if let Some(redirected) = &mut self.redirected {
-            let taken = redirected.take_sockets(node);
-            taken.map_err(|error| proxy_error(node, &error))?;
+        for place in self.places_on(node)? {
+            let started = self.start_proxy(node, &place);
+            started.map_err(|error| proxy_error(node, &error))?;
         }
         Ok(())
     }
@@ -461,13 +633,11 @@ impl Drop for Lab {
         if !self.own {
             return;
         }
-        self.redirected = None;
-        self.envoys.clear();
+        self.proxied.clear();
+        self.sidecars.clear();
         self.programs.clear();
         // What the kernel refuses now is found again by `down`, as long as the folder is there.
-        if Machines::delete(&self.options.name).is_ok() {
-            let _ = self.options.labs.remove(&self.options.name);
-        }
+        let _ = take_away(&self.options.labs, &self.options.name);
     }
 }
 
@@ -488,9 +658,20 @@ pub fn down(labs: &Labs, name: &LabName) -> Result<(), LabError> {
     if let Ok(state) = &state {
         end(state.keeper)?;
     }
+    take_away(labs, name)
+}
+
+/// The folder goes last: by it is found what the kernel refused to let go.
+fn take_away(labs: &Labs, name: &LabName) -> Result<(), LabError> {
     Machines::delete(name)?;
+    pins::unmount(&labs.pins(name))?;
     labs.remove(name)?;
     Ok(())
+}
+
+/// Whether a way has programs in the kernel, and not only rules.
+const fn has_programs(redirect: Redirect) -> bool {
+    matches!(redirect, Redirect::Tc | Redirect::SkLookup)
 }
 
 /// Asks the process that keeps a lab to end, and waits for it.

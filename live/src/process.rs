@@ -21,16 +21,19 @@ impl Process {
     }
 
     /// The process of that number, if there is one that has not ended: one that nobody collected
-    /// yet has.
+    /// yet has, when the last of its threads is gone. Until then its sockets are open.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the name, which may hold anything; field 3 is the state, 22 the start.
+        // The second field is the name, which may hold anything; field 3 is the state, 20 the number
+        // of threads, 22 the start.
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
+        let threads: u32 = fields.nth(16)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        let ended = matches!(state, "Z" | "X") && threads <= 1;
+        (!ended).then_some(Self { pid, started })
     }
 
     /// Whether that very process runs.

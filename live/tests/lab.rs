@@ -19,7 +19,7 @@ use nodeway_live::envoy;
 use nodeway_live::lab::machines::Machines;
 use nodeway_live::lab::name::LabName;
 use nodeway_live::lab::state::Labs;
-use nodeway_live::lab::{self, Lab, LabError, LabOptions};
+use nodeway_live::lab::{self, Lab, LabError, LabOptions, Workers};
 use nodeway_live::netns::NetNs;
 use nodeway_sim::{
     Ask, AskError, Cause, Cluster, Failed, Family, Fixture, Place, Redirect, Reply, Sim,
@@ -54,6 +54,7 @@ fn options() -> LabOptions {
         name: LabName::new(&format!("test-{}-{number}", std::process::id())).unwrap(),
         envoy: envoy::find(None).unwrap_or_else(|error| panic!("{error}")),
         labs: Labs::here(),
+        workers: Workers::Threads,
     }
 }
 
@@ -267,12 +268,13 @@ fn who_asks_a_node_for_the_listeners_own_port_is_refused(
     #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
 ) {
     let mut cluster = on.cluster("bookinfo", redirect);
-    let plan = match &cluster {
-        Either::Sim(it) => it.plan("node-1"),
-        Either::Lab(it) => it.model().plan("node-1"),
+    let port = match &cluster {
+        Either::Sim(it) => {
+            let mut frontends = it.plan("node-1").unwrap().frontends.values();
+            frontends.next().unwrap().listener_port
+        }
+        Either::Lab(it) => it.status("node-1").unwrap().frontends[0].port,
     };
-    let mut frontends = plan.unwrap().frontends.values();
-    let port = frontends.next().unwrap().listener_port;
     for from in ["default/client", "outside"] {
         let failed = ask(&mut cluster, from, &format!("http://node-1:{port}/")).unwrap_err();
         assert_eq!(
@@ -442,7 +444,8 @@ fn a_lab_that_cannot_be_made_whole_leaves_nothing() {
         options.clone(),
         &mut |_| {},
     );
-    assert!(matches!(result.unwrap_err(), LabError::Envoy(_)));
+    let error = result.unwrap_err();
+    assert!(matches!(error, LabError::Proxied(_)), "{error}");
     assert!(
         !NetNs::list()
             .unwrap()

@@ -4,3 +4,4 @@ pub mod bench;
 pub mod book;
 pub mod cases;
 pub mod differential;
+pub mod load;

@@ -14,6 +14,21 @@ pub enum FrontendState {
     Draining = 2,
 }
 
+impl FrontendState {
+    /// All of them, in the order of a frontend's life.
+    pub const ALL: [Self; 3] = [Self::Arming, Self::Active, Self::Draining];
+
+    /// Its name, as status and traces have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arming => "arming",
+            Self::Active => "active",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// What the table says of an address: whose port its packets are led to.
 ///
 /// In the kernel it is read in place: [`crate::layout::FrontendValue`] is the same bytes.

@@ -36,7 +36,7 @@ fn gauges(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gau
 fn frontends(registry: &mut Registry, status: &Status) {
     let led = gauges(registry, "frontends", "Frontends that lead to a listener");
     for it in &status.frontends {
-        let labels = vec![("state", it.state.clone())];
+        let labels = vec![("state", it.state.name().to_owned())];
         led.get_or_create(&labels).inc();
     }
     let help = "Frontends of the plan whose listener no Envoy has";
@@ -125,7 +125,7 @@ mod tests {
                 listener: "default/web/web".to_owned(),
                 generation: "g1".to_owned(),
                 port: 10_000,
-                state: "active".to_owned(),
+                state: nodeway_core::datapath::FrontendState::Active,
             }],
             counters: [("tc".to_owned(), [("new".to_owned(), 7)].into())].into(),
             ..Status::default()

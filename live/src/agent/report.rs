@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nodeway_core::envoy::ResourceKind;
-use nodeway_core::frontend::Life;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
@@ -141,12 +140,7 @@ impl Agent {
             listener: led.listener.to_string(),
             generation: led.generation.to_string(),
             port: led.port,
-            state: match led.life {
-                Life::Arming { .. } => "arming",
-                Life::Active => "active",
-                Life::Draining { .. } => "draining",
-            }
-            .to_owned(),
+            state: led.life.state(),
         })
         .collect()
     }

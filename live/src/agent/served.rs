@@ -2,9 +2,10 @@
 //! health also on a port of their own.
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -127,13 +128,15 @@ impl Drop for Served {
     }
 }
 
-/// What an agent that was killed left is replaced: the run directory is this agent's alone.
+/// What an agent that was killed left is replaced: the run directory is this agent's alone. It is
+/// reached by way of its open file, since a socket's address has room for 107 bytes only.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let folder = File::open(path.parent().unwrap_or_else(|| Path::new(".")))?;
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

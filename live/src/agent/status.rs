@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use nodeway_core::datapath::FrontendState;
+use nodeway_core::frontend::FrontendKey;
 use serde::{Deserialize, Serialize};
 
 /// A node's agent at one moment. The same JSON is `nodeway status -o json`.
@@ -128,7 +130,26 @@ pub struct FrontendStatus {
     /// The listener's port there.
     pub port: u16,
     /// `arming`, `active`, `draining`
-    pub state: String,
+    #[serde(with = "state")]
+    pub state: FrontendState,
+}
+
+/// A frontend's state by its name.
+mod state {
+    use nodeway_core::datapath::FrontendState;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(it: &FrontendState, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(it.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<FrontendState, D::Error> {
+        let name = String::deserialize(from)?;
+        let known = FrontendState::ALL.into_iter().find(|it| it.name() == name);
+        known.ok_or_else(|| D::Error::custom(format!("no state of a frontend: `{name}`")))
+    }
 }
 
 /// A frontend that waits for its listener.
@@ -144,6 +165,42 @@ pub struct Unserved {
 }
 
 impl Status {
+    /// What is still to come without anybody's doing, one line each: answers of Envoys, sockets, the
+    /// kernel. What an Envoy refuses is an answer, and so nothing that depends on it is awaited.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if !self.generations.iter().any(|it| it.connected) {
+            all.push("no Envoy talks to the agent".to_owned());
+        }
+        let kernel = self.datapath_error.iter();
+        all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
+        let resources = self.resources.iter().filter(|it| !it.is_in_sync());
+        for it in resources.filter(|it| it.rejected.is_none()) {
+            all.push(format!("{} {} at {}", it.kind, it.name, it.generation));
+        }
+        let is_refused = |listener: &str| {
+            let mut resources = self.resources.iter();
+            resources
+                .any(|it| it.kind == "Listener" && it.name == listener && it.rejected.is_some())
+        };
+        for it in self.unserved.iter().filter(|it| !is_refused(&it.listener)) {
+            all.push(format!("frontend {} to {}", it.address, it.listener));
+        }
+        let is_active = |it: &&FrontendStatus| it.state == FrontendState::Active;
+        for it in self.frontends.iter().filter(|it| !is_active(it)) {
+            all.push(format!("frontend {} is {}", it.address, it.state.name()));
+        }
+        all
+    }
+
+    /// Where a frontend leads; none if it does not.
+    #[must_use]
+    pub fn frontend(&self, key: FrontendKey) -> Option<&FrontendStatus> {
+        let address = SocketAddr::from(key);
+        self.frontends.iter().find(|it| it.address == address)
+    }
+
     /// What is not as it should be, one line each; nothing when all is in sync.
     #[must_use]
     pub fn out_of_sync(&self) -> Vec<String> {

@@ -52,6 +52,8 @@ pub enum Order {
     End,
     /// The end, now.
     EndNow,
+    /// The end of the supervisor alone: its Envoys go on, for another to adopt.
+    Leave,
 }
 
 /// Why there is no Envoy.
@@ -126,6 +128,7 @@ impl Supervisor {
                     }
                     return;
                 }
+                Ok(Order::Leave) => return,
             }
             self.look();
             if self.ending && self.all.is_empty() {

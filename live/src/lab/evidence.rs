@@ -37,6 +37,8 @@ const BY_LOG: &str = "Envoy's access log says so";
 pub struct Evidence<'a> {
     /// Who asked for what.
     pub errand: &'a Errand,
+    /// What the table of the node where the client's packets come in has for the address.
+    pub frontend: Option<FrontendStep>,
     /// The answer that the client got.
     pub answer: Option<&'a Answer>,
     /// The lines of Envoys' access logs about it, each with the Envoy's place.
@@ -113,14 +115,11 @@ impl Evidence<'_> {
             plan.is_some_and(|plan| plan.listeners.contains_key(entry.listener.as_str()))
         });
         let sidecar = model.settings().redirect == Redirect::Sidecar;
-        if let Some(to) = self.errand.to()
-            && !sidecar
-        {
-            steps.extend(frontend(model, &self.errand.place, to).map(Step::Frontend));
-        }
         if let (Some(to), true, true) = (self.errand.to(), sidecar, self.entries.is_empty()) {
             steps.extend(self.captured(model, to).map(Step::Sidecar));
-            steps.extend(frontend(model, &self.errand.place, to).map(Step::Frontend));
+        }
+        if !sidecar || self.entries.is_empty() {
+            steps.extend(self.frontend.clone().map(Step::Frontend));
         }
         for (place, entry) in self.entries {
             let node = node_at(model, place);

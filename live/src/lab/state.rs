@@ -120,6 +120,18 @@ impl Labs {
         self.folder.join(name.as_str())
     }
 
+    /// Where the agent of a lab's node meets its Envoys, as `nodeway status --run-dir` wants it.
+    #[must_use]
+    pub fn run_folder(&self, name: &LabName, node: &str) -> PathBuf {
+        self.folder(name).join("node").join(node)
+    }
+
+    /// Where a lab's BPF file system is, for the ways that have programs.
+    #[must_use]
+    pub fn pins(&self, name: &LabName) -> PathBuf {
+        self.folder(name).join("bpf")
+    }
+
     /// Makes a lab's folder with its state.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use miette::{IntoDiagnostic, WrapErr};
 use nodeway_live::lab::name::LabName;
 use nodeway_live::lab::state::Labs;
-use nodeway_live::lab::{Lab, LabError, LabOptions};
+use nodeway_live::lab::{Lab, LabError, LabOptions, Workers};
 use nodeway_sim::{Cluster, Fixture, Redirect, RequestSpec, Row, Sim};
 
 use super::known::Place;
@@ -101,6 +101,7 @@ fn lab(fixture: &Fixture, redirect: Redirect, envoy: &Path) -> Result<Lab, LabEr
         name: LabName::new(&name).map_err(|_| LabError::NotYet(name))?,
         envoy: envoy.to_owned(),
         labs: Labs::here(),
+        workers: Workers::Threads,
     };
     Lab::up(fixture, Some(redirect), options, &mut |_| {})
 }

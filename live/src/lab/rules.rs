@@ -1,0 +1,61 @@
+//! Rules in a lab that no agent of it installs: kube-proxy's on nodes, and a sidecar's in pods.
+
+use nodeway_sim::{Place, Sim};
+
+use super::machines::Machines;
+use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
+use crate::netns::NetNs;
+
+/// Why rules cannot be installed at a node or pod.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {source}")]
+pub struct NotRuled {
+    place: Place,
+    source: Box<NetfilterError>,
+}
+
+/// What stands beside the agents' own, and goes away with its namespaces.
+#[derive(Debug, Default)]
+pub(super) struct Rules(Vec<Netfilter>);
+
+impl Rules {
+    /// Installs them at every node and pod that has some.
+    pub(super) fn install(model: &Sim, machines: &Machines) -> Result<Self, NotRuled> {
+        let mut own = Self::default();
+        for spec in &model.topology().nodes {
+            let place = Place::Node(spec.name.clone());
+            if let (Some(netns), true) = (machines.get(&place), model.settings().kube_proxy) {
+                let services = model.services().on(&spec.name);
+                own.put(
+                    Owner::KubeProxy,
+                    &Wanted::kube_proxy(&services),
+                    &place,
+                    netns,
+                )?;
+            }
+            for place in model.proxy_places(&spec.name) {
+                if let (Place::Pod(_), Some(netns)) = (&place, machines.get(&place)) {
+                    own.put(Owner::Nodeway, &Wanted::sidecar(&[]), &place, netns)?;
+                }
+            }
+        }
+        Ok(own)
+    }
+
+    fn put(
+        &mut self,
+        owner: Owner,
+        wanted: &Wanted,
+        place: &Place,
+        netns: &NetNs,
+    ) -> Result<(), NotRuled> {
+        let mut netfilter = Netfilter::new(owner);
+        let applied = netfilter.apply(netns, wanted);
+        applied.map_err(|error| NotRuled {
+            place: place.clone(),
+            source: Box::new(error),
+        })?;
+        self.0.push(netfilter);
+        Ok(())
+    }
+}
