@@ -55,7 +55,7 @@ use ports::Ports;
 use proxies::{Changed, Proxies, open_ports};
 use run_dir::RunDir;
 use status::Status;
-use watch::Watch;
+use watch::{Changes, Watch};
 
 pub use memory::MemoryError;
 pub use proxies::ProxiesError;
@@ -200,6 +200,7 @@ pub struct Agent {
     redirect: NodeRedirect,
     devices: BTreeSet<String>,
     run_dir: RunDir,
+    _watches: [Watch; 2],
     _served: served::Served,
 }
 
@@ -213,7 +214,8 @@ impl Agent {
         let netns = NetNs::current()?;
         let run_dir = RunDir::take(&options.run)?;
         // What changes from here on is told, so that nothing is missed between two looks.
-        let changes_of_folder = Watch::on(&options.from)?;
+        let (of_folder, folder_changes) = Watch::on(&options.from)?;
+        let (of_envoys, envoy_changes) = Watch::on(&generation::folder(&options.run)?)?;
         let mut folder = Folder::at(&options.from);
         let changes = folder.read().map_err(Box::new)?;
         let devices = Devices::read(&netns)?;
@@ -255,6 +257,7 @@ impl Agent {
             withheld: Withheld::default(),
             devices: clients,
             run_dir,
+            _watches: [of_folder, of_envoys],
             _served: served,
             options,
             netns,
@@ -264,7 +267,8 @@ impl Agent {
             proxies,
             redirect,
         };
-        agent.watch(changes_of_folder)?;
+        agent.follow(folder_changes, || Event::Folder);
+        agent.follow(envoy_changes, || Event::Proxies);
         agent.plan(changes);
         // The plan may have lost some of those that were led.
         let led: Vec<FrontendKey> = agent.steering.iter().map(|(key, _)| key).collect();
@@ -308,14 +312,10 @@ impl Agent {
         }
     }
 
-    /// Threads of their own wait for changes of the folder, and for Envoys that come and go.
-    fn watch(&self, folder: Watch) -> Result<(), AgentError> {
+    /// A thread of its own waits for changes of a folder, as long as that is watched.
+    fn follow(&self, changes: Changes, event: fn() -> Event) {
         let sender = self.sender.clone();
-        thread::spawn(move || while folder.wait() && sender.send(Event::Folder).is_ok() {});
-        let watch = Watch::on(&generation::folder(&self.options.run)?)?;
-        let sender = self.sender.clone();
-        thread::spawn(move || while watch.wait() && sender.send(Event::Proxies).is_ok() {});
-        Ok(())
+        thread::spawn(move || while changes.wait() && sender.send(event()).is_ok() {});
     }
 
     fn read(&mut self) {

@@ -102,6 +102,13 @@ impl ResourceStatus {
         self.sent.is_some() || matches!(&*self.kind, "Listener" | "Cluster")
     }
 
+    /// Whether Envoy asks for it by its name, and no object makes it: it is told that there is
+    /// nothing in it.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        self.planned.is_none() && self.acknowledged.is_none()
+    }
+
     /// Whether Envoy has what is planned, as far as it asks for it.
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
@@ -176,7 +183,7 @@ impl Status {
         let kernel = self.datapath_error.iter();
         all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
         let resources = self.resources.iter().filter(|it| !it.is_in_sync());
-        for it in resources.filter(|it| it.rejected.is_none()) {
+        for it in resources.filter(|it| it.rejected.is_none() && !it.is_missing()) {
             all.push(format!("{} {} at {}", it.kind, it.name, it.generation));
         }
         let is_refused = |listener: &str| {
@@ -215,6 +222,7 @@ impl Status {
         for it in self.resources.iter().filter(|it| !it.is_in_sync()) {
             let state = match (&it.rejected, &it.planned, &it.sent, &it.acknowledged) {
                 (Some(words), ..) => format!("refused by Envoy: {words}"),
+                _ if it.is_missing() => "Envoy asks for it, and no object makes it".to_owned(),
                 (_, None, ..) => "to be taken away".to_owned(),
                 (_, planned, sent, _) if planned != sent => "not sent yet".to_owned(),
                 (_, planned, _, acknowledged) if planned != acknowledged => {
@@ -283,6 +291,32 @@ mod tests {
     }
 
     #[rstest]
+    #[case::an_answer(|it: &mut Status| it.resources[0].acknowledged = None, 1)]
+    #[case::a_socket(|it: &mut Status| it.resources[0].listening = Some(false), 1)]
+    #[case::envoy_itself(|it: &mut Status| it.generations[0].connected = false, 1)]
+    #[case::nothing(|_: &mut Status| {}, 0)]
+    #[case::no_change_of_a_refused_one(|it: &mut Status| {
+        it.resources[0].rejected = Some("bad".to_owned());
+        it.unserved.push(Unserved {
+            address: SocketAddr::from(([10, 96, 0, 1], 80)),
+            service: "default/web".to_owned(),
+            listener: "web".to_owned(),
+        });
+    }, 0)]
+    #[case::nothing_that_no_object_makes(|it: &mut Status| {
+        let resource = &mut it.resources[0];
+        (resource.planned, resource.acknowledged) = (None, None);
+    }, 0)]
+    fn what_comes_by_itself_is_awaited(
+        #[case] change: impl FnOnce(&mut Status),
+        #[case] awaited: usize,
+    ) {
+        let mut status = healthy();
+        change(&mut status);
+        assert_eq!(status.awaited().len(), awaited, "{:?}", status.awaited());
+    }
+
+    #[rstest]
     #[case::source(|it: &mut Status| it.source.error = Some("a.yaml: oh".to_owned()), "a.yaml: oh")]
     #[case::kernel(|it: &mut Status| it.datapath_error = Some("full".to_owned()), "full")]
     #[case::nobody(|it: &mut Status| it.generations.clear(), "no Envoy")]
@@ -290,6 +324,10 @@ mod tests {
     #[case::not_sent(|it: &mut Status| it.resources[0].planned = Some("02".to_owned()), "not sent yet")]
     #[case::not_acknowledged(|it: &mut Status| it.resources[0].acknowledged = None, "not acknowledged")]
     #[case::not_listening(|it: &mut Status| it.resources[0].listening = Some(false), "not listening")]
+    #[case::missing(|it: &mut Status| {
+        let resource = &mut it.resources[0];
+        (resource.planned, resource.acknowledged) = (None, None);
+    }, "no object makes it")]
     #[case::to_go(|it: &mut Status| it.resources[0].planned = None, "to be taken away")]
     fn everything_else_is_told(#[case] change: impl FnOnce(&mut Status), #[case] told: &str) {
         let mut status = healthy();

@@ -19,15 +19,16 @@ pub struct NotWatched {
     source: notify::Error,
 }
 
-/// A folder that is watched.
+/// A folder is watched as long as this lives.
 pub(super) struct Watch {
-    events: Receiver<()>,
-    /// It watches as long as it lives.
     _watcher: RecommendedWatcher,
 }
 
+/// What is told of a folder that is watched.
+pub(super) struct Changes(Receiver<()>);
+
 impl Watch {
-    pub(super) fn on(folder: &Path) -> Result<Self, NotWatched> {
+    pub(super) fn on(folder: &Path) -> Result<(Self, Changes), NotWatched> {
         let (sender, events) = channel();
         let not_watched = |source| NotWatched {
             folder: folder.to_owned(),
@@ -45,20 +46,19 @@ impl Watch {
         watcher
             .watch(folder, RecursiveMode::Recursive)
             .map_err(not_watched)?;
-        Ok(Self {
-            events,
-            _watcher: watcher,
-        })
+        Ok((Self { _watcher: watcher }, Changes(events)))
     }
+}
 
-    /// Waits until something has changed and is quiet again; false when there is nobody to tell.
+impl Changes {
+    /// Waits until something has changed and is quiet again; false when nobody watches any more.
     pub(super) fn wait(&self) -> bool {
-        if self.events.recv().is_err() {
+        if self.0.recv().is_err() {
             return false;
         }
         let mut waited = Duration::ZERO;
         while waited < AT_LATEST {
-            match self.events.recv_timeout(QUIET) {
+            match self.0.recv_timeout(QUIET) {
                 Ok(()) => waited += QUIET,
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,

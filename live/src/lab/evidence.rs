@@ -214,7 +214,10 @@ impl Evidence<'_> {
         let Some(planned) = planned else { return };
         steps.push(Step::Listener(ListenerStep {
             node: Arc::clone(&node),
-            port: pod.as_ref().map_or(planned.port, |_| sidecar::OUTBOUND),
+            port: match &pod {
+                Some(_) => sidecar::OUTBOUND,
+                None => self.led_to(&listener).unwrap_or(planned.port),
+            },
             pod: pod.clone(),
             listener: Arc::clone(&listener),
             peer: entry.peer,
@@ -244,6 +247,12 @@ impl Evidence<'_> {
                 why: entry.details.clone().unwrap_or_default(),
             }));
         }
+    }
+
+    /// The port of a listener to which the node led the client, which is another at each Envoy.
+    fn led_to(&self, listener: &str) -> Option<u16> {
+        let led = self.frontend.as_ref()?.frontend.as_ref()?;
+        (*led.listener == *listener).then_some(led.listener_port)
     }
 
     /// The client's own Envoy, which has every connection of its pod, also one that its log is
@@ -322,8 +331,8 @@ impl Evidence<'_> {
             lost: Vec::new(),
         });
         let status = entry.status.unwrap_or_default();
-        let action = match (&entry.cluster, &route) {
-            (Some(cluster), _) => Action::Forward(Box::new(self.forward(cluster, entry))),
+        let action = match (cluster_of(plan, entry), &route) {
+            (Some(cluster), _) => Action::Forward(Box::new(self.forward(&cluster, entry))),
             (None, None) => Action::NotFound {
                 why: Why::Stated(BY_LOG),
                 lost: Vec::new(),
@@ -455,9 +464,22 @@ fn scheme(tls: bool) -> String {
     if tls { "https" } else { "http" }.to_owned()
 }
 
-/// The cluster and the endpoint that the log names.
+/// The cluster that the log names, or the only one that its route has, where the log says that Envoy
+/// has none of that name.
+fn cluster_of(plan: &NodePlan, entry: &AccessEntry) -> Option<String> {
+    if entry.details.as_deref() != Some("cluster_not_found") {
+        return entry.cluster.clone();
+    }
+    let route = entry.matched(plan)?.route;
+    match route.action.clusters().as_slice() {
+        [only] => Some((*only).to_owned()),
+        _ => None,
+    }
+}
+
+/// The cluster and the endpoint.
 fn cluster(plan: &NodePlan, entry: &AccessEntry) -> Vec<Step> {
-    let Some(name) = &entry.cluster else {
+    let Some(name) = cluster_of(plan, entry) else {
         return Vec::new();
     };
     let name: Arc<str> = Arc::from(name.as_str());

@@ -104,20 +104,21 @@ fn each_filter(
 /// Routes in the place of the name by which they would be fetched. There are none where the plan
 /// has none of that name.
 fn write_routes(manager: &mut Map<String, Value>, plan: &NodePlan) {
-    let Some(rds) = manager.remove("rds") else {
-        return;
-    };
-    let name = text(&rds, "routeConfigName");
-    let planned = plan.routes.get(name);
-    let routes = planned.and_then(|planned| as_json(&planned.message));
-    let mut routes = routes.unwrap_or_else(|| json!({"name": name}));
-    if let Some(fields) = routes.as_object_mut() {
-        // Fetched routes may name a cluster that is not there: its requests get 503.
-        fields
-            .entry("validateClusters")
-            .or_insert_with(|| json!(false));
+    if let Some(rds) = manager.remove("rds") {
+        let name = text(&rds, "routeConfigName");
+        let planned = plan.routes.get(name);
+        let routes = planned.and_then(|planned| as_json(&planned.message));
+        let routes = routes.unwrap_or_else(|| json!({"name": name}));
+        manager.insert("routeConfig".to_owned(), routes);
     }
-    manager.insert("routeConfig".to_owned(), routes);
+    let routes = manager
+        .get_mut("routeConfig")
+        .and_then(Value::as_object_mut);
+    if let Some(routes) = routes {
+        // Fetched routes may name a cluster that is not there: its requests get 503. So may all.
+        let validate = routes.entry("validateClusters");
+        validate.or_insert_with(|| json!(false));
+    }
 }
 
 /// Gives each route its place in the table as metadata, which the access log can name. Its own
