@@ -5,6 +5,10 @@
 //! newest; what is connected stays with the older one, which drains. So an upgrade, a crash and a
 //! changed bootstrap are the same move, and so is a frontend that comes for the first time.
 //!
+//! A frontend that is switched on arms, and one that is switched off drains, whoever is connected:
+//! connections begin all the while, and only when the hook has the switch nobody more goes the other
+//! way. So who does is looked for after that ([`Steering::switching`]).
+//!
 //! | the newest that stays has the listener | another does | nobody does |
 //! |---|---|---|
 //! | it leads there | it leads on to where it did, or to the one that has it | where it led is where it leads: closed while nobody is there; one that never led does not begin to |
@@ -111,11 +115,11 @@ impl<T: Copy + Ord> Steering<T> {
         let served = || connections.served(key);
         let after = match (planned, before) {
             (Some(planned), before) => target(planned, before, generations).map(|mut led| {
-                led.life = Life::put(before.map(|it| it.life), older, bounds.armed);
+                led.life = Life::put(before.map(|it| it.life), || true, bounds.armed);
                 led
             }),
             (None, Some(led)) => {
-                let life = led.life.removed(served, bounds.drained);
+                let life = led.life.removed(|| true, bounds.drained);
                 life.map(|life| Led {
                     life,
                     ..led.clone()
@@ -123,7 +127,13 @@ impl<T: Copy + Ord> Steering<T> {
             }
             (None, None) => None,
         };
+        // Connections begin all the while. Who has some is asked when the hook has the switch: from
+        // then on no more go the other way.
+        let switches = |led: &Led<T>| before.map(|it| it.life.state()) != Some(led.life.state());
         let after = after.and_then(|led| {
+            if switches(&led) {
+                return Some(led);
+            }
             let life = led.life.review(bounds.now, older, served)?;
             Some(Led { life, ..led })
         });
@@ -198,6 +208,7 @@ fn target<T: Copy + Ord>(
 
 #[cfg(test)]
 mod tests {
+    use nodeway_datapath::FrontendState;
     use rstest::rstest;
 
     use super::*;
@@ -255,7 +266,10 @@ mod tests {
     fn steered(steering: &mut Steering<u8>, generations: &[&str]) -> Option<u16> {
         let generations: Vec<_> = generations.iter().map(|it| generation(it)).collect();
         let web = planned("web");
-        steering.steer(KEY, Some(&web), &generations, &Nobody, bounds(0));
+        // It arms at the first look, and is in force at the second.
+        for _ in 0..2 {
+            steering.steer(KEY, Some(&web), &generations, &Nobody, bounds(0));
+        }
         steering.get(KEY).map(|led| led.port)
     }
 
@@ -303,6 +317,20 @@ mod tests {
         fn served(&self, _: FrontendKey) -> bool {
             true
         }
+    }
+
+    #[test]
+    fn also_with_nobody_there_the_hook_has_a_switch_before_connections_are_looked_for() {
+        let (mut steering, web) = (Steering::default(), planned("web"));
+        let all = [generation("a:web=1")];
+        let mut state = |planned| {
+            steering.steer(KEY, planned, &all, &Nobody, bounds(0));
+            steering.get(KEY).map(|led| led.life.state())
+        };
+        assert_eq!(state(Some(&web)), Some(FrontendState::Arming));
+        assert_eq!(state(Some(&web)), Some(FrontendState::Active));
+        assert_eq!(state(None), Some(FrontendState::Draining));
+        assert_eq!(state(None), None);
     }
 
     #[test]

@@ -365,7 +365,9 @@ impl Agent {
         self.proxies.follow(plan, &mut self.ports);
         let generations = self.proxies.generations();
         let keys: Vec<FrontendKey> = if generations == self.generations {
-            self.steering.switching().collect()
+            // What the kernel does not have yet is no ground for the next step.
+            let switching = self.steering.switching();
+            switching.filter(|it| !self.unapplied.contains(it)).collect()
         } else {
             let led = self.steering.iter().map(|(key, _)| key);
             plan.frontends.keys().copied().chain(led).collect()

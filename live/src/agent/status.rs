@@ -109,9 +109,20 @@ impl ResourceStatus {
         self.planned.is_none() && self.acknowledged.is_none()
     }
 
+    /// Whether it is planned no more, and Envoy keeps it for connections of a listener that drains:
+    /// it lets go of it by itself.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        let fetched_unasked = matches!(&*self.kind, "Listener" | "Cluster");
+        self.planned.is_none() && self.acknowledged.is_some() && !fetched_unasked
+    }
+
     /// Whether Envoy has what is planned, as far as it asks for it.
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
+        if self.is_draining() {
+            return true;
+        }
         if !self.is_asked_for() {
             return self.rejected.is_none();
         }
@@ -279,6 +290,17 @@ mod tests {
     #[test]
     fn what_is_planned_acknowledged_and_listening_is_in_sync() {
         assert_eq!(healthy().out_of_sync(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn routes_that_a_draining_listener_keeps_are_no_disorder() {
+        let mut status = healthy();
+        let mut routes = status.resources[0].clone();
+        (routes.kind, routes.planned) = ("RouteConfiguration".to_owned(), None);
+        routes.listening = None;
+        status.resources.push(routes);
+        assert_eq!(status.out_of_sync(), Vec::<String>::new());
+        assert_eq!(status.awaited(), Vec::<String>::new());
     }
 
     #[test]
