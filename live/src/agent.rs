@@ -367,7 +367,9 @@ impl Agent {
         let keys: Vec<FrontendKey> = if generations == self.generations {
             // What the kernel does not have yet is no ground for the next step.
             let switching = self.steering.switching();
-            switching.filter(|it| !self.unapplied.contains(it)).collect()
+            switching
+                .filter(|it| !self.unapplied.contains(it))
+                .collect()
         } else {
             let led = self.steering.iter().map(|(key, _)| key);
             plan.frontends.keys().copied().chain(led).collect()

@@ -1,13 +1,15 @@
 //! A node's redirect in the kernel: the rules, routes and programs of one way, for these frontends.
 //!
-//! A change goes in in the order in which nothing is led to where nothing is: what new frontends
-//! need beside the programs, then the programs' tables; for those that go, the other way round.
+//! A change goes in in the order in which no new connection is lost. For frontends that are led on it
+//! is the programs' tables or the rules of the listener's port, then routes, then the sets that keep
+//! others off: what is untracked and has nothing that takes it is refused. For those that drain it is the other way round: what no
+//! program takes must be others' by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use nodeway_core::datapath::Frontend;
+use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::redirect::Redirect;
 
@@ -116,7 +118,7 @@ impl NodeRedirect {
             programs: None,
             frontends,
         };
-        own.rule(&own.frontends.clone())?;
+        own.rule(&own.frontends.clone(), &ports(&own.frontends))?;
         match (&mut programs, site.pins) {
             (Some(programs), _) => own.switch_on(programs, site)?,
             (None, Some(pins)) => remove_programs(pins)?,
@@ -131,7 +133,7 @@ impl NodeRedirect {
         for key in stale.filter(|key| !self.frontends.contains_key(key)) {
             programs.remove(key)?;
         }
-        programs.take_sockets(&ports(&self.frontends))?;
+        programs.take_sockets(&listed(&ports(&self.frontends)))?;
         for (key, frontend) in &self.frontends {
             programs.put(*key, frontend)?;
         }
@@ -161,25 +163,46 @@ impl NodeRedirect {
                 }
             }
         }
-        let mut all: BTreeSet<u16> = ports(&self.frontends).into_iter().collect();
-        all.extend(ports(&next));
-        if meanwhile != self.frontends {
-            self.rule(&meanwhile)?;
-        }
+        let (before, after) = (ports(&self.frontends), ports(&next));
+        let all: BTreeSet<u16> = before.union(&after).copied().collect();
+        let leads_on = |change: &Option<Frontend>| {
+            change.is_some_and(|frontend| frontend.state != FrontendState::Draining)
+        };
         if let Some(programs) = &mut self.programs {
-            programs.take_sockets(&all.into_iter().collect::<Vec<_>>())?;
-            for (key, change) in changes {
-                match change {
-                    Some(frontend) => programs.put(*key, frontend)?,
-                    None => programs.remove(*key)?,
-                }
-            }
+            programs.take_sockets(&listed(&all))?;
         }
+        self.put_in_programs(changes.iter().filter(|(_, change)| leads_on(change)))?;
+        if self.redirect == Redirect::Iptables && all != before {
+            self.rule(&self.frontends.clone(), &all)?;
+        }
+        if meanwhile != self.frontends {
+            self.rule(&meanwhile, &all)?;
+        }
+        self.put_in_programs(changes.iter().filter(|(_, change)| !leads_on(change)))?;
         if next != meanwhile {
-            self.rule(&next)?;
+            self.rule(&next, &all)?;
+        }
+        if self.redirect == Redirect::Iptables && all != after {
+            self.rule(&next, &after)?;
         }
         self.frontends = next;
         self.take_sockets()?;
+        Ok(())
+    }
+
+    fn put_in_programs<'a>(
+        &mut self,
+        changes: impl Iterator<Item = (&'a FrontendKey, &'a Option<Frontend>)>,
+    ) -> Result<(), TableError> {
+        let Some(programs) = &mut self.programs else {
+            return Ok(());
+        };
+        for (key, change) in changes {
+            match change {
+                Some(frontend) => programs.put(*key, frontend)?,
+                None => programs.remove(*key)?,
+            }
+        }
         Ok(())
     }
 
@@ -191,7 +214,7 @@ impl NodeRedirect {
     pub fn take_sockets(&mut self) -> Result<Vec<SocketAddr>, RedirectError> {
         let ports = ports(&self.frontends);
         match &mut self.programs {
-            Some(programs) => Ok(programs.take_sockets(&ports)?),
+            Some(programs) => Ok(programs.take_sockets(&listed(&ports))?),
             None => Ok(Vec::new()),
         }
     }
@@ -250,16 +273,25 @@ impl NodeRedirect {
         Ok(self.rules.remove(&self.netns)?)
     }
 
-    fn rule(&mut self, frontends: &BTreeMap<FrontendKey, Frontend>) -> Result<(), RedirectError> {
+    /// Has rules for these frontends, which lead to listeners on those ports.
+    fn rule(
+        &mut self,
+        frontends: &BTreeMap<FrontendKey, Frontend>,
+        ports: &BTreeSet<u16>,
+    ) -> Result<(), RedirectError> {
         let frontends: Vec<_> = frontends.iter().map(|(key, it)| (*key, *it)).collect();
-        let wanted = Wanted::node(self.redirect, &frontends, &self.addresses);
+        let wanted = Wanted::node_leading(self.redirect, &frontends, ports, &self.addresses);
         Ok(self.rules.apply(&self.netns, &wanted)?)
     }
 }
 
-fn ports(frontends: &BTreeMap<FrontendKey, Frontend>) -> Vec<u16> {
-    let ports: BTreeSet<u16> = frontends.values().map(|it| it.listener_port).collect();
-    ports.into_iter().collect()
+fn ports(frontends: &BTreeMap<FrontendKey, Frontend>) -> BTreeSet<u16> {
+    frontends.values().map(|it| it.listener_port).collect()
+}
+
+/// As the map of sockets is asked for them.
+fn listed(ports: &BTreeSet<u16>) -> Vec<u16> {
+    ports.iter().copied().collect()
 }
 
 /// Takes away the programs that another way left pinned.

@@ -44,13 +44,25 @@ impl Wanted {
     /// Of a node, for a redirect and these frontends; `own` are the node's addresses.
     #[must_use]
     pub fn node(redirect: Redirect, frontends: &[(FrontendKey, Frontend)], own: &[IpAddr]) -> Self {
-        let ports: BTreeSet<u16> = frontends.iter().map(|(_, it)| it.listener_port).collect();
+        let ports = frontends.iter().map(|(_, it)| it.listener_port).collect();
+        Self::node_leading(redirect, frontends, &ports, own)
+    }
+
+    /// The same, that also leads to listeners on ports of which no frontend is there yet, or any
+    /// more.
+    #[must_use]
+    pub fn node_leading(
+        redirect: Redirect,
+        frontends: &[(FrontendKey, Frontend)],
+        ports: &BTreeSet<u16>,
+        own: &[IpAddr],
+    ) -> Self {
         let mut wanted = Self::with(|rules| {
             way::install(redirect, rules);
             for (key, frontend) in of_family(frontends, rules.family) {
                 way::put(redirect, rules, *key, frontend);
             }
-            way::lead(redirect, rules, &ports);
+            way::lead(redirect, rules, ports);
         });
         let keys = frontends.iter().map(|(key, _)| *key);
         wanted.routing = way::routing(redirect, keys, own);

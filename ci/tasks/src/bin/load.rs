@@ -98,7 +98,7 @@ fn print(rows: &[Row]) {
             row.loaded.answered.to_string(),
             failed.to_string(),
             format!("{} ms", row.happened.effect_ms),
-            format!("{} ms", row.outage_ms),
+            format!("{} ms", row.probe.outage.as_millis()),
         ]);
     }
     println!("{}", table.trim_fmt());
@@ -111,6 +111,9 @@ fn print(rows: &[Row]) {
         );
         for (words, count) in &row.loaded.failed {
             println!("  {count} × {words}");
+        }
+        for (words, count) in &row.probe.failed {
+            println!("  the probe: {count} × {words}");
         }
     }
 }

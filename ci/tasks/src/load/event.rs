@@ -6,6 +6,7 @@ use nodeway_live::agent::status::Status;
 use serde::Serialize;
 
 use super::hey::Loaded;
+use super::probe::Seen;
 use super::{Bed, LoadError, NODE, file};
 
 /// How long something may take until it is seen.
@@ -150,8 +151,8 @@ impl Event {
 
     /// What is promised of it and was not kept.
     #[must_use]
-    pub fn broken(self, loaded: &Loaded, happened: &Happened, outage: Duration) -> Vec<String> {
-        let mut all = Vec::new();
+    pub fn broken(self, loaded: &Loaded, happened: &Happened, probe: &Seen) -> Vec<String> {
+        let (mut all, outage) = (Vec::new(), probe.outage);
         if loaded.answered == 0 {
             all.push("nothing was answered".to_owned());
         }

@@ -29,7 +29,7 @@ use serde::Serialize;
 
 use event::{Event, Happened};
 use hey::{Connections, Hey, HeyError, Loaded};
-use probe::Probe;
+use probe::{Probe, Seen};
 
 /// Whose requests are led: the client's pod and its node.
 const CLIENT: &str = "default/client";
@@ -75,8 +75,8 @@ pub struct Row {
     pub loaded: Loaded,
     /// What was seen besides.
     pub happened: Happened,
-    /// How long a client with new connections was not served, in milliseconds.
-    pub outage_ms: u64,
+    /// What a client saw that opens a connection each few milliseconds.
+    pub probe: Seen,
     /// What is promised and was not kept; nothing if all was.
     pub broken: Vec<String>,
 }
@@ -219,18 +219,18 @@ impl Bed {
             connections,
         };
         let load = hey.start(&self.client, to)?;
-        crate::load::event::pause(duration / 3);
+        event::pause(duration / 3);
         let happened = event.happen(self, duration / 3)?;
         let loaded = load.wait()?;
-        let outage = probe.end();
+        let probe = probe.end();
         Ok(Row {
-            broken: event.broken(&loaded, &happened, outage),
+            broken: event.broken(&loaded, &happened, &probe),
             event,
             redirect: self.redirect,
             connections,
             loaded,
             happened,
-            outage_ms: u64::try_from(outage.as_millis()).unwrap_or(u64::MAX),
+            probe,
         })
     }
 

@@ -1,5 +1,6 @@
 //! A client that opens a connection each few milliseconds, and knows for how long none was served.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nodeway_live::netns::{NetNs, NetNsError};
+use serde::{Serialize, Serializer};
 
 use super::event::pause;
 
@@ -16,11 +18,26 @@ const EACH: Duration = Duration::from_millis(10);
 /// A connection that is not open by then is not served: a lost SYN is sent again after a second.
 const WITHIN: Duration = Duration::from_millis(500);
 
+/// What a probe saw.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    /// The longest time from a connection that was not served to the next that was.
+    #[serde(rename = "outageMs", serialize_with = "in_ms")]
+    pub outage: Duration,
+    /// Why some were not, with how often.
+    pub failed: BTreeMap<String, u32>,
+}
+
+fn in_ms<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u128(time.as_millis())
+}
+
 /// A probe at work.
 #[derive(Debug)]
 pub struct Probe {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Duration>,
+    thread: JoinHandle<Seen>,
 }
 
 impl Probe {
@@ -32,35 +49,46 @@ impl Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let (from, stopped) = (from.try_clone()?, Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let outage = from.run(|| watch(to, &stopped));
-            outage.unwrap_or_default()
+            let seen = from.run(|| watch(to, &stopped));
+            seen.unwrap_or_default()
         });
         Ok(Self { stop, thread })
     }
 
-    /// Ends it: the longest time from a connection that was not served to the next that was.
+    /// Ends it.
     #[must_use]
-    pub fn end(self) -> Duration {
+    pub fn end(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or(Duration::MAX)
+        let panicked = |_| Seen {
+            outage: Duration::MAX,
+            failed: BTreeMap::new(),
+        };
+        self.thread.join().unwrap_or_else(panicked)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]
-fn watch(to: SocketAddr, stop: &AtomicBool) -> Duration {
-    let (mut longest, mut since) = (Duration::ZERO, None);
+fn watch(to: SocketAddr, stop: &AtomicBool) -> Seen {
+    let (mut seen, mut since) = (Seen::default(), None);
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
-        if ask(to).is_err() {
-            since = since.or(Some(begun));
-        } else if let Some(failed) = since.take() {
-            longest = longest.max(begun.duration_since(failed));
+        match ask(to) {
+            Err(error) => {
+                since = since.or(Some(begun));
+                *seen.failed.entry(error.to_string()).or_default() += 1;
+            }
+            Ok(()) => {
+                let failed = since.take();
+                let outage = failed.map(|failed| begun.duration_since(failed));
+                seen.outage = seen.outage.max(outage.unwrap_or_default());
+            }
         }
         pause(EACH);
     }
     // One that was never served again.
-    let now = Instant::now();
-    since.map_or(longest, |failed| longest.max(now.duration_since(failed)))
+    let left = since.map(|failed| Instant::now().duration_since(failed));
+    seen.outage = seen.outage.max(left.unwrap_or_default());
+    seen
 }
 
 fn ask(to: SocketAddr) -> io::Result<()> {
