@@ -348,7 +348,7 @@ impl Lab {
     /// When it has no agent, as by `sidecar`, or that one says nothing.
     pub fn status(&self, node: &str) -> Result<Status, LabError> {
         let known = self.model.0.plan(node).map(|_| self.proxied.get(node));
-        let unknown = || AskError::from(self.model.0.unknown_node(node));
+        let unknown = || self.model.0.unknown_node(node);
         match known.ok_or_else(unknown)? {
             Some(proxied) => Ok(proxied.status()?),
             None => Err(LabError::NoAgent(node.to_owned())),

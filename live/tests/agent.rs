@@ -175,7 +175,8 @@ impl Node {
 
     fn wait_until_in_sync(&self) {
         self.wait("in sync", |it| {
-            it.out_of_sync().is_empty() && it.frontends.len() == 3
+            // While a frontend arms, what its node itself calls is not led.
+            it.out_of_sync().is_empty() && it.awaited().is_empty() && it.frontends.len() == 3
         });
     }
 
