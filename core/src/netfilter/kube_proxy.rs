@@ -14,7 +14,11 @@
 //! `--cluster-cidr`; TCP only. A source range lets a node through only if it holds the node's
 //! address: no rule is written for load balancers that make their own address the source.
 
+pub mod nftables;
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -37,11 +41,80 @@ const MASQUERADE: u32 = 0x4000;
 /// What drops packets to a LoadBalancer address from outside of its source ranges.
 const FIREWALL: &str = "KUBE-PROXY-FIREWALL";
 
+/// What refuses, in nftables mode, ports of ClusterIPs that nobody has.
+const CLUSTER_IPS: &str = "KUBE-CLUSTER-IPS";
+
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` where it is not said.
 const AFFINITY: i32 = 10_800;
 
 /// What the comments of a LoadBalancer address call it.
 const LOAD_BALANCER: &str = "loadbalancer IP";
+
+/// How kube-proxy runs on a node. By IPVS it takes packets on their way to the node's own sockets,
+/// whatever connection tracking says: no redirect holds beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all.
+    None,
+    /// By rules of iptables.
+    #[default]
+    Iptables,
+    /// By a table of nftables. It leads to the same endpoints; the differences that a client can
+    /// see are three: node ports are at the node's primary addresses only, a port of a ClusterIP
+    /// that no Service has is refused, and what is INVALID is not dropped.
+    Nftables,
+}
+
+/// A mode that there is not, or that nothing holds beside.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMode {
+    /// IPVS.
+    #[error(
+        "IPVS takes packets on their way to the node's own sockets whatever connection tracking says, so no redirect holds beside it; use `iptables`, `nftables` or `none`"
+    )]
+    Ipvs,
+    /// A word.
+    #[error("`{0}` is no mode of kube-proxy; use `iptables`, `nftables` or `none`")]
+    Unknown(String),
+}
+
+impl Mode {
+    /// Its name, as kube-proxy's `--proxy-mode` has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+        }
+    }
+
+    /// Whether it translates services at all.
+    #[must_use]
+    pub fn translates(self) -> bool {
+        self != Self::None
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = BadMode;
+
+    fn from_str(name: &str) -> Result<Self, BadMode> {
+        match name {
+            "none" => Ok(Self::None),
+            "iptables" => Ok(Self::Iptables),
+            "nftables" => Ok(Self::Nftables),
+            "ipvs" => Err(BadMode::Ipvs),
+            other => Err(BadMode::Unknown(other.to_owned())),
+        }
+    }
+}
 
 /// One port of a Service, as rules need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,14 +236,19 @@ fn endpoints(
 
 /// The first 16 letters of the base32 form of a SHA-256, as kube-proxy names its chains.
 fn hash(parts: &[&str]) -> String {
+    letters(&Sha256::digest(parts.concat().as_bytes()), 16)
+}
+
+/// The first letters, 16 at most, of the base32 form of a digest.
+fn letters(digest: &[u8], count: usize) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let digest = Sha256::digest(parts.concat().as_bytes());
     let bits = digest
         .iter()
         .take(10)
         .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
     (0..16)
         .rev()
+        .take(count)
         .filter_map(|place| {
             let index = usize::try_from(bits >> (5 * place) & 31).ok()?;
             LETTERS.get(index).map(|letter| char::from(*letter))
@@ -178,8 +256,13 @@ fn hash(parts: &[&str]) -> String {
         .collect()
 }
 
-/// Adds the chains, without a Service yet.
-pub fn install(rules: &mut Ruleset) {
+/// Adds the chains of a mode, without a Service yet; `own` are the node's own addresses. What
+/// nftables decides is written in the form of iptables too, which is what a simulated node
+/// evaluates: the real table is [`nftables::script`].
+pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
+    if mode == Mode::None {
+        return;
+    }
     for hook in [BuiltIn::Prerouting, BuiltIn::Output] {
         rules.hook(Table::Nat, hook, "KUBE-SERVICES");
     }
@@ -213,19 +296,25 @@ pub fn install(rules: &mut Ruleset) {
         [Rule::new([], Target::Mark { value, mask: value })],
     );
     rules.chain_mut(Table::Nat, "KUBE-NODEPORTS");
+    let to_node = match (mode, nftables::node_port_address(rules.family, own)) {
+        (Mode::Nftables, Some(address)) => vec![to(address)],
+        // A node without an address of that family: nowhere.
+        (Mode::Nftables, None) => vec![Match::DestinationLocal { not: false }, Match::DestinationLocal { not: true }],
+        _ => vec![Match::DestinationLocal { not: false }],
+    };
     rules.append(
         Table::Nat,
         "KUBE-SERVICES",
-        [Rule::new(
-            [Match::DestinationLocal { not: false }],
-            Target::Jump("KUBE-NODEPORTS".into()),
-        )
-        .comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")],
+        [
+            Rule::new(to_node, Target::Jump("KUBE-NODEPORTS".into())).comment(
+                "kubernetes service nodeports; NOTE: this must be the last rule in this chain",
+            ),
+        ],
     );
-    filter(rules, marked(false));
+    filter(rules, mode, marked(false));
 }
 
-fn filter(rules: &mut Ruleset, marked: Match) {
+fn filter(rules: &mut Ruleset, mode: Mode, marked: Match) {
     let new = || state(&[ConnectionState::New]);
     let jump = |matches: Vec<Match>, to: &str| Rule::new(matches, Target::Jump(to.into()));
     for name in ["KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD"] {
@@ -257,12 +346,20 @@ fn filter(rules: &mut Ruleset, marked: Match) {
         BuiltIn::Output,
         [jump(vec![new()], "KUBE-SERVICES").comment(portals)],
     );
+    if mode == Mode::Nftables {
+        for hook in [BuiltIn::Forward, BuiltIn::Output] {
+            rules.chain_mut(Table::Filter, CLUSTER_IPS);
+            rules.built_in(Table::Filter, hook, [jump(vec![new()], CLUSTER_IPS)]);
+        }
+    }
     let follows = [ConnectionState::Related, ConnectionState::Established];
+    let invalid = Rule::new([state(&[ConnectionState::Invalid])], Target::Drop);
+    let invalid = (mode == Mode::Iptables).then_some(invalid);
+    rules.append(Table::Filter, "KUBE-FORWARD", invalid);
     rules.append(
         Table::Filter,
         "KUBE-FORWARD",
         [
-            Rule::new([state(&[ConnectionState::Invalid])], Target::Drop),
             Rule::new([marked], Target::Accept).comment("kubernetes forwarding rules"),
             Rule::new([state(&follows)], Target::Accept)
                 .comment("kubernetes forwarding conntrack rule"),
@@ -277,11 +374,11 @@ fn state(states: &[ConnectionState]) -> Match {
     }
 }
 
-/// All the rules for those Services.
+/// All the rules for those Services, as the iptables mode writes them.
 #[must_use]
 pub fn rules<'a>(family: Family, ports: impl IntoIterator<Item = &'a ServicePort>) -> Ruleset {
     let mut rules = Ruleset::new(family);
-    install(&mut rules);
+    install(&mut rules, Mode::Iptables, &[]);
     add(&mut rules, ports);
     rules
 }
@@ -296,32 +393,11 @@ pub fn add<'a>(rules: &mut Ruleset, ports: impl IntoIterator<Item = &'a ServiceP
 }
 
 fn of_port(rules: &mut Ruleset, port: &ServicePort) {
-    let own = |address: &IpAddr| address.is_ipv4() == (rules.family == Family::V4);
-    let port = &ServicePort {
-        cluster: port.cluster.iter().copied().filter(own).collect(),
-        external: port
-            .external
-            .iter()
-            .copied()
-            .filter(|(it, _)| own(it))
-            .collect(),
-        endpoints: port
-            .endpoints
-            .iter()
-            .copied()
-            .filter(|(it, _)| own(&it.ip()))
-            .collect(),
-        source_ranges: port
-            .source_ranges
-            .iter()
-            .copied()
-            .filter(|it| own(&it.addr()))
-            .collect(),
-        ..port.clone()
-    };
+    let port = &of_family(port, rules.family);
     if port.cluster.is_empty() && port.external.is_empty() {
         return;
     }
+    check_cluster_ips(rules, port);
     let all: Vec<SocketAddr> = port.endpoints.iter().map(|(it, _)| *it).collect();
     let here = port.endpoints.iter().filter(|(_, here)| *here);
     let here: Vec<SocketAddr> = here.map(|(it, _)| *it).collect();
@@ -373,6 +449,34 @@ fn of_port(rules: &mut Ruleset, port: &ServicePort) {
         );
     }
     chains(rules, port, &all, &here);
+}
+
+/// A port with what it has of a family.
+fn of_family(port: &ServicePort, family: Family) -> ServicePort {
+    let own = |address: &IpAddr| address.is_ipv4() == (family == Family::V4);
+    let (cluster, external) = (port.cluster.iter(), port.external.iter());
+    let (endpoints, ranges) = (port.endpoints.iter(), port.source_ranges.iter());
+    ServicePort {
+        cluster: cluster.copied().filter(own).collect(),
+        external: external.copied().filter(|(it, _)| own(it)).collect(),
+        endpoints: endpoints.copied().filter(|(it, _)| own(&it.ip())).collect(),
+        source_ranges: ranges.copied().filter(|it| own(&it.addr())).collect(),
+        ..port.clone()
+    }
+}
+
+/// In nftables mode, refuses a ClusterIP that is still one after translation: no Service has that
+/// port of it.
+fn check_cluster_ips(rules: &mut Ruleset, port: &ServicePort) {
+    let tables = rules.tables.get(&Table::Filter);
+    if !tables.is_some_and(|chains| chains.contains_key(CLUSTER_IPS)) {
+        return;
+    }
+    let chain = rules.chain_mut(Table::Filter, CLUSTER_IPS);
+    for address in &port.cluster {
+        let refuse = Target::Reject(RejectWith::PortUnreachable);
+        chain.rules.push(Rule::new([to(*address)], refuse));
+    }
 }
 
 /// The chain that lets source ranges through to a LoadBalancer address, where there are some. What
@@ -436,13 +540,15 @@ fn lead(
     rules.append(Table::Filter, filter, [rule]);
 }
 
-fn to_address(address: IpAddr, port: u16) -> Vec<Match> {
-    let network = IpNet::from(address);
-    let to = Match::Destination {
+fn to(address: IpAddr) -> Match {
+    Match::Destination {
         not: false,
-        network,
-    };
-    let mut matches = vec![to];
+        network: IpNet::from(address),
+    }
+}
+
+fn to_address(address: IpAddr, port: u16) -> Vec<Match> {
+    let mut matches = vec![to(address)];
     matches.extend(to_port(port));
     matches
 }
