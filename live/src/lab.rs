@@ -315,11 +315,14 @@ impl Lab {
             return Ok(());
         };
         let (program, folder) = (self.options.envoy.clone(), self.envoy_folder(place));
-        let options = match place {
-            Place::Pod(pod) => EnvoyOptions::sidecar(program, folder, pod),
-            _ => EnvoyOptions::new(program, folder, node),
+        let envoy = match place {
+            Place::Pod(pod) => {
+                let options = EnvoyOptions::sidecar(program, folder, pod);
+                let addresses = evidence::addresses_of(&self.model.0, pod);
+                Envoy::start(netns, &plan.of_client(addresses), &options)?
+            }
+            _ => Envoy::start(netns, plan, &EnvoyOptions::new(program, folder, node))?,
         };
-        let envoy = Envoy::start(netns, plan, &options)?;
         self.envoys.insert(place.clone(), envoy);
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nodeway_core::datapath::{Frontend, FrontendState};
+use nodeway_core::frontend::SourceRanges;
 use nodeway_core::plan::{FrontendKey, NodePlan};
 use nodeway_sim::{NodeSpec, Place, Redirect, Sim};
 
@@ -99,7 +100,7 @@ impl Redirected {
             devices: &devices(spec),
             pins: None,
         };
-        let started = NodeRedirect::start(redirect, &site, frontends(plan));
+        let started = NodeRedirect::start(redirect, &site, frontends(plan), ranges(plan));
         let started = started.map_err(at(&Place::Node(spec.name.clone())))?;
         self.nodes.insert(spec.name.clone(), started);
         Ok(())
@@ -128,8 +129,17 @@ fn frontends(plan: &NodePlan) -> BTreeMap<FrontendKey, Frontend> {
             let frontend = Frontend {
                 listener_port: planned.listener_port,
                 state: FrontendState::Active,
+                ranged: planned.ranges.is_some(),
             };
             (*key, frontend)
         })
+        .collect()
+}
+
+/// Who may come by those that are open to some sources alone.
+fn ranges(plan: &NodePlan) -> SourceRanges {
+    let frontends = plan.frontends.iter();
+    frontends
+        .filter_map(|(key, planned)| Some((*key, Arc::clone(planned.ranges.as_ref()?))))
         .collect()
 }

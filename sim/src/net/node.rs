@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::datapath::{Family, Reason};
-use nodeway_core::frontend::Life;
+use nodeway_core::frontend::{Life, SourceRanges};
 use nodeway_core::netfilter::{Firewall, Routing, Ruleset, kube_proxy, way};
 use nodeway_core::plan::{FrontendKey, PlanDelta, PlannedFrontend, Update};
 use nodeway_core::redirect::Redirect;
@@ -28,6 +28,8 @@ pub(crate) struct Node {
     kube_proxy: bool,
     /// The ports of listeners that rules lead to.
     ports: BTreeSet<u16>,
+    /// The source ranges that rules ask.
+    ranges: SourceRanges,
     pub(crate) pods: BTreeMap<IpAddr, StackId>,
     /// How often each hook gave each reason.
     pub(crate) reasons: BTreeMap<(&'static str, Reason), u64>,
@@ -47,6 +49,7 @@ impl Node {
             redirect: settings.redirect,
             kube_proxy: settings.kube_proxy,
             ports: BTreeSet::new(),
+            ranges: SourceRanges::new(),
             pods: BTreeMap::new(),
             reasons: BTreeMap::new(),
             luck: settings
@@ -143,6 +146,7 @@ impl Node {
     pub(crate) fn forget(&mut self) {
         self.frontends.clear();
         self.ports.clear();
+        self.ranges.clear();
         self.services = Arc::default();
         self.firewall = Firewall::default();
     }
@@ -183,6 +187,7 @@ impl Node {
         });
         self.replace(v4, v6);
         self.ports.clear();
+        self.ranges.clear();
         for key in self.frontends.keys().copied().collect::<Vec<_>>() {
             self.rule(key);
         }
@@ -208,7 +213,8 @@ impl Node {
         }
     }
 
-    /// Leads to the listeners that frontends have now, where those are others than before.
+    /// Leads to the listeners that frontends have now, from the ranges that they have, where those
+    /// are others than before.
     fn lead(&mut self) {
         let frontends = self.frontends.values();
         let ports: BTreeSet<u16> = frontends.map(|it| it.frontend().listener_port).collect();
@@ -217,6 +223,16 @@ impl Node {
                 way::lead(self.redirect, self.firewall.rules_mut(family), &ports);
             }
             self.ports = ports;
+        }
+        let frontends = self.frontends.iter();
+        let ranges: SourceRanges = frontends
+            .filter_map(|(key, it)| Some((*key, Arc::clone(it.planned.ranges.as_ref()?))))
+            .collect();
+        if ranges != self.ranges {
+            for family in [Family::V4, Family::V6] {
+                way::guard(self.redirect, self.firewall.rules_mut(family), &ranges);
+            }
+            self.ranges = ranges;
         }
     }
 
