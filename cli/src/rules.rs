@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use nodeway_core::datapath;
+use nodeway_core::netfilter::kube_proxy::{Mode, nftables};
 use nodeway_core::netfilter::{Routing, Ruleset, text};
 use nodeway_sim::{Redirect, Sim};
 
@@ -36,9 +37,9 @@ pub(crate) struct Arguments {
     /// `ipv4` or `ipv6`.
     #[arg(long, default_value = "ipv4")]
     family: Family,
-    /// Those of kube-proxy too.
-    #[arg(long)]
-    kube_proxy: bool,
+    /// Those of kube-proxy too, by the mode that the fixture has or `iptables`, `nftables`.
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true)]
+    kube_proxy: Option<Option<Mode>>,
     /// One part alone, without headings: for the tool that takes it.
     #[arg(long, value_name = "PART")]
     only: Option<Part>,
@@ -55,14 +56,21 @@ enum Part {
     Sets,
     Rules,
     Routes,
+    Nft,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let source = load(&arguments.sources)?;
+    let of_fixture = source.fixture.as_ref().map(|it| it.kube_proxy);
+    let of_fixture = || of_fixture.unwrap_or_default();
+    let asked = arguments.kube_proxy.map(|it| it.unwrap_or_else(of_fixture));
+    let kube_proxy = asked.unwrap_or(Mode::None);
+    // What nftables has stands in a table of its own.
+    let beside = (kube_proxy == Mode::Iptables).then_some(kube_proxy);
     let sim = Sim::from_source(&source)
         .map_err(Failure::load)?
         .redirect(arguments.redirect)
-        .kube_proxy(arguments.kube_proxy)
+        .kube_proxy(beside.unwrap_or(Mode::None))
         .start()
         .map_err(|error| miette::miette!("{}: {error}", source.name))?;
     let (family, program, ip) = match arguments.family {
@@ -83,7 +91,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             "ask for a node, or add --redirect sidecar",
         ));
     }
-    if arguments.redirect != Redirect::Sidecar || arguments.node.is_some() || arguments.kube_proxy {
+    if arguments.redirect != Redirect::Sidecar || arguments.node.is_some() || kube_proxy.translates()
+    {
         let (node, rules, routing) = of_node(arguments, &sim, family)?;
         let of = |taker: &str| format!("{node}, for {taker}");
         parts.extend([
@@ -95,6 +104,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             ),
             (Part::Routes, of("sh"), routes(&routing, ip, family)),
         ]);
+        if kube_proxy == Mode::Nftables {
+            let services = sim.services().on(&node);
+            let mut nodes = sim.topology().nodes.iter();
+            let spec = nodes.find(|it| it.name == node);
+            let own = spec.map(|it| it.addresses.as_slice()).unwrap_or_default();
+            let table = nftables::script(family, &services, own);
+            parts.push((Part::Nft, of("nft -f -"), table));
+        }
     }
     for (part, taker, text) in parts {
         match arguments.only {

@@ -4,8 +4,12 @@
 
 mod life;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 pub use life::Life;
 
@@ -29,6 +33,12 @@ impl fmt::Display for FrontendKey {
         SocketAddr::from(*self).fmt(f)
     }
 }
+
+/// Who may come by a frontend: networks of its own family, sorted. Without one nobody may.
+pub type Ranges = Arc<[IpNet]>;
+
+/// The ranges of those frontends that have some; all others are open to everybody.
+pub type SourceRanges = BTreeMap<FrontendKey, Ranges>;
 
 /// Which of a service's addresses a frontend is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

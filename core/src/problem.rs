@@ -69,11 +69,13 @@ pub enum Code {
     ClusterDefinedTwice = 27,
     /// A running Envoy refused a resource, which nothing foresaw; told in its own words.
     RefusedByEnvoy = 28,
+    /// A source range of a Service that is no network.
+    BadSourceRange = 29,
 }
 
 impl Code {
     /// Every code, by number.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::EnvoyResource,
         Self::MissingListener,
         Self::MissingCluster,
@@ -102,6 +104,7 @@ impl Code {
         Self::TooLarge,
         Self::ClusterDefinedTwice,
         Self::RefusedByEnvoy,
+        Self::BadSourceRange,
     ];
 }
 

@@ -5,14 +5,16 @@
 //! *name*; the slice's number is the pods' own, which may differ per slice (Kubernetes,
 //! "EndpointSlices"). Cilium asks by the number or name of the Service's port, as text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 
 use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
-use crate::frontend::{FrontendKey, FrontendKind};
+use crate::frontend::{FrontendKey, FrontendKind, Ranges};
 use crate::object::{Kind, ObjectRef};
 
 /// The label by which a slice names its Service.
@@ -179,8 +181,8 @@ fn planned(endpoint: &Endpoint, address: SocketAddr, slice: &EndpointSlice) -> P
 
 /// The addresses under which packets reach a Service's TCP ports, with the Service's port number.
 ///
-/// `NodePort` frontends are the given nodes' internal addresses of the Service's families. A load
-/// balancer whose `ipMode` is `Proxy` sends to node ports, so its own address never arrives.
+/// `NodePort` frontends are the given nodes' addresses of the Service's families, internal and
+/// external ([`node_port_addresses`]). A load balancer whose `ipMode` is `Proxy` sends to node ports, so its own address never arrives.
 #[must_use]
 pub fn frontends<'a>(
     service: &Service,
@@ -208,7 +210,7 @@ pub fn frontends<'a>(
     let v6 = cluster_ips(service).any(|address| address.is_ipv6());
     let of_nodes: Vec<IpAddr> = nodes
         .into_iter()
-        .flat_map(node_addresses)
+        .flat_map(node_port_addresses)
         .filter(|address| if address.is_ipv4() { v4 } else { v6 })
         .collect();
 
@@ -244,6 +246,43 @@ pub fn frontends<'a>(
     frontends
 }
 
+/// Who may come by an address of a Service; none if everybody may.
+///
+/// `loadBalancerSourceRanges` are for a load balancer's address alone, and for each client of it:
+/// pods and nodes too, as kube-proxy has it (`pkg/proxy/iptables`). An address of a family of which
+/// no range is said is open there, and here too. A range that cannot be read lets nobody in, and
+/// leaves no family open: the API server would have refused it.
+#[must_use]
+pub fn source_ranges(service: &Service, kind: FrontendKind, address: IpAddr) -> Option<Ranges> {
+    if kind != FrontendKind::LoadBalancer {
+        return None;
+    }
+    let mut ranges = Vec::new();
+    let mut unread = false;
+    for (_, _, range) in said_ranges(service) {
+        match range {
+            Some(range) if range.addr().is_ipv4() == address.is_ipv4() => ranges.push(range),
+            Some(_) => {}
+            None => unread = true,
+        }
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    (unread || !ranges.is_empty()).then(|| ranges.into())
+}
+
+/// Each of a Service's source ranges: where it stands in the list, as it is said, and as a network
+/// if it is one.
+pub fn said_ranges(service: &Service) -> impl Iterator<Item = (usize, &str, Option<IpNet>)> {
+    let spec = service.spec.as_ref();
+    let said = spec.and_then(|spec| spec.load_balancer_source_ranges.as_deref());
+    let said = said.unwrap_or_default().iter().enumerate();
+    said.map(|(index, said)| {
+        let range: Option<IpNet> = said.trim().parse().ok();
+        (index, said.as_str(), range.map(|it| it.trunc()))
+    })
+}
+
 /// The Service's own addresses; none for a headless one.
 pub fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
     let spec = service.spec.as_ref();
@@ -272,6 +311,25 @@ fn load_balancer_ips(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
 
 /// A node's addresses inside the cluster.
 pub fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
+    addresses_of(node, "InternalIP")
+}
+
+/// The addresses at which a node answers for node ports: those of its `status`, internal ones
+/// first.
+///
+/// kube-proxy answers at every local address of the node (`--nodeport-addresses` says nothing by
+/// default), also at those that the kernel has and the Node object has not; here they are not known.
+/// Loopback stays out: kube-proxy's iptables form answers there over IPv4 alone, and only by
+/// `route_localnet`, which lets others on the link reach what listens on loopback (CVE-2020-8558);
+/// its nftables form does not at all.
+pub fn node_port_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
+    let mut seen = BTreeSet::new();
+    addresses_of(node, "InternalIP")
+        .chain(addresses_of(node, "ExternalIP"))
+        .filter(move |address| !address.is_loopback() && seen.insert(*address))
+}
+
+fn addresses_of<'a>(node: &'a Node, kind: &'static str) -> impl Iterator<Item = IpAddr> + 'a {
     let addresses = node
         .status
         .as_ref()
@@ -279,7 +337,7 @@ pub fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
         .unwrap_or_default();
     addresses
         .iter()
-        .filter(|address| address.type_ == "InternalIP")
+        .filter(move |address| address.type_ == kind)
         .filter_map(|address| address.address.parse().ok())
 }
 
@@ -398,7 +456,8 @@ mod tests {
             "metadata": {"name": "n1"},
             "status": {"addresses": [
                 {"type": "InternalIP", "address": "172.18.0.2"}, {"type": "InternalIP", "address": "fd00:172:18::2"},
-                {"type": "Hostname", "address": "n1"},
+                {"type": "Hostname", "address": "n1"}, {"type": "ExternalIP", "address": "198.51.100.2"},
+                {"type": "ExternalIP", "address": "172.18.0.2"}, {"type": "ExternalIP", "address": "127.0.0.1"},
             ]},
         }))
         .unwrap();
@@ -413,11 +472,38 @@ mod tests {
         198.51.100.7:80 ExternalIp 80
         172.18.0.2:30080 NodePort 80
         [fd00:172:18::2]:30080 NodePort 80
+        198.51.100.2:30080 NodePort 80
         10.96.0.9:81 ClusterIp 81
         [fd00:10:96::9]:81 ClusterIp 81
         192.0.2.1:81 LoadBalancer 81
         198.51.100.7:81 ExternalIp 81
         ");
+    }
+
+    #[rstest]
+    #[case::of_its_family(&["192.0.2.9/24", "2001:db8::/32"], "192.0.2.1", Some("192.0.2.0/24"))]
+    #[case::twice(&["192.0.2.0/24", " 192.0.2.0/24 "], "192.0.2.1", Some("192.0.2.0/24"))]
+    #[case::of_the_other_family_alone(&["2001:db8::/32"], "192.0.2.1", None)]
+    #[case::one_that_cannot_be_read(&["192.0.2.0"], "192.0.2.1", Some(""))]
+    #[case::none(&[], "192.0.2.1", None)]
+    fn a_load_balancers_address_has_the_ranges_of_its_family(
+        #[case] said: &[&str],
+        #[case] address: IpAddr,
+        #[case] expected: Option<&str>,
+    ) {
+        let mut service = service();
+        let said = said.iter().map(|it| (*it).to_owned()).collect();
+        service.spec.as_mut().unwrap().load_balancer_source_ranges = Some(said);
+        let ranges = |kind| source_ranges(&service, kind, address);
+        let expected = expected.map(|all| all.parse().into_iter().collect());
+        assert_eq!(ranges(FrontendKind::LoadBalancer), expected);
+        for open in [
+            FrontendKind::ClusterIp,
+            FrontendKind::NodePort,
+            FrontendKind::ExternalIp,
+        ] {
+            assert_eq!(ranges(open), None);
+        }
     }
 
     #[test]

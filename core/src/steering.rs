@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use nodeway_datapath::Frontend;
 
-use crate::frontend::{FrontendKey, Life};
+use crate::frontend::{FrontendKey, Life, Ranges, SourceRanges};
 use crate::plan::{PlannedFrontend, ResourceName};
 
 /// The name of a generation, unique on its node.
@@ -46,6 +46,8 @@ pub struct Led<T> {
     pub port: u16,
     /// Where the frontend stands.
     pub life: Life<T>,
+    /// Who may come by it; none if everybody may.
+    pub ranges: Option<Ranges>,
 }
 
 impl<T: Copy + Ord> Led<T> {
@@ -55,6 +57,7 @@ impl<T: Copy + Ord> Led<T> {
         Frontend {
             listener_port: self.port,
             state: self.life.state(),
+            ranged: self.ranges.is_some(),
         }
     }
 }
@@ -115,6 +118,7 @@ impl<T: Copy + Ord> Steering<T> {
         let served = || connections.served(key);
         let after = match (planned, before) {
             (Some(planned), before) => target(planned, before, generations).map(|mut led| {
+                led.ranges.clone_from(&planned.ranges);
                 led.life = Life::put(before.map(|it| it.life), || true, bounds.armed);
                 led
             }),
@@ -137,7 +141,7 @@ impl<T: Copy + Ord> Steering<T> {
             let life = led.life.review(bounds.now, older, served)?;
             Some(Led { life, ..led })
         });
-        let entry = |led: Option<&Led<T>>| led.map(Led::frontend);
+        let entry = |led: Option<&Led<T>>| led.map(|it| (it.frontend(), it.ranges.clone()));
         let changed = entry(before) != entry(after.as_ref());
         match after {
             Some(led) => self.led.insert(key, led),
@@ -155,6 +159,14 @@ impl<T: Copy + Ord> Steering<T> {
     /// Every frontend that leads somewhere.
     pub fn iter(&self) -> impl Iterator<Item = (FrontendKey, &Led<T>)> {
         self.led.iter().map(|(key, led)| (*key, led))
+    }
+
+    /// The ranges of those that have some.
+    #[must_use]
+    pub fn ranges(&self) -> SourceRanges {
+        let all = self.led.iter();
+        all.filter_map(|(key, led)| Some((*key, Arc::clone(led.ranges.as_ref()?))))
+            .collect()
     }
 
     /// Those that arm or drain: they are to be steered again from time to time.
@@ -189,6 +201,7 @@ fn target<T: Copy + Ord>(
             listener: Arc::clone(&planned.listener),
             port,
             life: Life::Active,
+            ranges: None,
         })
     };
     let newest = generations.iter().rev();
@@ -239,6 +252,7 @@ mod tests {
             service: ObjectRef::new(Kind::Service, "default", "web"),
             service_port: 80,
             config: ObjectRef::new(Kind::CiliumEnvoyConfig, "default", "web"),
+            ranges: None,
         }
     }
 
@@ -306,6 +320,25 @@ mod tests {
         assert!(steering.steer(KEY, Some(&api), &all, &Nobody, bounds(0)));
         assert_eq!(steering.get(KEY).unwrap().port, 2);
         assert!(!steering.leads_to_listener("web"));
+    }
+
+    #[test]
+    fn other_ranges_are_another_entry() {
+        let mut steering = Steering::default();
+        let all = [generation("a:web=1")];
+        let ranges: Ranges = ["192.0.2.0/24".parse().unwrap()].into();
+        let ranged = PlannedFrontend {
+            ranges: Some(Arc::clone(&ranges)),
+            ..planned("web")
+        };
+        let mut steer = |planned: &PlannedFrontend| {
+            steering.steer(KEY, Some(planned), &all, &Nobody, bounds(0))
+        };
+        assert!(steer(&planned("web")));
+        assert!(steer(&ranged));
+        assert!(!steer(&ranged));
+        assert_eq!(steering.ranges(), SourceRanges::from([(KEY, ranges)]));
+        assert!(steering.get(KEY).unwrap().frontend().ranged);
     }
 
     struct Busy;

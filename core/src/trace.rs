@@ -111,14 +111,23 @@ pub struct FrontendStep {
     pub frontend: Option<PlannedFrontend>,
     /// Where it stands between being switched on and being gone; without meaning if there is none.
     pub state: FrontendState,
+    /// Who asks: a call's is the one that its packets will have.
+    pub source: IpAddr,
 }
 
 impl FrontendStep {
-    /// Whether a new connection is led to the listener: the table has the frontend, and it is not
-    /// being switched off.
+    /// Whether a new connection is led to the listener: the table has the frontend, it is not
+    /// being switched off, and who asks may come by it.
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.frontend.is_some() && self.state != FrontendState::Draining
+        self.frontend.is_some() && self.state != FrontendState::Draining && !self.shut_out()
+    }
+
+    /// Whether who asks is in none of the frontend's source ranges.
+    #[must_use]
+    pub fn shut_out(&self) -> bool {
+        let frontend = self.frontend.as_ref();
+        frontend.is_some_and(|it| !it.admits(self.source))
     }
 }
 

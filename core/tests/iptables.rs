@@ -138,6 +138,7 @@ fn frontend(n: u8) -> Frontend {
             1 => FrontendState::Active,
             _ => FrontendState::Arming,
         },
+        ranged: n.is_multiple_of(2),
     }
 }
 

@@ -6,8 +6,8 @@
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf, SockHash};
-use nodeway_datapath::layout::{self, FrontendKey, FrontendValue, Peer, SocketKey};
+use aya_ebpf::maps::{HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash};
+use nodeway_datapath::layout::{self, FrontendKey, FrontendValue, Peer, SocketKey, SourceKey};
 
 /// Whether an sk_lookup program of ours stands beside tc: 1, else 0.
 #[expect(unsafe_code, reason = "the loader finds a global by its name")]
@@ -28,6 +28,10 @@ pub static NETNS_COOKIE: Global<u64> = Global::new(0);
 #[map]
 pub static FRONTENDS: HashMap<FrontendKey, FrontendValue> =
     HashMap::with_max_entries(layout::FRONTENDS, 0);
+
+/// Who may come by a frontend that is open to some sources alone.
+#[map]
+pub static SOURCES: LpmTrie<SourceKey, u8> = LpmTrie::with_max_entries(layout::SOURCES, 0);
 
 /// Listening sockets of our listeners, by port and family.
 #[map]

@@ -10,11 +10,12 @@ use core::mem::MaybeUninit;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock_tuple;
 use aya_ebpf::helpers::{bpf_map_lookup_elem, bpf_skc_lookup_tcp};
+use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::TcContext;
-use nodeway_datapath::layout::{FrontendKey, SocketKey};
+use nodeway_datapath::layout::{FrontendKey, SocketKey, SourceKey};
 use nodeway_datapath::{Address, Family, Flow, Frontend, Kernel, SocketState};
 
-use crate::maps::{FRONTENDS, LISTEN_SOCKETS};
+use crate::maps::{FRONTENDS, LISTEN_SOCKETS, SOURCES};
 use crate::socket::Socket;
 
 /// Look up in the network namespace of the context itself (`BPF_F_CURRENT_NETNS`, sign-extended
@@ -28,13 +29,25 @@ pub fn frontend<'a>(family: Family, address: &Address, port: u16) -> Option<&'a 
     let value = FRONTENDS.get_ptr(key)?;
     // SAFETY: the map holds a value for as long as the program runs (RCU), and it is written as a
     // whole. The layout asserts that the bytes are a `Frontend`'s once the state is known to be
-    // one of its three.
+    // one of its three, and the flag one of its two.
     unsafe {
-        if (&raw const (*value).state).read_volatile() > 2 {
+        if (&raw const (*value).state).read_volatile() > 2
+            || (&raw const (*value).ranged).read_volatile() > 1
+        {
             return None;
         }
         Some(&*value.cast::<Frontend>())
     }
+}
+
+/// Whether a range of the flow's frontend has its source.
+#[inline(always)]
+fn admits(flow: &Flow) -> bool {
+    let key = SourceKey {
+        frontend: FrontendKey::new(flow.family, flow.dst, flow.dport),
+        source: flow.src,
+    };
+    SOURCES.get(Key::new(SourceKey::BITS, key)).is_some()
 }
 
 /// A flow as `bpf_skc_lookup_tcp` wants it: addresses and ports, all in network byte order.
@@ -135,6 +148,11 @@ impl Kernel for TcNode<'_> {
     }
 
     #[inline(always)]
+    fn admits(&self, flow: &Flow) -> bool {
+        admits(flow)
+    }
+
+    #[inline(always)]
     fn socket(&self, flow: &Flow) -> Option<Socket> {
         Tuple::new(flow.family, &flow.src, &flow.dst, flow.sport, flow.dport).look_up(self.0)
     }
@@ -159,6 +177,11 @@ impl Kernel for SkLookupNode {
     #[inline(always)]
     fn frontend(&self, family: Family, address: &Address, port: u16) -> Option<&Frontend> {
         frontend(family, address, port)
+    }
+
+    #[inline(always)]
+    fn admits(&self, flow: &Flow) -> bool {
+        admits(flow)
     }
 
     #[inline(always)]
@@ -189,6 +212,11 @@ impl Kernel for CallNode {
     #[inline(always)]
     fn frontend(&self, family: Family, address: &Address, port: u16) -> Option<&Frontend> {
         frontend(family, address, port)
+    }
+
+    #[inline(always)]
+    fn admits(&self, _: &Flow) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -242,11 +242,14 @@ impl Agent {
             devices: &clients.iter().cloned().collect::<Vec<_>>(),
             pins: options.pins.as_deref(),
         };
-        let redirect = NodeRedirect::start(options.redirect, &site, frontends.collect())?;
+        let frontends = frontends.collect();
+        let steering = Steering::adopt(led);
+        let ranges = steering.ranges();
+        let redirect = NodeRedirect::start(options.redirect, &site, frontends, ranges)?;
         let mut agent = Self {
             clock,
             ports: Ports::restore(memory.ports, open_ports(&netns)?),
-            steering: Steering::adopt(led),
+            steering,
             planned: Ages::default(),
             planner: Planner::new(&options.node, Ledger::default()),
             read_at: Duration::ZERO,
@@ -432,7 +435,7 @@ impl Agent {
                 None => tracing::info!(frontend = %key, "led no more"),
             }
         }
-        self.redirect.change(&changes)?;
+        self.redirect.change(&changes, self.steering.ranges())?;
         self.unapplied.clear();
         Ok(())
     }
@@ -503,7 +506,7 @@ fn addresses(
             has: nodes.filter_map(|it| it.metadata.name.clone()).collect(),
         });
     };
-    let said: Vec<_> = service::node_addresses(node).collect();
+    let said: Vec<_> = service::node_port_addresses(node).collect();
     let own = devices.own(said.iter().copied());
     if own.is_empty() {
         return Err(AgentError::AnotherMachine {

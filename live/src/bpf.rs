@@ -21,15 +21,16 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
+use aya::maps::{HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SockHash};
 use aya::programs::{TestRun, TestRunOptions};
+use ipnet::IpNet;
 use nodeway_core::datapath::layout::SocketKey;
 use nodeway_core::datapath::{Family, Frontend};
 use nodeway_core::plan::FrontendKey;
 
 use crate::netns::{NetNs, NetNsError};
 use link::{Attached, Device};
-use table::{Frontends, ListenSockets};
+use table::{Frontends, ListenSockets, Sources};
 
 pub use dry_run::{DryRun, DryRunError, LookUp, Ran};
 pub use event::Event;
@@ -115,6 +116,7 @@ pub struct Datapath {
     cgroup: Option<PathBuf>,
     object: Object,
     frontends: Frontends,
+    sources: Sources,
     sockets: ListenSockets,
     counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
@@ -148,6 +150,7 @@ impl Datapath {
             pins,
             cgroup: options.cgroup.map(Path::to_path_buf),
             frontends: Frontends(HashMap::try_from(take(&mut object, "FRONTENDS")?).map_err(map)?),
+            sources: Sources(LpmTrie::try_from(take(&mut object, "SOURCES")?).map_err(map)?),
             sockets: ListenSockets(
                 SockHash::try_from(take(&mut object, "LISTEN_SOCKETS")?).map_err(map)?,
             ),
@@ -275,6 +278,30 @@ impl Datapath {
     /// When the kernel refuses.
     pub fn frontends(&self) -> Result<BTreeMap<FrontendKey, Frontend>, TableError> {
         self.frontends.all()
+    }
+
+    /// Lets sources of that range come by a frontend that is `ranged`; the two are of one family.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn admit(&mut self, key: FrontendKey, range: IpNet) -> Result<(), TableError> {
+        self.sources.put(key, range)
+    }
+
+    /// Takes a range of a frontend back, if it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn admit_no_more(&mut self, key: FrontendKey, range: IpNet) -> Result<(), TableError> {
+        self.sources.remove(key, range)
+    }
+
+    /// The table of source ranges, as the programs see it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn admitted(&self) -> Result<Vec<(FrontendKey, IpNet)>, TableError> {
+        self.sources.all()
     }
 
     /// Makes the table of listening sockets hold what listens on these ports of `127.0.0.1` and

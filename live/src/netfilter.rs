@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use nodeway_core::datapath::Family;
+use nodeway_core::netfilter::kube_proxy::{self, ServicePort};
 use nodeway_core::netfilter::{Routing, RulesetError};
 
 use crate::netns::{NetNs, NetNsError};
@@ -304,6 +305,23 @@ impl Netfilter {
         }
         Err(error)
     }
+}
+
+/// Puts kube-proxy's own table of nftables, as it would be for those Services on a node with those
+/// addresses, in the place of what is there. It goes away with the namespace.
+///
+/// # Errors
+/// When `nft` is missing or refuses.
+pub fn put_kube_proxys_table(
+    netns: &NetNs,
+    services: &[ServicePort],
+    addresses: &[IpAddr],
+) -> Result<(), NetfilterError> {
+    for family in families(netns)? {
+        let script = kube_proxy::nftables::script(family, services, addresses);
+        tool::nft_restore(netns, &script)?;
+    }
+    Ok(())
 }
 
 /// All rules and routes of two routings; where both have a local route, the second's.

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use nodeway_core::datapath::{Frontend, FrontendState};
-use nodeway_core::frontend::FrontendKey;
+use nodeway_core::frontend::{FrontendKey, SourceRanges};
 use nodeway_core::redirect::Redirect;
 
 use crate::bpf::{
@@ -94,10 +95,11 @@ pub struct NodeRedirect {
     rules: Netfilter,
     programs: Option<Datapath>,
     frontends: BTreeMap<FrontendKey, Frontend>,
+    ranges: SourceRanges,
 }
 
 impl NodeRedirect {
-    /// Leads packets of these frontends from now on. What an earlier process left of the same
+    /// Leads packets of these frontends from now on; those that are `ranged` have ranges. What an earlier process left of the same
     /// redirect is taken up, and goes on all the while.
     ///
     /// # Errors
@@ -107,6 +109,7 @@ impl NodeRedirect {
         redirect: Redirect,
         site: &Site<'_>,
         frontends: BTreeMap<FrontendKey, Frontend>,
+        ranges: SourceRanges,
     ) -> Result<Self, RedirectError> {
         // What can be refused before anything is another comes first.
         let mut programs = programs(redirect, site)?;
@@ -117,8 +120,10 @@ impl NodeRedirect {
             rules: Netfilter::new(Owner::Nodeway),
             programs: None,
             frontends,
+            ranges,
         };
-        own.rule(&own.frontends.clone(), &ports(&own.frontends))?;
+        let ports = ports(&own.frontends);
+        own.rule(&own.frontends.clone(), &ports, &own.ranges.clone())?;
         match (&mut programs, site.pins) {
             (Some(programs), _) => own.switch_on(programs, site)?,
             (None, Some(pins)) => remove_programs(pins)?,
@@ -134,14 +139,16 @@ impl NodeRedirect {
             programs.remove(key)?;
         }
         programs.take_sockets(&listed(&ports(&self.frontends)))?;
+        admit(programs, &self.ranges)?;
         for (key, frontend) in &self.frontends {
             programs.put(*key, frontend)?;
         }
+        admit_no_others(programs, &self.ranges)?;
         let devices: Vec<&str> = site.devices.iter().map(String::as_str).collect();
         Ok(programs.attach(&devices)?)
     }
 
-    /// Changes frontends; none takes one out.
+    /// Changes frontends; none takes one out. `ranges` are those of all frontends then.
     ///
     /// # Errors
     /// When the kernel or a tool refuses. Rules are as before then; of the programs' tables some may
@@ -149,6 +156,7 @@ impl NodeRedirect {
     pub fn change(
         &mut self,
         changes: &BTreeMap<FrontendKey, Option<Frontend>>,
+        ranges: SourceRanges,
     ) -> Result<(), RedirectError> {
         let mut next = self.frontends.clone();
         let mut meanwhile = self.frontends.clone();
@@ -170,22 +178,29 @@ impl NodeRedirect {
         };
         if let Some(programs) = &mut self.programs {
             programs.take_sockets(&listed(&all))?;
+            if ranges != self.ranges {
+                admit(programs, &ranges)?;
+            }
         }
         self.put_in_programs(changes.iter().filter(|(_, change)| leads_on(change)))?;
         if self.redirect == Redirect::Iptables && all != before {
-            self.rule(&self.frontends.clone(), &all)?;
+            self.rule(&self.frontends.clone(), &all, &self.ranges.clone())?;
         }
-        if meanwhile != self.frontends {
-            self.rule(&meanwhile, &all)?;
+        if meanwhile != self.frontends || ranges != self.ranges {
+            self.rule(&meanwhile, &all, &ranges)?;
         }
         self.put_in_programs(changes.iter().filter(|(_, change)| !leads_on(change)))?;
         if next != meanwhile {
-            self.rule(&next, &all)?;
+            self.rule(&next, &all, &ranges)?;
         }
         if self.redirect == Redirect::Iptables && all != after {
-            self.rule(&next, &after)?;
+            self.rule(&next, &after, &ranges)?;
+        }
+        if let (Some(programs), true) = (&mut self.programs, ranges != self.ranges) {
+            admit_no_others(programs, &ranges)?;
         }
         self.frontends = next;
+        self.ranges = ranges;
         self.take_sockets()?;
         Ok(())
     }
@@ -278,9 +293,11 @@ impl NodeRedirect {
         &mut self,
         frontends: &BTreeMap<FrontendKey, Frontend>,
         ports: &BTreeSet<u16>,
+        ranges: &SourceRanges,
     ) -> Result<(), RedirectError> {
         let frontends: Vec<_> = frontends.iter().map(|(key, it)| (*key, *it)).collect();
         let wanted = Wanted::node_leading(self.redirect, &frontends, ports, &self.addresses);
+        let wanted = wanted.guarded(self.redirect, ranges);
         Ok(self.rules.apply(&self.netns, &wanted)?)
     }
 }
@@ -292,6 +309,31 @@ fn ports(frontends: &BTreeMap<FrontendKey, Frontend>) -> BTreeSet<u16> {
 /// As the map of sockets is asked for them.
 fn listed(ports: &BTreeSet<u16>) -> Vec<u16> {
     ports.iter().copied().collect()
+}
+
+/// Lets in who may come: before the frontends that ask for it.
+fn admit(programs: &mut Datapath, ranges: &SourceRanges) -> Result<(), TableError> {
+    let known: BTreeSet<_> = programs.admitted()?.into_iter().collect();
+    for wanted in each(ranges).filter(|it| !known.contains(it)) {
+        programs.admit(wanted.0, wanted.1)?;
+    }
+    Ok(())
+}
+
+/// Takes back the ranges that are no more, or that an earlier process left: after the frontends,
+/// some of which may be open now.
+fn admit_no_others(programs: &mut Datapath, ranges: &SourceRanges) -> Result<(), TableError> {
+    let wanted: BTreeSet<_> = each(ranges).collect();
+    let known = programs.admitted()?.into_iter();
+    for (key, range) in known.filter(|it| !wanted.contains(it)) {
+        programs.admit_no_more(key, range)?;
+    }
+    Ok(())
+}
+
+fn each(ranges: &SourceRanges) -> impl Iterator<Item = (FrontendKey, IpNet)> {
+    let all = ranges.iter();
+    all.flat_map(|(key, ranges)| ranges.iter().map(|range| (*key, *range)))
 }
 
 /// Takes away the programs that another way left pinned.

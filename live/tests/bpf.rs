@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bpf_net::{BpfFs, Net, SERVICE4, SERVICE6, cgroup, transparent};
+use ipnet::IpNet;
 use nodeway_core::datapath::layout::Fault;
 use nodeway_core::datapath::{Frontend, FrontendState, Reason};
 use nodeway_core::plan::FrontendKey;
@@ -33,6 +34,7 @@ fn frontend(state: FrontendState) -> Frontend {
     Frontend {
         listener_port: PORT,
         state,
+        ranged: false,
     }
 }
 
@@ -96,6 +98,49 @@ fn a_pods_connection_is_led_to_the_listener_which_sees_the_services_address(
 
     datapath.detach().unwrap();
     net.connect(service(address)).unwrap_err();
+}
+
+/// At tc a packet is dropped; at sk_lookup alone the look-up is refused, which a rule goes before
+/// (`tests/life.rs`).
+#[rstest]
+#[case::tc(Mode::Tc, "tc")]
+#[case::both(Mode::Both, "tc")]
+#[case::sk_lookup(Mode::SkLookup, "sk-lookup")]
+fn a_frontend_with_ranges_takes_whom_they_admit(
+    #[case] mode: Mode,
+    #[case] hook: &'static str,
+    #[values(SERVICE4, SERVICE6)] address: IpAddr,
+) {
+    let net = Net::new(mode, &[PORT]);
+    let options = of_mode(mode);
+    let mut datapath = loaded(&net, &options);
+    let ranged = Frontend {
+        ranged: true,
+        ..frontend(FrontendState::Active)
+    };
+    datapath.put(key(address), &ranged).unwrap();
+    datapath.take_sockets(&[PORT]).unwrap();
+    datapath.attach(&[net.device()]).unwrap();
+    let of = |reason| move |it: &Datapath| it.counters().unwrap().of(hook, reason);
+    let shut_out = of(Reason::SourceNotInRanges);
+
+    net.connect(service(address)).unwrap_err();
+    assert!(shut_out(&datapath) >= 1, "nobody is admitted yet");
+
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let range = IpNet::new(net.pod_address(address), whole - 4)
+        .unwrap()
+        .trunc();
+    datapath.admit(key(address), range).unwrap();
+    assert_eq!(datapath.admitted().unwrap(), [(key(address), range)]);
+    let before = shut_out(&datapath);
+    net.connect(service(address)).unwrap();
+    assert_eq!(shut_out(&datapath), before);
+
+    datapath.admit_no_more(key(address), range).unwrap();
+    net.connect(service(address)).unwrap_err();
+    assert!(shut_out(&datapath) > before, "nobody is admitted any more");
+    datapath.detach().unwrap();
 }
 
 /// The RST of a refused look-up leaves with the service's address as its source. IPv4 sends it only

@@ -97,6 +97,7 @@ fn attached(net: &Net) -> Datapath {
         let frontend = Frontend {
             listener_port: 10_007,
             state: FrontendState::Active,
+            ranged: false,
         };
         let key = FrontendKey { address, port: 80 };
         datapath.put(key, &frontend).unwrap();

@@ -230,6 +230,7 @@ fn frontends(plan: &NodePlan) -> Vec<(FrontendKey, Frontend)> {
     let frontend = |port| Frontend {
         listener_port: port,
         state: FrontendState::Active,
+        ranged: false,
     };
     let planned = plan.frontends.iter();
     planned

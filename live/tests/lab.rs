@@ -14,6 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nodeway_core::netfilter::kube_proxy::Mode;
 use nodeway_core::trace::Failure;
 use nodeway_live::envoy;
 use nodeway_live::lab::machines::Machines;
@@ -171,6 +172,11 @@ fn counted(lab: &Lab, service: &str) -> Vec<(u64, String)> {
     let mut rules = Vec::new();
     for (node, _) in lab.model().plans() {
         let netns = lab.machines().get(&Place::Node(node.to_owned())).unwrap();
+        if lab.model().settings().kube_proxy == Mode::Nftables {
+            let tables = ["ip", "ip6"].map(|it| output(netns, &format!("nft list table {it} kube-proxy")));
+            rules.extend(tables.iter().flat_map(|it| counted_chains(it, service)));
+            continue;
+        }
         let text = ["iptables-save -c", "ip6tables-save -c"].map(|it| output(netns, it));
         for line in text.iter().flat_map(|it| it.lines()) {
             let count = line.strip_prefix('[').and_then(|it| it.split_once(':'));
@@ -180,6 +186,21 @@ fn counted(lab: &Lab, service: &str) -> Vec<(u64, String)> {
         }
     }
     rules
+}
+
+/// The chains of a table of nftables that are a Service's, each with the packets that it has met.
+fn counted_chains(table: &str, service: &str) -> Vec<(u64, String)> {
+    let service = format!("-{}", service.trim_start_matches('"'));
+    let (mut chain, mut found) = ("", Vec::new());
+    for line in table.lines().map(str::trim) {
+        chain = line.strip_prefix("chain ").unwrap_or(chain);
+        let counted = line.split_once("counter packets ");
+        if let (Some((_, counted)), true) = (counted, chain.contains(&service)) {
+            let packets = counted.split(' ').next().unwrap().parse().unwrap();
+            found.push((packets, chain.to_owned()));
+        }
+    }
+    found
 }
 
 /// Connects an IPv6 socket to an IPv4 frontend, as Java does by default; the first words that come.
@@ -229,9 +250,10 @@ fn has_learnt(lab: &Lab, family: Family) -> bool {
 #[rstest]
 fn beside_kube_proxy_its_rules_never_see_a_packet_of_a_frontend(
     #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values("beside-kube-proxy", "beside-kube-proxy-nftables")] name: &str,
 ) {
     const OURS: &str = "\"default/cilium-ingress-";
-    let fixture = fixture("beside-kube-proxy");
+    let fixture = fixture(name);
     let options = options();
     let lab = Lab::up(&fixture, Some(redirect), options.clone(), &mut |_| {});
     let mut lab = lab.unwrap_or_else(|error| panic!("{error}"));

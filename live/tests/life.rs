@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bed::{BACKEND, Bed, Listener, NODE, behind, echo, echo_much, service};
 use nodeway_core::datapath::{Frontend, FrontendState, Reason};
 use nodeway_core::derive::{DeriveOptions, derive};
-use nodeway_core::frontend::FrontendKey;
+use nodeway_core::frontend::{FrontendKey, SourceRanges};
 use nodeway_core::plan::{Ledger, NodePlan, plan};
 use nodeway_core::redirect::Redirect;
 use nodeway_core::source::{Text, read};
@@ -45,6 +45,7 @@ fn frontends(state: FrontendState) -> BTreeMap<FrontendKey, Frontend> {
     let frontend = Frontend {
         listener_port: LISTENER,
         state,
+        ranged: false,
     };
     VIP.map(|address| (key(address, 80), frontend)).into()
 }
@@ -62,14 +63,14 @@ fn led(
         devices: &["to-pod".to_owned()],
         pins: None,
     };
-    NodeRedirect::start(redirect, &site, frontends)
+    NodeRedirect::start(redirect, &site, frontends, SourceRanges::new())
 }
 
 /// Changes all frontends to a state.
 fn change(redirect: &mut NodeRedirect, state: FrontendState) {
     let all = frontends(state).into_iter();
     let all = all.map(|(key, frontend)| (key, Some(frontend))).collect();
-    redirect.change(&all).unwrap();
+    redirect.change(&all, SourceRanges::new()).unwrap();
 }
 
 /// A backend on the node, to which kube-proxy leads the service.
@@ -123,6 +124,41 @@ fn switched_on_it_leaves_older_connections_alone_and_switched_off_it_serves_its_
     assert_eq!(taken_at(&bed, family), "8080");
 }
 
+/// Whom the ranges leave out waits, whether it has a connection or asks for one, by every redirect.
+#[rstest]
+fn ranges_that_change_let_in_and_shut_out(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+    #[values(0, 1)] family: usize,
+) {
+    let bed = Bed::new(&format!("range-{redirect}{family}"));
+    let before = bed.node.state();
+    let _listener = Listener::transparent(&bed.node, LISTENER);
+    let at = key(VIP[family], 80);
+    let mut own = led(&bed, redirect, frontends(FrontendState::Active)).unwrap();
+    let mut stays = bed.pod.stay(VIP[family], 80).unwrap();
+    let ranged = Frontend {
+        ranged: true,
+        ..own.frontends()[&at]
+    };
+    let mut open_to = |range: &str| {
+        let ranges = SourceRanges::from([(at, [range.parse().unwrap()].into())]);
+        own.change(&[(at, Some(ranged))].into(), ranges).unwrap();
+    };
+    open_to(["10.0.0.0/30", "fd00::/126"][family]);
+    echo(&mut stays).unwrap();
+    taken_at(&bed, family);
+
+    open_to(["192.0.2.0/24", "2001:db8::/32"][family]);
+    let error = bed.pod.ask(VIP[family], 80).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    echo(&mut stays).unwrap_err();
+
+    open_to(["0.0.0.0/0", "::/0"][family]);
+    taken_at(&bed, family);
+    own.stop().unwrap();
+    bed.node.is_as(&before);
+}
+
 #[rstest]
 fn frontends_come_and_go_one_by_one(
     #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
@@ -135,18 +171,27 @@ fn frontends_come_and_go_one_by_one(
     let at = |port| Frontend {
         listener_port: port,
         state: FrontendState::Active,
+        ranged: false,
     };
     let (first, second) = (key(VIP[0], 80), key(VIP[0], 81));
-    own.change(&[(first, Some(at(LISTENER)))].into()).unwrap();
-    own.change(&[(second, Some(at(LISTENER + 1)))].into())
+    own.change(&[(first, Some(at(LISTENER)))].into(), SourceRanges::new())
         .unwrap();
+    own.change(
+        &[(second, Some(at(LISTENER + 1)))].into(),
+        SourceRanges::new(),
+    )
+    .unwrap();
     bed.pod.ask(VIP[0], 80).unwrap();
     bed.pod.ask(VIP[0], 81).unwrap();
     // To another listener, as to another generation of an Envoy.
-    own.change(&[(first, Some(at(LISTENER + 1)))].into())
-        .unwrap();
+    own.change(
+        &[(first, Some(at(LISTENER + 1)))].into(),
+        SourceRanges::new(),
+    )
+    .unwrap();
     bed.pod.ask(VIP[0], 80).unwrap();
-    own.change(&[(second, None)].into()).unwrap();
+    own.change(&[(second, None)].into(), SourceRanges::new())
+        .unwrap();
     bed.pod.ask(VIP[0], 81).unwrap_err();
     bed.pod.ask(VIP[0], 80).unwrap();
     own.stop().unwrap();
@@ -317,6 +362,7 @@ fn shop(what: &str, ports: u32) -> Shop {
         let frontend = Frontend {
             listener_port: it.listener_port,
             state: FrontendState::Active,
+            ranged: false,
         };
         (*key, frontend)
     });

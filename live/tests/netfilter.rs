@@ -25,6 +25,7 @@ fn frontends_in(state: FrontendState, ports: &[u16]) -> Vec<(FrontendKey, Fronte
     let frontend = Frontend {
         listener_port: LISTENER,
         state,
+        ranged: false,
     };
     let key = |address: &str, port| FrontendKey {
         address: address.parse().unwrap(),

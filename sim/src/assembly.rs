@@ -117,7 +117,7 @@ fn topology(objects: &Objects, outside: Vec<HostSpec>) -> Topology {
         .nodes()
         .map(|node| {
             let name = node.metadata.name.clone().unwrap_or_default();
-            let addresses = service::node_addresses(node).collect();
+            let addresses = service::node_port_addresses(node).collect();
             NodeSpec {
                 addresses,
                 pods: pods_on(objects, &name),

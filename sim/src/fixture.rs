@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nodeway_core::controllers::Controllers;
 use nodeway_core::derive::DeriveOptions;
 use nodeway_core::ingress::{Mode, Options};
+use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::object::Objects;
 use nodeway_core::redirect::Redirect;
 use nodeway_core::source::Text;
@@ -38,9 +39,9 @@ pub struct Fixture {
     #[serde(rename = "dualStack")]
     pub dual_stack: bool,
     /// Whether kube-proxy translates services on every node, beside whatever redirects them:
-    /// `iptables` (or `true`) by its rules, `none` (or `false`) not at all.
-    #[serde(rename = "kubeProxy", deserialize_with = "kube_proxy")]
-    pub kube_proxy: bool,
+    /// `iptables` (or `true`) or `nftables` by its rules, `none` (or `false`) not at all.
+    #[serde(rename = "kubeProxy", deserialize_with = "mode_of_kube_proxy")]
+    pub kube_proxy: kube_proxy::Mode,
     /// Hosts outside the cluster; one called `client` unless it says.
     pub outside: Vec<String>,
     /// How packets come to the listener, unless the command says.
@@ -65,31 +66,26 @@ pub struct Fixture {
 }
 
 /// A mode of kube-proxy by name, or whether there is one.
-fn kube_proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn mode_of_kube_proxy<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<kube_proxy::Mode, D::Error> {
     struct Mode;
     impl Visitor<'_> for Mode {
-        type Value = bool;
+        type Value = kube_proxy::Mode;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("`iptables` or `none`")
+            f.write_str("`iptables`, `nftables` or `none`")
         }
 
-        fn visit_bool<E: de::Error>(self, stands: bool) -> Result<bool, E> {
-            Ok(stands)
+        fn visit_bool<E: de::Error>(self, stands: bool) -> Result<kube_proxy::Mode, E> {
+            Ok(match stands {
+                true => kube_proxy::Mode::Iptables,
+                false => kube_proxy::Mode::None,
+            })
         }
 
-        fn visit_str<E: de::Error>(self, mode: &str) -> Result<bool, E> {
-            match mode {
-                "iptables" => Ok(true),
-                "none" => Ok(false),
-                "ipvs" => Err(E::custom(
-                    "IPVS takes packets on their way to the node's own sockets whatever connection tracking says, so no redirect holds beside it; use `iptables` or `none`",
-                )),
-                "nftables" => Err(E::custom(
-                    "kube-proxy's nftables rules are not simulated yet; use `iptables`, which translates the same, or `none`",
-                )),
-                other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
-            }
+        fn visit_str<E: de::Error>(self, mode: &str) -> Result<kube_proxy::Mode, E> {
+            mode.parse().map_err(E::custom)
         }
     }
     deserializer.deserialize_any(Mode)
@@ -135,7 +131,7 @@ impl Default for Fixture {
             about: String::new(),
             nodes: Nodes::default(),
             dual_stack: false,
-            kube_proxy: true,
+            kube_proxy: kube_proxy::Mode::default(),
             outside: vec!["client".to_owned()],
             redirect: Redirect::default(),
             seed: 1,

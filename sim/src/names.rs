@@ -56,7 +56,7 @@ impl Names {
         let mut names = Self::default();
         for node in objects.nodes() {
             let name = node.metadata.name.clone().unwrap_or_default();
-            let addresses: Vec<IpAddr> = service::node_addresses(node).collect();
+            let addresses: Vec<IpAddr> = service::node_port_addresses(node).collect();
             for address in &addresses {
                 names
                     .owners

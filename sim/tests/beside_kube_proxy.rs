@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use nodeway_core::netfilter::kube_proxy::Mode;
 use nodeway_sim::{Cluster, Fixture, Happening, Redirect, Sim};
 use rstest::rstest;
 
 #[expect(clippy::unwrap_used, clippy::panic, reason = "the set-up of tests")]
-fn start(file: &std::path::Path, redirect: Redirect, kube_proxy: bool) -> (Fixture, Sim) {
+fn start(file: &std::path::Path, redirect: Redirect, kube_proxy: Mode) -> (Fixture, Sim) {
     let fixture = Fixture::load(file.parent().unwrap()).unwrap_or_else(|it| panic!("{it}"));
     let sim = Sim::from_fixture(&fixture).unwrap();
     let sim = sim.redirect(redirect).kube_proxy(kube_proxy);
@@ -31,8 +32,9 @@ fn no_packet_of_a_frontend_is_translated_behind_our_back(
         Redirect::Sidecar
     )]
     redirect: Redirect,
+    #[values(Mode::Iptables, Mode::Nftables)] kube_proxy: Mode,
 ) {
-    let (fixture, mut sim) = start(&file, redirect, true);
+    let (fixture, mut sim) = start(&file, redirect, kube_proxy);
     for spec in &fixture.requests {
         let _ = sim.request(&spec.from, spec.ask());
     }
@@ -68,7 +70,7 @@ fn without_kube_proxy_only_what_is_redirected_arrives(
     redirect: Redirect,
 ) {
     let file = PathBuf::from("../fixtures/bookinfo/fixture.yaml");
-    let (fixture, mut sim) = start(&file, redirect, false);
+    let (fixture, mut sim) = start(&file, redirect, Mode::None);
     for spec in &fixture.requests {
         if redirect == Redirect::Sidecar && sim.not_applicable(&spec.from).unwrap().is_some() {
             continue;

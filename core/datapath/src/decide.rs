@@ -8,6 +8,15 @@
 //! |---|---|---|---|---|
 //! | frontend | pass | pass | pass | pass |
 //! | the listener's socket | left to sk_lookup, which refuses: RST | dropped | refused: RST | refused: RST |
+//! | the source in the frontend's ranges | dropped | dropped | refused: RST | left to sk_lookup |
+//!
+//! A frontend may be open to some sources alone: `loadBalancerSourceRanges`, of a load balancer's
+//! address. Whose packet that is makes no difference, nor whether it belongs to a connection: Cilium
+//! looks at each packet, before its proxy gets it (`nodeport_lb4` in `bpf/lib/nodeport.h`, by
+//! `lb4_src_range_ok`), and kube-proxy at pods' and the node's own packets too, which Cilium does not
+//! (`KUBE-FW-*` and `KUBE-PROXY-FIREWALL` of `pkg/proxy/iptables`). Both drop, so that the client
+//! waits. A look-up can only refuse; so where packets come to sk_lookup without passing tc, a rule
+//! drops them first (`nodeway_core::netfilter::frontends`).
 //!
 //! The RST of a refused look-up has the service's address as its source. The kernel's IPv4 sends it
 //! only where that is an address or a local route of the node; else the client waits as if the
@@ -134,6 +143,10 @@ pub fn decide<K: Kernel>(flow: &Flow, hook: Hook, kernel: &K) -> Verdict<K::Sock
             reason: Reason::IcmpError,
         };
     }
+    // A call has no source yet.
+    if frontend.ranged && !matches!(hook, Hook::Connect) && !kernel.admits(flow) {
+        return Verdict::Drop(Reason::SourceNotInRanges);
+    }
     match hook {
         Hook::TcIngress { sk_lookup } => at_tc(flow, sk_lookup, frontend, kernel),
         Hook::SkLookup => at_sk_lookup(flow, frontend, kernel),
@@ -227,6 +240,11 @@ fn at_sk_lookup<K: Kernel>(flow: &Flow, frontend: &Frontend, kernel: &K) -> Verd
 fn at_connect<Socket>(frontend: &Frontend) -> Verdict<Socket> {
     match frontend.state {
         FrontendState::Draining => Verdict::Pass(Reason::Draining),
+        // It goes on as packets, whose source is known: the node sends them to itself, and there
+        // the sk_lookup program finds them.
+        FrontendState::Arming | FrontendState::Active if frontend.ranged => {
+            Verdict::Pass(Reason::LeftToSkLookup)
+        }
         FrontendState::Arming | FrontendState::Active => Verdict::Connect {
             port: frontend.listener_port,
             reason: Reason::NodeCall,

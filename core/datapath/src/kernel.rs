@@ -39,6 +39,8 @@ pub struct Frontend {
     pub listener_port: u16,
     /// Where the frontend stands.
     pub state: FrontendState,
+    /// Whether it is open to some sources alone ([`Kernel::admits`]); without, nothing is asked.
+    pub ranged: bool,
 }
 
 /// What a socket is, as far as a decision cares.
@@ -67,6 +69,10 @@ pub trait Kernel {
 
     /// The frontend of an address and port (host byte order), if it is one. Only TCP has frontends.
     fn frontend(&self, family: Family, address: &Address, port: u16) -> Option<&Frontend>;
+
+    /// Whether the source ranges of the flow's frontend have its source. Asked only of a frontend
+    /// that is `ranged`: one that has no range admits nobody.
+    fn admits(&self, flow: &Flow) -> bool;
 
     /// The flow's own socket: a connection, or whatever the node's TCP would give a new one to.
     fn socket(&self, flow: &Flow) -> Option<Self::Socket>;

@@ -14,10 +14,13 @@ use crate::flow::{Address, Family};
 use crate::kernel::{Frontend, FrontendState};
 
 /// Which layout this is. Any change of a size, an offset or a meaning makes it another one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Frontends that the table takes.
 pub const FRONTENDS: u32 = 65_536;
+
+/// Source ranges that the table takes, those of all frontends together.
+pub const SOURCES: u32 = 65_536;
 
 /// Listening sockets that the table takes: one a listener and family.
 pub const LISTEN_SOCKETS: u32 = 4_096;
@@ -36,10 +39,12 @@ const _: () = {
     assert!(size_of::<FrontendKey>() == FrontendKey::SIZE);
     assert!(offset_of!(FrontendKey, port) == 16 && offset_of!(FrontendKey, family) == 18);
     assert!(size_of::<FrontendValue>() == FrontendValue::SIZE);
-    assert!(offset_of!(FrontendValue, state) == 2);
-    // A value whose state is one can be read as the decision's own type.
+    assert!(offset_of!(FrontendValue, state) == 2 && offset_of!(FrontendValue, ranged) == 3);
+    // A value whose state and flag are such can be read as the decision's own type.
     assert!(size_of::<Frontend>() == FrontendValue::SIZE && align_of::<Frontend>() == 2);
     assert!(offset_of!(Frontend, listener_port) == 0 && offset_of!(Frontend, state) == 2);
+    assert!(offset_of!(Frontend, ranged) == 3);
+    assert!(size_of::<SourceKey>() == SourceKey::SIZE && offset_of!(SourceKey, source) == 20);
     assert!(size_of::<SocketKey>() == SocketKey::SIZE && offset_of!(SocketKey, family) == 2);
     assert!(size_of::<Peer>() == 20 && offset_of!(Peer, listener_port) == 18);
     assert!(size_of::<Event>() == Event::SIZE);
@@ -107,8 +112,8 @@ pub struct FrontendValue {
     pub listener_port: u16,
     /// A [`FrontendState`]'s number.
     pub state: u8,
-    /// Zero.
-    pub padding: u8,
+    /// 1 if the frontend is open to the sources of the table of ranges alone, else 0.
+    pub ranged: u8,
 }
 
 impl FrontendValue {
@@ -119,20 +124,20 @@ impl FrontendValue {
     #[must_use]
     pub const fn to_bytes(&self) -> [u8; Self::SIZE] {
         let [a, b] = self.listener_port.to_ne_bytes();
-        [a, b, self.state, self.padding]
+        [a, b, self.state, self.ranged]
     }
 
     /// What the map holds.
     #[must_use]
-    pub const fn from_bytes([a, b, state, padding]: [u8; Self::SIZE]) -> Self {
+    pub const fn from_bytes([a, b, state, ranged]: [u8; Self::SIZE]) -> Self {
         Self {
             listener_port: u16::from_ne_bytes([a, b]),
             state,
-            padding,
+            ranged,
         }
     }
 
-    /// The frontend, unless the state is none.
+    /// The frontend, unless the state or the flag is none.
     #[must_use]
     pub const fn frontend(&self) -> Option<Frontend> {
         let state = match self.state {
@@ -141,9 +146,15 @@ impl FrontendValue {
             2 => FrontendState::Draining,
             _ => return None,
         };
+        let ranged = match self.ranged {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         Some(Frontend {
             listener_port: self.listener_port,
             state,
+            ranged,
         })
     }
 }
@@ -153,7 +164,72 @@ impl From<Frontend> for FrontendValue {
         Self {
             listener_port: frontend.listener_port,
             state: frontend.state as u8,
-            padding: 0,
+            ranged: frontend.ranged as u8,
+        }
+    }
+}
+
+/// The table of source ranges (a trie by longest prefix): who may come by a frontend that is open
+/// to some alone. An entry's prefix is the whole frontend and the range's own; the value is 1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceKey {
+    /// By which frontend.
+    pub frontend: FrontendKey,
+    /// From where: an address, or the network of a range.
+    pub source: Address,
+}
+
+impl SourceKey {
+    /// Bytes of a key, without the length of its prefix.
+    pub const SIZE: usize = 36;
+
+    /// Bits that a look-up compares, at most: all of them.
+    pub const BITS: u32 = 288;
+
+    /// Bits of a frontend, which come first and are compared in full.
+    pub const FRONTEND_BITS: u32 = 160;
+
+    /// As the map holds it.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let (frontend, source) = bytes.split_at_mut(FrontendKey::SIZE);
+        frontend.copy_from_slice(&self.frontend.to_bytes());
+        source.copy_from_slice(&self.source);
+        bytes
+    }
+
+    /// What the map holds.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            i,
+            j,
+            k,
+            l,
+            m,
+            n,
+            o,
+            p,
+            q,
+            r,
+            s,
+            t,
+            source @ ..,
+        ] = bytes;
+        let frontend = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t];
+        Self {
+            frontend: FrontendKey::from_bytes(frontend),
+            source,
         }
     }
 }

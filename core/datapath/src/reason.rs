@@ -88,6 +88,9 @@ reasons! {
     /// A new connection that is delivered locally, where the sk_lookup program picks the socket.
     LeftToSkLookup = 16, "left-to-sk-lookup",
         "delivered to this node, where the sk_lookup program picks the socket";
+    /// The frontend is open to some source ranges alone, and the packet comes from none of them.
+    SourceNotInRanges = 17, "source-not-in-ranges",
+        "the source is in none of the Service's loadBalancerSourceRanges";
 }
 
 impl core::fmt::Display for Reason {

@@ -135,6 +135,7 @@ struct Tables {
     frontend: Option<Frontend>,
     socket: Option<SocketState>,
     listener: bool,
+    admits: bool,
 }
 
 impl Kernel for Tables {
@@ -144,6 +145,10 @@ impl Kernel for Tables {
         self.frontend
             .as_ref()
             .filter(|_| *address == self::address(SERVICE) && port == 80)
+    }
+
+    fn admits(&self, _: &Flow) -> bool {
+        self.admits
     }
 
     fn socket(&self, _: &Flow) -> Option<Self::Socket> {
@@ -166,9 +171,21 @@ fn tables(state: FrontendState, socket: Option<SocketState>, listener: bool) -> 
         frontend: Some(Frontend {
             listener_port: PORT,
             state,
+            ranged: false,
         }),
         socket,
         listener,
+        admits: false,
+    }
+}
+
+/// The same, open to some sources alone.
+fn ranged(tables: Tables, admits: bool) -> Tables {
+    let frontend = tables.frontend.map(|it| Frontend { ranged: true, ..it });
+    Tables {
+        frontend,
+        admits,
+        ..tables
     }
 }
 
@@ -320,6 +337,52 @@ fn a_connect_call_goes_to_the_listeners_port(
     );
 }
 
+#[rstest]
+fn a_source_outside_the_ranges_is_dropped_at_every_hook_that_sees_packets(
+    #[values(
+        Hook::TcIngress { sk_lookup: true },
+        Hook::TcIngress { sk_lookup: false },
+        Hook::SkLookup
+    )]
+    hook: Hook,
+    #[values(Arming, Active, Draining)] state: FrontendState,
+    #[values(None, Some(Established), Some(Request), Some(TimeWait))] socket: Option<SocketState>,
+) {
+    let tables = ranged(tables(state, socket, true), false);
+    let expected = Verdict::Drop(Reason::SourceNotInRanges);
+    assert_eq!(decide(&ack(), hook, &tables), expected);
+}
+
+#[rstest]
+fn a_source_within_the_ranges_meets_what_it_would_without_any(
+    #[values(
+        Hook::TcIngress { sk_lookup: true },
+        Hook::TcIngress { sk_lookup: false },
+        Hook::SkLookup
+    )]
+    hook: Hook,
+    #[values(Arming, Active, Draining)] state: FrontendState,
+    #[values(None, Some(Established), Some(Request), Some(TimeWait))] socket: Option<SocketState>,
+) {
+    let open = decide(&syn(), hook, &tables(state, socket, true));
+    let tables = ranged(tables(state, socket, true), true);
+    assert_eq!(decide(&syn(), hook, &tables), open);
+}
+
+#[rstest]
+#[case::active(Active, Reason::LeftToSkLookup)]
+#[case::draining(Draining, Reason::Draining)]
+fn a_call_to_a_frontend_with_ranges_goes_on_as_packets(
+    #[case] state: FrontendState,
+    #[case] reason: Reason,
+) {
+    let tables = ranged(tables(state, None, true), false);
+    assert_eq!(
+        decide(&syn(), Hook::Connect, &tables),
+        Verdict::Pass(reason)
+    );
+}
+
 #[test]
 fn an_icmp_error_about_a_frontend_is_delivered_here() {
     let flow = Flow {
@@ -348,6 +411,7 @@ fn what_is_no_frontend_passes_at_every_hook(
         frontend: None,
         socket: Some(Established),
         listener: true,
+        admits: false,
     };
     assert_eq!(
         decide(&syn(), hook, &none),

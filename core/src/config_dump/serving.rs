@@ -29,6 +29,7 @@ impl ConfigDump {
                 continue;
             };
             let frontend = PlannedFrontend {
+                ranges: None,
                 kind: FrontendKind::ExternalIp,
                 listener,
                 listener_port: port,

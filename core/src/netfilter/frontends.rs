@@ -15,18 +15,25 @@
 //! untracked: a new connection is kube-proxy's. A node's own packets come by no socket match (it is a match of
 //! PREROUTING and INPUT), so while a frontend arms, its calls stay kube-proxy's, and while it drains
 //! all of them stay untracked: a call that comes anew then finds nobody.
+//!
+//! First of all comes who may come: what is sent to a frontend with source ranges from outside of
+//! them is dropped, in every state, before anything else has it. tc has decided that of what it has
+//! marked; all else, the node's own calls among it, comes by the rule that stands there as soon as a
+//! frontend has ranges ([`guard`]).
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use nodeway_datapath::{Family, Frontend, FrontendState, protocol, tcp_flags};
 
 use super::{BuiltIn, IpSet, Match, Rule, Ruleset, SetEntry, SetName, Table, Target};
-use crate::frontend::FrontendKey;
+use crate::frontend::{FrontendKey, SourceRanges};
 
 const PRE: &str = "NODEWAY_PRE";
 const OUT: &str = "NODEWAY_OUT";
 const FRONTEND: &str = "NODEWAY_FRONTEND";
 const UNTRACK: &str = "NODEWAY_UNTRACK";
+const RANGES: &str = "NODEWAY_RANGES";
 
 /// The set of frontends whose new connections are led on.
 #[must_use]
@@ -44,6 +51,12 @@ pub fn arming(family: Family) -> SetName {
 #[must_use]
 pub fn known(family: Family) -> SetName {
     name(family, "nodeway-known-v4", "nodeway-known-v6")
+}
+
+/// The set of frontends that are open to some sources alone; it stands where there is one.
+#[must_use]
+pub fn ranged(family: Family) -> SetName {
+    name(family, "nodeway-ranged-v4", "nodeway-ranged-v6")
 }
 
 fn name(family: Family, v4: &str, v6: &str) -> SetName {
@@ -137,6 +150,53 @@ pub(super) fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend, ma
     let arms = (state == FrontendState::Arming).then_some(plain);
     set(rules, &arming(family), key, arms);
     set(rules, &known(family), key, Some(plain));
+}
+
+/// Drops what comes to a frontend with ranges from outside of them, in place of what was dropped
+/// before. Without ranges nothing is asked.
+pub(super) fn guard(rules: &mut Ruleset, ranges: &SourceRanges) {
+    let (family, jump) = (rules.family, Target::Jump(RANGES.into()));
+    rules.sets.remove(&ranged(family));
+    if let Some(chains) = rules.tables.get_mut(&Table::Raw) {
+        chains.remove(RANGES);
+        if let Some(chain) = chains.get_mut(FRONTEND) {
+            chain.rules.retain(|it| it.target.as_ref() != Some(&jump));
+        }
+    }
+    let of_family = |key: &FrontendKey| key.address.is_ipv4() == (family == Family::V4);
+    let mut own = ranges.iter().filter(|(key, _)| of_family(key)).peekable();
+    if own.peek().is_none() {
+        return;
+    }
+    let mut set = IpSet::new(false);
+    for (key, ranges) in own {
+        set.insert((*key).into(), SetEntry::default());
+        let admitted = ranges.iter().map(|range| admit(*key, *range));
+        rules.append(Table::Raw, RANGES, admitted);
+    }
+    rules.sets.insert(ranged(family), set);
+    let none = Rule::new([], Target::Drop).comment("nodeway: outside of loadBalancerSourceRanges");
+    rules.append(Table::Raw, RANGES, [none]);
+    let to_ranged = Rule::new([tcp(), in_set(&ranged(family))], jump);
+    let chain = rules.chain_mut(Table::Raw, FRONTEND);
+    chain.rules.insert(
+        0,
+        to_ranged.comment("nodeway: to a frontend with source ranges"),
+    );
+}
+
+/// Lets sources of a range come by a frontend.
+fn admit(key: FrontendKey, network: IpNet) -> Rule {
+    let not = false;
+    // `iptables-save` does not say what every source is in.
+    let from = (network.prefix_len() > 0).then_some(Match::Source { not, network });
+    let to = Match::Destination {
+        not,
+        network: key.address.into(),
+    };
+    let ports = key.port..=key.port;
+    let to = [to, tcp(), Match::DestinationPort { not, ports }];
+    Rule::new(from.into_iter().chain(to), Target::Return)
 }
 
 /// Takes a frontend out.

@@ -178,8 +178,8 @@ impl ServicePort {
                 .unwrap_or(AFFINITY);
             Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
         });
-        let said = spec.load_balancer_source_ranges.iter().flatten();
-        let ranges: Vec<IpNet> = said.filter_map(|it| it.trim().parse().ok()).collect();
+        let said = service::said_ranges(service);
+        let ranges: Vec<IpNet> = said.filter_map(|(_, _, range)| range).collect();
         let local = |policy: Option<&str>| policy == Some("Local");
         service::tcp_ports(service)
             .filter_map(|port| {

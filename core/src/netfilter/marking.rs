@@ -178,6 +178,7 @@ mod tests {
                 // 0x2f00 + n: bits of the default mark stand in the port too.
                 listener_port: 12_032 + n,
                 state: FrontendState::Active,
+                ranged: false,
             };
             tproxy::put(&mut rules, key, &frontend);
         }

@@ -31,6 +31,7 @@ fn tproxy(ports: &[u16]) -> Ruleset {
     let active = Frontend {
         listener_port: 14_056,
         state: FrontendState::Active,
+        ranged: false,
     };
     tproxy::put(&mut rules, key("10.96.0.10:80"), &active);
     tproxy::lead(&mut rules, &ports.iter().copied().collect());
@@ -223,6 +224,7 @@ fn a_packet_that_has_a_socket_is_delivered_to_it_even_when_the_frontend_is_gone(
     let draining = Frontend {
         listener_port: 14_056,
         state: FrontendState::Draining,
+        ranged: false,
     };
     tproxy::put(&mut rules, key("10.96.0.10:80"), &draining);
     let mut around = Around {
@@ -443,6 +445,7 @@ fn what_tc_has_marked_is_untracked_without_a_look_into_a_set() {
         &Frontend {
             listener_port: 14_056,
             state: FrontendState::Active,
+            ranged: false,
         },
     );
     let mut marked = packet(CLIENT, "10.96.0.10:80", SYN);
@@ -569,6 +572,7 @@ fn a_frontends_state_says_what_is_led_on_and_what_stays_kube_proxys(
     let frontend = Frontend {
         listener_port: 14_056,
         state,
+        ranged: false,
     };
     let socket = (at(CLIENT), at("10.96.0.10:80"));
     let mut around = Around {

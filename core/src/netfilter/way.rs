@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use nodeway_datapath::Frontend;
 
 use super::{Routing, Ruleset, ebpf, frontends, tproxy};
-use crate::frontend::FrontendKey;
+use crate::frontend::{FrontendKey, SourceRanges};
 use crate::redirect::Redirect;
 
 /// Adds the chains and sets of a way, without a frontend yet.
@@ -32,6 +32,14 @@ pub fn put(redirect: Redirect, rules: &mut Ruleset, key: FrontendKey, frontend: 
         Redirect::Tc | Redirect::SkLookup => ebpf::put(rules, key, frontend),
         Redirect::Iptables => tproxy::put(rules, key, frontend),
         Redirect::Sidecar => {}
+    }
+}
+
+/// Drops what comes to frontends from outside of the ranges that they have, and asks nothing of
+/// others. Costs what the ranges are: to be called when they are others than before.
+pub fn guard(redirect: Redirect, rules: &mut Ruleset, ranges: &SourceRanges) {
+    if redirect != Redirect::Sidecar {
+        frontends::guard(rules, ranges);
     }
 }
 

@@ -17,6 +17,7 @@ mod tests;
 mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost_reflect::DynamicMessage;
@@ -27,7 +28,7 @@ use crate::problem::Problem;
 use crate::proxy;
 
 pub use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
-pub use crate::frontend::{FrontendKey, FrontendKind};
+pub use crate::frontend::{FrontendKey, FrontendKind, Ranges};
 pub use ledger::{FIRST_PORT, LAST_PORT, Ledger};
 pub use planner::Planner;
 pub use secret::{NoCertificate, PlannedSecret};
@@ -76,6 +77,29 @@ pub struct PlannedFrontend {
     pub service_port: u16,
     /// The config that claims it.
     pub config: ObjectRef,
+    /// Who may come by it; none if everybody may.
+    pub ranges: Option<Ranges>,
+}
+
+impl NodePlan {
+    /// The plan as the own proxy of a client has it: without the frontends whose source ranges have
+    /// none of the client's addresses. What it sends there goes on as it is.
+    #[must_use]
+    pub fn of_client(&self, addresses: &[IpAddr]) -> Self {
+        let mut plan = self.clone();
+        plan.frontends
+            .retain(|_, it| it.ranges.is_none() || addresses.iter().any(|own| it.admits(*own)));
+        plan
+    }
+}
+
+impl PlannedFrontend {
+    /// Whether who has that address may come by it.
+    #[must_use]
+    pub fn admits(&self, source: IpAddr) -> bool {
+        let ranges = self.ranges.as_ref();
+        ranges.is_none_or(|all| all.iter().any(|range| range.contains(&source)))
+    }
 }
 
 /// A listener of the node's Envoy.

@@ -13,7 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
 use crate::selector::selects;
-use crate::service::{frontends, node_addresses, of_slice};
+use crate::service::{frontends, node_port_addresses, of_slice, source_ranges};
 
 use super::claims::{Claims, Rank};
 use super::finding::Findings;
@@ -21,7 +21,7 @@ use super::parsed::{Parsed, ParsedListener, Reference, parse};
 use super::secret;
 use super::{
     FrontendKey, FrontendKind, Ledger, NodePlan, PlanDelta, PlannedCluster, PlannedEndpoints,
-    PlannedRoutes, PlannedSecret, ResourceName,
+    PlannedRoutes, PlannedSecret, Ranges, ResourceName,
 };
 
 /// Keeps one node's [`NodePlan`] true.
@@ -78,6 +78,7 @@ pub(super) struct Demand {
 #[derive(Clone, Debug)]
 pub(super) struct FrontendClaim {
     pub(super) kind: FrontendKind,
+    pub(super) ranges: Option<Ranges>,
     pub(super) listener: ResourceName,
     pub(super) service: ObjectRef,
     pub(super) service_port: u16,
@@ -217,7 +218,7 @@ impl Planner {
             node.map(|node| {
                 (
                     node.metadata.labels.clone(),
-                    node_addresses(node).collect::<Vec<_>>(),
+                    node_port_addresses(node).collect::<Vec<_>>(),
                 )
             })
         };
@@ -547,6 +548,7 @@ impl Planner {
                 }
                 let claim = FrontendClaim {
                     kind: *kind,
+                    ranges: source_ranges(service, *kind, key.address),
                     listener: Arc::clone(listener),
                     service: reference.clone(),
                     service_port: *service_port,

@@ -9,7 +9,7 @@ use crate::envoy;
 use crate::object::ObjectRef;
 use crate::problem::{Code, Problem, Severity};
 use crate::selector::selects;
-use crate::service::{ALL_PORTS, endpoints, has_port, tcp_ports};
+use crate::service::{ALL_PORTS, endpoints, has_port, said_ranges, tcp_ports};
 
 use super::finding::Subject;
 use super::parsed::{Reference, ServiceEntry};
@@ -151,6 +151,7 @@ impl Planner {
             service: claim.service.clone(),
             service_port: claim.service_port,
             config: rank.config.clone(),
+            ranges: claim.ranges.clone(),
         })
     }
 
@@ -280,18 +281,9 @@ impl Planner {
                     &fix,
                 ));
             }
-            problems.extend(open_to_all(service, entry).map(|reason| {
-                let fix =
-                    "keep others away before the node, or lead another Service to the listener";
-                let (code, severity) = (Code::Unsupported, Severity::Warning);
-                problem(
-                    code,
-                    severity,
-                    &entry.field,
-                    format!("{reference} {reason}"),
-                    fix,
-                )
-            }));
+            if entry.leads {
+                problems.extend(bad_ranges(reference, service));
+            }
             problems.extend(self.no_endpoints(reference, entry).map(|reason| {
                 let fix = "start pods that the Service selects, and make them ready";
                 problem(
@@ -412,16 +404,19 @@ impl Planner {
     }
 }
 
-/// What a Service wants of its clients and does not get where it is redirected.
-fn open_to_all(service: &Service, entry: &ServiceEntry) -> Option<&'static str> {
-    let ranges = service
-        .spec
-        .as_ref()?
-        .load_balancer_source_ranges
-        .as_ref()?;
-    (entry.leads && !ranges.is_empty()).then_some(
-        "has loadBalancerSourceRanges, which are not enforced yet for what is redirected: everybody gets to the listener",
-    )
+/// Source ranges of a Service that are none.
+fn bad_ranges(reference: &ObjectRef, service: &Service) -> impl Iterator<Item = Problem> {
+    let bad = said_ranges(service).filter(|(_, _, range)| range.is_none());
+    bad.map(|(index, said, _)| Problem {
+        code: Code::BadSourceRange,
+        severity: Severity::Error,
+        object: reference.clone(),
+        field: format!("spec.loadBalancerSourceRanges[{index}]"),
+        reason: format!(
+            "`{said}` is no network; where the Service is led to a listener it lets nobody in"
+        ),
+        fix: "write an address and the bits of its prefix, such as 192.0.2.0/24".to_owned(),
+    })
 }
 
 /// A Secret that is there and holds no certificate.

@@ -137,17 +137,20 @@ fn a_filter_of_ciliums_own_is_left_out_and_told() {
 }
 
 #[test]
-fn source_ranges_of_a_redirected_service_are_told_as_not_enforced() {
-    let ranges =
-        "spec: {type: LoadBalancer, loadBalancerSourceRanges: [192.0.2.0/24], ports: [{port: 80}]}";
+fn a_range_that_is_no_network_is_told_and_lets_nobody_in() {
+    let ranges = "spec: {type: LoadBalancer, loadBalancerSourceRanges: [192.0.2.1/24, nonsense], ports: [{port: 80}]}";
     let plan = planned(|shop| shop.replace("spec: {type: NodePort, ports: [{port: 80}]}", ranges));
-    let told = plan.problems.iter().find(|it| it.code == Code::Unsupported);
-    let told = told.unwrap();
-    assert!(
-        told.reason.contains("everybody gets to the listener"),
-        "{told}"
-    );
-    assert_eq!(told.field, "spec.services[0]");
+    let told = plan.problems.iter();
+    let told = told.filter(|it| it.code == Code::BadSourceRange);
+    let fields: Vec<_> = told.map(|it| it.field.as_str()).collect();
+    assert_eq!(fields, ["spec.loadBalancerSourceRanges[1]"]);
+    let ranged = plan.frontends.values().filter(|it| it.ranges.is_some());
+    for frontend in ranged.clone() {
+        assert_eq!(frontend.kind, FrontendKind::LoadBalancer);
+        assert!(frontend.admits("192.0.2.77".parse().unwrap()));
+        assert!(!frontend.admits("203.0.113.1".parse().unwrap()));
+    }
+    assert!(ranged.count() > 0);
 }
 
 #[test]

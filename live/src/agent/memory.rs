@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use nodeway_core::frontend::{FrontendKey, Life};
 use nodeway_core::steering::{Bounds, Led, Steering};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub(super) struct Remembered {
     pub(super) listener: String,
     pub(super) listener_port: u16,
     pub(super) state: State,
+    /// Who may come by it, if not everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ranges: Option<Vec<IpNet>>,
 }
 
 /// Where it stood.
@@ -61,6 +65,7 @@ impl Remembered {
                 Life::Active => State::Active,
                 Life::Draining { .. } => State::Draining,
             },
+            ranges: led.ranges.as_ref().map(|it| it.to_vec()),
         }
     }
 
@@ -80,6 +85,7 @@ impl Remembered {
                 State::Active => Life::Active,
                 State::Draining => Life::Draining { until: drained },
             },
+            ranges: self.ranges.as_deref().map(Into::into),
         };
         (key, led)
     }
@@ -199,6 +205,7 @@ mod tests {
                 listener: "a/b/c".to_owned(),
                 listener_port: 10_000,
                 state: State::Arming,
+                ranges: Some(vec!["192.0.2.0/24".parse().unwrap()]),
             }],
         };
         memory.write(&path).unwrap();
@@ -222,6 +229,7 @@ mod tests {
             listener: "a/b/c".into(),
             port: 10_000,
             life: before,
+            ranges: Some(["192.0.2.0/24".parse().unwrap()].into()),
         };
         let steering = Steering::adopt([(key, led.clone())].into());
         let memory = Memory::of(&Ports::restore(BTreeMap::new(), []), &steering);

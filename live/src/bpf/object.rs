@@ -19,7 +19,14 @@ const OBJECT: Result<&[u8], &str> = Ok(aya::include_bytes_aligned!(env!("NODEWAY
 const OBJECT: Result<&[u8], &str> = Err(env!("NODEWAY_EBPF_MISSING"));
 
 /// Maps that outlive a process when there is a place for pins.
-const MAPS: [&str; 5] = ["FRONTENDS", "LISTEN_SOCKETS", "COUNTERS", "EVENTS", "PEERS"];
+const MAPS: [&str; 6] = [
+    "FRONTENDS",
+    "SOURCES",
+    "LISTEN_SOCKETS",
+    "COUNTERS",
+    "EVENTS",
+    "PEERS",
+];
 
 sockopt_impl!(
     /// The number that the kernel gave a socket's network namespace; connect hooks compare it.

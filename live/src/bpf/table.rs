@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, SockHash};
-use nodeway_core::datapath::layout::{self, COLUMNS, Fault, FrontendValue, SocketKey};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, SockHash};
+use ipnet::IpNet;
+use nodeway_core::datapath::layout::{self, COLUMNS, Fault, FrontendValue, SocketKey, SourceKey};
 use nodeway_core::datapath::{Address, Family, Frontend, Reason};
 use nodeway_core::plan::FrontendKey;
 
@@ -14,11 +16,13 @@ use super::event::HOOKS;
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// It is full.
-    #[error(
-        "the table of frontends is full: it takes {} of them",
-        layout::FRONTENDS
-    )]
-    Full,
+    #[error("the table {table} is full: it takes {takes} of them")]
+    Full {
+        /// Which table.
+        table: &'static str,
+        /// How many entries it takes.
+        takes: u32,
+    },
     /// The kernel refused.
     #[error("cannot {action} in the kernel's table {table}: {said}")]
     Refused {
@@ -61,13 +65,8 @@ impl Frontends {
         let value = FrontendValue::from(frontend).to_bytes();
         let (family, address) = bytes(key.address);
         let key = layout::FrontendKey::new(family, address, key.port).to_bytes();
-        self.0.insert(key, value, 0).map_err(|error| match &error {
-            // E2BIG
-            MapError::SyscallError(call) if call.io_error.raw_os_error() == Some(7) => {
-                TableError::Full
-            }
-            _ => refused("put", Self::NAME)(error),
-        })
+        let put = self.0.insert(key, value, 0);
+        put.map_err(not_put(Self::NAME, layout::FRONTENDS, E2BIG))
     }
 
     pub(super) fn remove(&mut self, key: FrontendKey) -> Result<(), TableError> {
@@ -93,6 +92,69 @@ impl Frontends {
         }
         Ok(all)
     }
+}
+
+/// `E2BIG` and `ENOSPC`: what a hash table and a trie say when they are full.
+const E2BIG: i32 = 7;
+const ENOSPC: i32 = 28;
+
+fn not_put(table: &'static str, takes: u32, full: i32) -> impl Fn(MapError) -> TableError {
+    move |error| match &error {
+        MapError::SyscallError(call) if call.io_error.raw_os_error() == Some(full) => {
+            TableError::Full { table, takes }
+        }
+        _ => refused("put", table)(error),
+    }
+}
+
+/// The table of source ranges.
+#[derive(Debug)]
+pub(super) struct Sources(pub(super) LpmTrie<MapData, [u8; SourceKey::SIZE], u8>);
+
+impl Sources {
+    const NAME: &'static str = "of source ranges";
+
+    pub(super) fn put(&mut self, key: FrontendKey, range: IpNet) -> Result<(), TableError> {
+        let put = self.0.insert(&source(key, range), 1, 0);
+        put.map_err(not_put(Self::NAME, layout::SOURCES, ENOSPC))
+    }
+
+    pub(super) fn remove(&mut self, key: FrontendKey, range: IpNet) -> Result<(), TableError> {
+        match self.0.remove(&source(key, range)) {
+            Err(error) if !is_missing(&error) => Err(refused("remove", Self::NAME)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn all(&self) -> Result<Vec<(FrontendKey, IpNet)>, TableError> {
+        let mut all = Vec::new();
+        for key in self.0.keys() {
+            let key = key.map_err(refused("read", Self::NAME))?;
+            let bits = key.prefix_len().saturating_sub(SourceKey::FRONTEND_BITS);
+            let SourceKey { frontend, source } = SourceKey::from_bytes(key.data());
+            if let Some(to) = address(frontend.family, frontend.address)
+                && let Some(from) = address(frontend.family, source)
+                && let Ok(bits) = u8::try_from(bits)
+                && let Ok(range) = IpNet::new(from, bits)
+            {
+                let (address, port) = (to, frontend.port);
+                all.push((FrontendKey { address, port }, range));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A range of a frontend as the trie holds it.
+fn source(key: FrontendKey, range: IpNet) -> Key<[u8; SourceKey::SIZE]> {
+    let (family, address) = bytes(key.address);
+    let (_, network) = bytes(range.network());
+    let source = SourceKey {
+        frontend: layout::FrontendKey::new(family, address, key.port),
+        source: network,
+    };
+    let bits = SourceKey::FRONTEND_BITS + u32::from(range.prefix_len());
+    Key::new(bits, source.to_bytes())
 }
 
 /// The table of listening sockets; the programs put them in.

@@ -88,6 +88,32 @@ fn node_at(model: &Sim, place: &Place) -> Option<String> {
     }
 }
 
+/// A pod's addresses; none of one that is not there.
+pub fn addresses_of<'a>(model: &'a Sim, pod: &str) -> &'a [IpAddr] {
+    let nodes = model.topology().nodes.iter();
+    let mut pods = nodes.flat_map(|node| &node.pods);
+    let found = pods.find(|it| it.name == *pod);
+    found.map_or(&[], |it| it.addresses.as_slice())
+}
+
+/// The address from which somebody asks another.
+fn source(model: &Sim, place: &Place, to: SocketAddr) -> Option<IpAddr> {
+    let topology = model.topology();
+    let addresses = match place {
+        Place::Pod(pod) => addresses_of(model, pod),
+        Place::Node(name) => {
+            let mut nodes = topology.nodes.iter();
+            &nodes.find(|it| it.name == *name)?.addresses
+        }
+        Place::Outside(name) => {
+            let mut hosts = topology.outside.iter();
+            &hosts.find(|it| it.name == *name)?.addresses
+        }
+    };
+    let mut addresses = addresses.iter();
+    addresses.find(|it| it.is_ipv4() == to.is_ipv4()).copied()
+}
+
 /// What a node's table has for an address; none where no node looks.
 #[must_use]
 pub fn frontend(model: &Sim, place: &Place, to: SocketAddr) -> Option<FrontendStep> {
@@ -100,6 +126,7 @@ pub fn frontend(model: &Sim, place: &Place, to: SocketAddr) -> Option<FrontendSt
     Some(FrontendStep {
         state: FrontendState::Active,
         frontend: plan.frontends.get(&address).cloned(),
+        source: source(model, place, to)?,
         node: node.into(),
         address,
     })

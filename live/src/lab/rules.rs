@@ -1,9 +1,10 @@
 //! Rules in a lab that no agent of it installs: kube-proxy's on nodes, and a sidecar's in pods.
 
+use nodeway_core::netfilter::kube_proxy::Mode;
 use nodeway_sim::{Place, Sim};
 
 use super::machines::Machines;
-use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
+use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted, put_kube_proxys_table};
 use crate::netns::NetNs;
 
 /// Why rules cannot be installed at a node or pod.
@@ -24,14 +25,19 @@ impl Rules {
         let mut own = Self::default();
         for spec in &model.topology().nodes {
             let place = Place::Node(spec.name.clone());
-            if let (Some(netns), true) = (machines.get(&place), model.settings().kube_proxy) {
+            if let Some(netns) = machines.get(&place) {
                 let services = model.services().on(&spec.name);
-                own.put(
-                    Owner::KubeProxy,
-                    &Wanted::kube_proxy(&services),
-                    &place,
-                    netns,
-                )?;
+                match model.settings().kube_proxy {
+                    Mode::None => {}
+                    Mode::Iptables => {
+                        let wanted = Wanted::kube_proxy(&services);
+                        own.put(Owner::KubeProxy, &wanted, &place, netns)?;
+                    }
+                    Mode::Nftables => {
+                        let put = put_kube_proxys_table(netns, &services, &spec.addresses);
+                        put.map_err(not_ruled(&place))?;
+                    }
+                }
             }
             for place in model.proxy_places(&spec.name) {
                 if let (Place::Pod(_), Some(netns)) = (&place, machines.get(&place)) {
@@ -51,11 +57,16 @@ impl Rules {
     ) -> Result<(), NotRuled> {
         let mut netfilter = Netfilter::new(owner);
         let applied = netfilter.apply(netns, wanted);
-        applied.map_err(|error| NotRuled {
-            place: place.clone(),
-            source: Box::new(error),
-        })?;
+        applied.map_err(not_ruled(place))?;
         self.0.push(netfilter);
         Ok(())
+    }
+}
+
+fn not_ruled(place: &Place) -> impl FnOnce(NetfilterError) -> NotRuled {
+    let place = place.clone();
+    move |source| NotRuled {
+        place,
+        source: Box::new(source),
     }
 }

@@ -148,6 +148,7 @@ mod tests {
                 let frontend = Frontend {
                     listener_port: *listener_port,
                     state: FrontendState::Active,
+                    ranged: false,
                 };
                 (key, frontend)
             })

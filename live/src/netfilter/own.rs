@@ -152,6 +152,7 @@ mod tests {
         let frontend = Frontend {
             listener_port: 15_000,
             state: FrontendState::Active,
+            ranged: false,
         };
         let wanted = Wanted::tproxy(&[(key, frontend)], &Marking::default());
         let mut saved = text::ruleset(&wanted.v4);

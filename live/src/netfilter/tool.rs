@@ -95,6 +95,11 @@ pub(super) fn nft_ruleset(netns: &NetNs) -> Result<Option<String>, ToolError> {
     }
 }
 
+/// One transaction: all of the script, or nothing.
+pub(super) fn nft_restore(netns: &NetNs, script: &str) -> Result<(), ToolError> {
+    run(netns, "nft", &["-f", "-"], script, "nftables").map(drop)
+}
+
 /// Takes an empty table away. Where there is no `nft` it stays, and says nothing.
 pub(super) fn nft_delete_table(
     netns: &NetNs,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use nodeway_core::datapath::{Family, Frontend};
-use nodeway_core::frontend::FrontendKey;
+use nodeway_core::frontend::{FrontendKey, SourceRanges};
 use nodeway_core::netfilter::kube_proxy::{self, ServicePort};
 use nodeway_core::netfilter::{Marking, Routing, Ruleset, sidecar, way};
 use nodeway_core::redirect::Redirect;
@@ -67,6 +67,14 @@ impl Wanted {
         let keys = frontends.iter().map(|(key, _)| *key);
         wanted.routing = way::routing(redirect, keys, own);
         wanted
+    }
+
+    /// The same, with frontends that are open to some sources alone.
+    #[must_use]
+    pub fn guarded(mut self, redirect: Redirect, ranges: &SourceRanges) -> Self {
+        way::guard(redirect, &mut self.v4, ranges);
+        way::guard(redirect, &mut self.v6, ranges);
+        self
     }
 
     /// Of a node whose rules decide (`iptables`), with marks of one's own. Programs mark with the

@@ -77,7 +77,7 @@ impl NodeProxy {
                 meant,
                 taken: Taken::PassedOut,
             },
-            frontend: outbound.then(|| self.look_up(meant)),
+            frontend: outbound.then(|| self.look_up(meant, peer.ip())),
         };
         if !outbound {
             let from = match meant {
@@ -86,7 +86,9 @@ impl NodeProxy {
             };
             captured.step.taken = Taken::PassedIn { from };
         }
-        let found = captured.frontend.as_ref();
+        // What a pod sends from outside of a frontend's source ranges goes on as it is, to its node,
+        // where it is kube-proxy's, which drops it.
+        let found = captured.frontend.as_ref().filter(|step| step.leads());
         let found = found.and_then(|step| step.frontend.as_ref());
         let listener = found.and_then(|it| self.resources.listeners.get_key_value(&it.listener));
         let stage = match listener {
@@ -104,7 +106,7 @@ impl NodeProxy {
     }
 
     /// What the plan has for an address; its packets come in by this proxy's own port.
-    fn look_up(&self, meant: SocketAddr) -> FrontendStep {
+    fn look_up(&self, meant: SocketAddr, client: IpAddr) -> FrontendStep {
         let address = FrontendKey {
             address: meant.ip(),
             port: meant.port(),
@@ -118,6 +120,7 @@ impl NodeProxy {
             address,
             frontend,
             state: FrontendState::Active,
+            source: client,
         }
     }
 

@@ -5,7 +5,7 @@
 //! POSTROUTING. What the node itself sends: OUTPUT, the route, POSTROUTING; over `lo` it comes in
 //! again, and keeps its mark. ICMP errors pass the rules and are not translated.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nodeway_core::conntrack::{Direction, Tracked};
@@ -106,7 +106,7 @@ impl Network {
         let Some(name) = self.node(index).map(|node| Arc::clone(&node.name)) else {
             return;
         };
-        self.note_frontend(index, destination(flow), way);
+        self.note_frontend(index, flow, way);
         let mark = match verdict {
             Verdict::Deliver { mark, .. } | Verdict::Assign { mark, .. } => *mark,
             _ => 0,
@@ -127,20 +127,28 @@ impl Network {
     }
 
     /// What the node's table has for a destination: a hook's look-up, or that of its routes.
-    fn note_frontend(&mut self, index: u32, to: SocketAddr, way: WayId) {
+    fn note_frontend(&mut self, index: u32, flow: &Flow, way: WayId) {
         let Some(node) = self.node(index) else {
             return;
         };
+        let to = destination(flow);
         let address = FrontendKey {
             address: to.ip(),
             port: to.port(),
         };
         let installed = node.frontends.get(&address);
+        let stack = self.tcp.stack(node.host);
+        let node_source = stack.and_then(|stack| stack.source(to.ip()));
         let step = FrontendStep {
             node: Arc::clone(&node.name),
             address,
             frontend: installed.map(|it| it.planned.clone()),
             state: installed.map_or(FrontendState::Active, |it| it.life.state()),
+            source: match source(flow).ip() {
+                // A call has no source yet: its packets will have this one.
+                none if none.is_unspecified() => node_source.unwrap_or(none),
+                known => known,
+            },
         };
         self.note_once(way, Step::Frontend(step));
     }
@@ -306,7 +314,7 @@ impl Network {
             Redirect::SkLookup | Redirect::Iptables
         );
         if let (true, true, Some(way)) = (by_address, flow.opens(), packet.way) {
-            self.note_frontend(index, destination(flow), way);
+            self.note_frontend(index, flow, way);
         }
     }
 

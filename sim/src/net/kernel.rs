@@ -66,6 +66,7 @@ impl Installed {
         let frontend = Frontend {
             listener_port: planned.listener_port,
             state: life.state(),
+            ranged: planned.ranges.is_some(),
         };
         Self {
             planned,
@@ -110,6 +111,11 @@ impl Kernel for NodeKernel<'_> {
     fn frontend(&self, family: Family, address: &Address, port: u16) -> Option<&Frontend> {
         self.installed(family, address, port)
             .map(|installed| &installed.frontend)
+    }
+
+    fn admits(&self, flow: &Flow) -> bool {
+        let installed = self.installed(flow.family, &flow.dst, flow.dport);
+        installed.is_some_and(|it| it.planned.admits(source(flow).ip()))
     }
 
     /// As `bpf_skc_lookup_tcp` does, which runs our sk_lookup program where no connection matches.

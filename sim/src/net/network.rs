@@ -162,7 +162,7 @@ impl Network {
         let index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let place = Place::Node(spec.name.clone());
         let host = self.add_stack(&place, Role::Host { node: index }, &spec.addresses)?;
-        let mut node = Node::new(&spec.name, host, &self.settings);
+        let mut node = Node::new(&spec.name, host, &spec.addresses, &self.settings);
         for address in &spec.addresses {
             self.fabric.insert(*address, Port::Uplink(index));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::datapath::{Family, Reason};
-use nodeway_core::frontend::Life;
+use nodeway_core::frontend::{Life, SourceRanges};
 use nodeway_core::netfilter::{Firewall, Routing, Ruleset, kube_proxy, way};
 use nodeway_core::plan::{FrontendKey, PlanDelta, PlannedFrontend, Update};
 use nodeway_core::redirect::Redirect;
@@ -25,9 +25,13 @@ pub(crate) struct Node {
     pub(crate) services: Arc<ServiceTable>,
     pub(crate) firewall: Firewall,
     redirect: Redirect,
-    kube_proxy: bool,
+    kube_proxy: kube_proxy::Mode,
+    /// Its own addresses, of which kube-proxy's node ports are.
+    addresses: Vec<IpAddr>,
     /// The ports of listeners that rules lead to.
     ports: BTreeSet<u16>,
+    /// The source ranges that rules ask.
+    ranges: SourceRanges,
     pub(crate) pods: BTreeMap<IpAddr, StackId>,
     /// How often each hook gave each reason.
     pub(crate) reasons: BTreeMap<(&'static str, Reason), u64>,
@@ -37,7 +41,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(name: &str, host: StackId, settings: &Settings) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        host: StackId,
+        addresses: &[IpAddr],
+        settings: &Settings,
+    ) -> Self {
         Self {
             name: Arc::from(name),
             host,
@@ -46,7 +55,9 @@ impl Node {
             firewall: Firewall::default(),
             redirect: settings.redirect,
             kube_proxy: settings.kube_proxy,
+            addresses: addresses.to_vec(),
             ports: BTreeSet::new(),
+            ranges: SourceRanges::new(),
             pods: BTreeMap::new(),
             reasons: BTreeMap::new(),
             luck: settings
@@ -143,6 +154,7 @@ impl Node {
     pub(crate) fn forget(&mut self) {
         self.frontends.clear();
         self.ports.clear();
+        self.ranges.clear();
         self.services = Arc::default();
         self.firewall = Firewall::default();
     }
@@ -167,7 +179,7 @@ impl Node {
             self.replace(Ruleset::new(Family::V4), Ruleset::new(Family::V6));
             return;
         }
-        let services = if self.kube_proxy {
+        let services = if self.kube_proxy.translates() {
             self.services.on(&self.name)
         } else {
             Vec::new()
@@ -175,14 +187,15 @@ impl Node {
         let [v4, v6] = [Family::V4, Family::V6].map(|family| {
             let mut rules = Ruleset::new(family);
             way::install(self.redirect, &mut rules);
-            if self.kube_proxy {
-                kube_proxy::install(&mut rules);
+            if self.kube_proxy.translates() {
+                kube_proxy::install(&mut rules, self.kube_proxy, &self.addresses);
                 kube_proxy::add(&mut rules, &services);
             }
             rules
         });
         self.replace(v4, v6);
         self.ports.clear();
+        self.ranges.clear();
         for key in self.frontends.keys().copied().collect::<Vec<_>>() {
             self.rule(key);
         }
@@ -208,7 +221,8 @@ impl Node {
         }
     }
 
-    /// Leads to the listeners that frontends have now, where those are others than before.
+    /// Leads to the listeners that frontends have now, from the ranges that they have, where those
+    /// are others than before.
     fn lead(&mut self) {
         let frontends = self.frontends.values();
         let ports: BTreeSet<u16> = frontends.map(|it| it.frontend().listener_port).collect();
@@ -217,6 +231,16 @@ impl Node {
                 way::lead(self.redirect, self.firewall.rules_mut(family), &ports);
             }
             self.ports = ports;
+        }
+        let frontends = self.frontends.iter();
+        let ranges: SourceRanges = frontends
+            .filter_map(|(key, it)| Some((*key, Arc::clone(it.planned.ranges.as_ref()?))))
+            .collect();
+        if ranges != self.ranges {
+            for family in [Family::V4, Family::V6] {
+                way::guard(self.redirect, self.firewall.rules_mut(family), &ranges);
+            }
+            self.ranges = ranges;
         }
     }
 

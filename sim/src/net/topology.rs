@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::redirect::Redirect;
 
 use crate::seed::Seed;
@@ -90,8 +91,8 @@ pub struct Settings {
     pub seed: Seed,
     /// How frontends' packets come to their listeners.
     pub redirect: Redirect,
-    /// Whether kube-proxy's rules stand beside the way's.
-    pub kube_proxy: bool,
+    /// How kube-proxy runs beside the way.
+    pub kube_proxy: kube_proxy::Mode,
     /// Whether every hop of every packet is kept.
     pub trace_packets: bool,
     /// Whether the bytes of every packet are kept for each interface.
@@ -127,7 +128,7 @@ impl Default for Settings {
         Self {
             seed: Seed::default(),
             redirect: Redirect::default(),
-            kube_proxy: true,
+            kube_proxy: kube_proxy::Mode::default(),
             trace_packets: false,
             capture_packets: false,
             veth: LinkSpec {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::object::Objects;
 use nodeway_core::redirect::Redirect;
 
@@ -56,11 +57,11 @@ impl SimBuilder {
         self
     }
 
-    /// Whether kube-proxy's rules stand on every node beside those of the redirect; they do unless
-    /// the fixture says otherwise.
+    /// How kube-proxy runs on every node beside the redirect: by rules of iptables unless the
+    /// fixture says otherwise.
     #[must_use]
-    pub fn kube_proxy(mut self, stands: bool) -> Self {
-        self.settings.kube_proxy = stands;
+    pub fn kube_proxy(mut self, mode: kube_proxy::Mode) -> Self {
+        self.settings.kube_proxy = mode;
         self
     }
 

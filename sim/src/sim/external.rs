@@ -132,7 +132,7 @@ impl Sim {
             return AnsweredBy::Envoy;
         }
         let entry = table.entries.get(&(key.address, key.port));
-        let stands = self.world.settings().kube_proxy;
+        let stands = self.world.settings().kube_proxy.translates();
         match entry.map_or(0, |entry| entry.endpoints.len()) {
             endpoints if stands && endpoints > 0 => AnsweredBy::Pods(endpoints),
             _ => AnsweredBy::Nobody,

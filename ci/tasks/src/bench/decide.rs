@@ -25,6 +25,10 @@ impl Kernel for Tables {
         self.frontends.get(&(*address, port))
     }
 
+    fn admits(&self, _: &Flow) -> bool {
+        false
+    }
+
     fn socket(&self, flow: &Flow) -> Option<u32> {
         self.socket.map(|_| u32::from(flow.sport))
     }
@@ -42,6 +46,7 @@ fn tables(socket: Option<SocketState>) -> Tables {
     let frontend = Frontend {
         listener_port: 10_000,
         state: FrontendState::Active,
+        ranged: false,
     };
     let frontends = (0..FRONTENDS).map(|n| {
         let [_, b, c, d] = n.to_be_bytes();

@@ -57,6 +57,7 @@ impl Way {
         let frontend = Frontend {
             listener_port: LISTENER,
             state: FrontendState::Active,
+            ranged: false,
         };
         for address in (0..services).map(|n| IpAddr::from(octets(n))) {
             let key = FrontendKey { address, port: 80 };

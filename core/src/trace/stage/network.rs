@@ -6,7 +6,7 @@ use nodeway_datapath::{FrontendState, Hook};
 
 use super::{Stage, Stop, Words};
 use crate::object::{Kind, Object, ObjectRef};
-use crate::plan::{FrontendKind, PlannedEndpoint};
+use crate::plan::{FrontendKind, PlannedEndpoint, PlannedFrontend};
 use crate::service;
 use crate::trace::{
     FaultStep, FrontendStep, Name, NameStep, RuleStep, SidecarStep, Taken, TranslationStep,
@@ -85,29 +85,7 @@ impl Words<'_> {
 
     pub(super) fn frontend(&self, step: &FrontendStep) -> Stage {
         if let Some(frontend) = &step.frontend {
-            let draining = step.state == FrontendState::Draining;
-            let led = if draining { "was led" } else { "led" };
-            let stage = Stage::new(
-                "frontend",
-                format!(
-                    "{} is {} of {}, {led} to listener {} (port {})",
-                    step.address,
-                    address_kind(frontend.kind),
-                    frontend.service,
-                    frontend.listener,
-                    frontend.listener_port
-                ),
-            );
-            let config = &frontend.config;
-            return if draining {
-                stage.because(format!(
-                    "{config} lists that Service no more: connections that stand are served, new ones go past"
-                ))
-            } else {
-                stage
-                    .because(format!("{config} lists that Service under `services`"))
-                    .evidence(self.source(config))
-            };
+            return self.found(step, frontend);
         }
         let stage = Stage::new(
             "frontend",
@@ -161,6 +139,43 @@ impl Words<'_> {
                 .evidence(self.source(&config))
                 .stop(&self.cause(&config), "spec.services", "mend the problems that `nodeway explain` lists for this config"),
         }
+    }
+
+    /// A frontend of the table: who asks is led, or goes past, or is shut out.
+    fn found(&self, step: &FrontendStep, frontend: &PlannedFrontend) -> Stage {
+        let draining = step.state == FrontendState::Draining;
+        let led = if draining { "was led" } else { "led" };
+        let (service, config, source) = (&frontend.service, &frontend.config, step.source);
+        let stage = Stage::new(
+            "frontend",
+            format!(
+                "{} is {} of {service}, {led} to listener {} (port {})",
+                step.address,
+                address_kind(frontend.kind),
+                frontend.listener,
+                frontend.listener_port
+            ),
+        );
+        if step.shut_out() {
+            let ranges = frontend.ranges.iter().flat_map(|all| all.iter());
+            let ranges: Vec<String> = ranges.map(ToString::to_string).collect();
+            let said = ranges.join(", ");
+            return stage
+                .because(format!(
+                    "{config} lists that Service under `services`, and {source} is in none of its source ranges ({said})"
+                ))
+                .evidence(self.source(service))
+                .stop(service, "spec.loadBalancerSourceRanges", format!(
+                    "add a network that has {source}, or ask by the ClusterIP or a NodePort, which have no ranges"));
+        }
+        if draining {
+            return stage.because(format!(
+                "{config} lists that Service no more: connections that stand are served, new ones go past"
+            ));
+        }
+        stage
+            .because(format!("{config} lists that Service under `services`"))
+            .evidence(self.source(config))
     }
 
     /// What to do so that a backend's own address is redirected: ask the Ingress, or claim the Service.

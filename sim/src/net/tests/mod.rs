@@ -120,6 +120,7 @@ fn asker(world: &World, id: ProcessId) -> &Asker {
 fn lead(world: &mut World, address: &str, listener_port: u16) {
     let address = at(address);
     let frontend = PlannedFrontend {
+        ranges: None,
         kind: FrontendKind::ClusterIp,
         listener: "default/ingress/listener".into(),
         listener_port,

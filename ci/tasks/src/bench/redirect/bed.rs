@@ -207,6 +207,7 @@ impl Bed {
         let frontend = Frontend {
             listener_port,
             state,
+            ranged: false,
         };
         keys(count).map(|key| (key, frontend)).collect()
     }

@@ -1,16 +1,14 @@
 //! The kernel's side: the programs run by hand on each case, and what their events say.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nodeway_core::datapath::{Address, Family};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_live::bpf::{Datapath, DryRun, Event, Mode, Options, Pins, ProgramName, Ran};
 use nodeway_live::netns::NetNs;
 
 use super::case::{Case, Input, Outcome};
-use super::tables::{LISTENERS, Tables};
+use super::tables::{LISTENERS, Tables, address_of};
 use super::{Trouble, connect, faults};
 
 /// A BPF file system of this process's own, gone with the value.
@@ -57,10 +55,14 @@ impl Side {
         options: &Options<'_>,
     ) -> Result<Self, Trouble> {
         let mut datapath = Datapath::load(NetNs::open(netns)?, options)?;
-        for ((family, address, port), frontend) in &tables.frontends {
-            let address = address_of(*family, *address);
-            let port = *port;
-            datapath.put(FrontendKey { address, port }, frontend)?;
+        for (at, frontend) in &tables.frontends {
+            let (family, address, port) = *at;
+            let address = address_of(family, address);
+            let key = FrontendKey { address, port };
+            for range in tables.ranges.get(at).into_iter().flatten() {
+                datapath.admit(key, *range)?;
+            }
+            datapath.put(key, frontend)?;
         }
         datapath.take_sockets(&LISTENERS)?;
         let ethernet = DryRun::of(datapath.object(), ProgramName::TcEthernet, scratch)?;
@@ -70,14 +72,6 @@ impl Side {
             ethernet,
             any,
         })
-    }
-}
-
-fn address_of(family: Family, address: Address) -> IpAddr {
-    let [a, b, c, d, ..] = address;
-    match family {
-        Family::V4 => Ipv4Addr::new(a, b, c, d).into(),
-        Family::V6 => Ipv6Addr::from(address).into(),
     }
 }
 

@@ -87,8 +87,16 @@ pub fn reachable(hook: &'static str) -> Vec<Reason> {
             R::NewConnection,
             R::NoListener,
             R::Draining,
+            R::SourceNotInRanges,
         ],
-        "connect" => vec![R::NotAFrontend, R::NotTcp, R::NodeCall, R::Draining],
+        "connect" => vec![
+            R::NotAFrontend,
+            R::NotTcp,
+            R::NodeCall,
+            R::Draining,
+            // A frontend with source ranges: the call goes on as packets.
+            R::LeftToSkLookup,
+        ],
         _ => Vec::new(),
     }
 }
@@ -130,7 +138,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ((hook, reason), draws) in &self.draws {
-            writeln!(f, "{hook:<10} {:<18} {draws:>9}", reason.name())?;
+            writeln!(f, "{hook:<10} {:<20} {draws:>9}", reason.name())?;
         }
         for difference in &self.differences {
             writeln!(f, "DIFFERENT {difference}")?;

@@ -1,6 +1,9 @@
 //! A node's tables, drawn at random, and the native side's answers out of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use nodeway_core::datapath::{Address, Family, Flow, Frontend, FrontendState, Kernel, SocketState};
 use nodeway_sim::Random;
@@ -53,6 +56,8 @@ pub(super) struct Connection {
 pub(super) struct Tables {
     /// Frontends by address and port.
     pub(super) frontends: BTreeMap<(Family, Address, u16), Frontend>,
+    /// Who may come by those that are open to some sources alone; perhaps nobody.
+    pub(super) ranges: BTreeMap<(Family, Address, u16), Vec<IpNet>>,
     /// Ports of loopback where a listener of ours listens.
     pub(super) ours: BTreeSet<(Family, u16)>,
     /// Ports of any address where another program listens.
@@ -149,9 +154,7 @@ impl Tables {
             for n in 1..=SERVICES {
                 for port in PORTS {
                     if chance(random, 70) {
-                        let frontend = frontend(random);
-                        let address = service(family, n);
-                        tables.frontends.insert((family, address, port), frontend);
+                        tables.draw_frontend(random, (family, service(family, n), port));
                     }
                 }
             }
@@ -161,10 +164,19 @@ impl Tables {
         for tuple in own {
             let key = (tuple.family, tuple.dst, tuple.dport);
             if tuple.dport >= 20_000 && chance(random, 50) {
-                tables.frontends.insert(key, frontend(random));
+                tables.draw_frontend(random, key);
             }
         }
         tables
+    }
+
+    fn draw_frontend(&mut self, random: &mut Random, key: (Family, Address, u16)) {
+        let frontend = frontend(random);
+        if frontend.ranged {
+            let ranges = (0..random.below(4)).map(|_| range(random, key.0)).collect();
+            self.ranges.insert(key, ranges);
+        }
+        self.frontends.insert(key, frontend);
     }
 
     fn draw_listeners(&mut self, random: &mut Random, family: Family) {
@@ -233,6 +245,31 @@ fn frontend(random: &mut Random) -> Frontend {
             2..=7 => FrontendState::Active,
             _ => FrontendState::Draining,
         },
+        ranged: chance(random, 20),
+    }
+}
+
+/// A network about where clients are: one of them, some of them, all of them, or everybody.
+fn range(random: &mut Random, family: Family) -> IpNet {
+    let n = byte(random) % 8;
+    let address = match chance(random, 75) {
+        true => client(family, n),
+        false => silent(family, n),
+    };
+    let whole: u8 = match family {
+        Family::V4 => 32,
+        Family::V6 => 128,
+    };
+    let free = pick(random, &[0, 1, 2, 3, 8, whole - 1, whole]).unwrap_or(0);
+    IpNet::new_assert(address_of(family, address), whole - free).trunc()
+}
+
+/// An address as the rest of the world has it.
+pub(super) fn address_of(family: Family, address: Address) -> IpAddr {
+    let [a, b, c, d, ..] = address;
+    match family {
+        Family::V4 => [a, b, c, d].into(),
+        Family::V6 => address.into(),
     }
 }
 
@@ -264,6 +301,12 @@ impl Kernel for Tables {
 
     fn frontend(&self, family: Family, address: &Address, port: u16) -> Option<&Frontend> {
         self.frontends.get(&(family, *address, port))
+    }
+
+    fn admits(&self, flow: &Flow) -> bool {
+        let source = address_of(flow.family, flow.src);
+        let ranges = self.ranges.get(&(flow.family, flow.dst, flow.dport));
+        ranges.is_some_and(|all| all.iter().any(|range| range.contains(&source)))
     }
 
     fn socket(&self, flow: &Flow) -> Option<Socket> {
