@@ -91,7 +91,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             "ask for a node, or add --redirect sidecar",
         ));
     }
-    if arguments.redirect != Redirect::Sidecar || arguments.node.is_some() || kube_proxy.translates()
+    if arguments.redirect != Redirect::Sidecar
+        || arguments.node.is_some()
+        || kube_proxy.translates()
     {
         let (node, rules, routing) = of_node(arguments, &sim, family)?;
         let of = |taker: &str| format!("{node}, for {taker}");

@@ -31,6 +31,11 @@ fn loaded(rules: &Ruleset) -> String {
         text::sets(rules),
         text::ruleset(rules),
     );
+    in_a_namespace(&script)
+}
+
+/// What a script prints in a namespace of its own.
+fn in_a_namespace(script: &str) -> String {
     let mut child = Command::new("unshare")
         .args(["--net", "bash"])
         .stdin(Stdio::piped())
@@ -45,7 +50,7 @@ fn loaded(rules: &Ruleset) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "iptables and ipset must be there, and the test must run as root (run ci/setup): {errors}"
+        "iptables, ipset and nft must be there, and the test must run as root (run ci/setup): {errors}"
     );
     String::from_utf8(output.stdout).unwrap()
 }
@@ -187,7 +192,36 @@ fn a_sidecars_rules_are_taken_and_come_back(#[values(Family::V4, Family::V6)] fa
 fn both_stand_side_by_side(#[values(Family::V4, Family::V6)] family: Family) {
     let mut rules = Ruleset::new(family);
     tproxy::install(&mut rules);
-    kube_proxy::install(&mut rules);
+    kube_proxy::install(&mut rules, kube_proxy::Mode::Iptables, &[]);
     kube_proxy::add(&mut rules, &services(family));
     comes_back(rules);
+}
+
+/// What `nft` makes of a script, twice: the second takes the place of the first.
+fn of_nft(script: &str, table: &str) -> String {
+    let script = format!(
+        "set -e; nft -f - <<'END'\n{script}END\nnft -f - <<'END'\n{script}END\nnft list table {table}"
+    );
+    in_a_namespace(&script)
+}
+
+#[rstest]
+fn kube_proxys_table_of_nftables_is_taken_by_the_real_nft(
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let own = ["172.18.0.2".parse().unwrap(), "fd00:18::2".parse().unwrap()];
+    let services = services(family);
+    let script = kube_proxy::nftables::script(family, &services, &own);
+    let table = match family {
+        Family::V4 => "ip kube-proxy",
+        Family::V6 => "ip6 kube-proxy",
+    };
+    let listed = of_nft(&script, table);
+    for service in &services {
+        let chains = listed.lines().map(str::trim);
+        let mut chains = chains.filter(|it| it.starts_with("chain "));
+        let (path, _) = service.name.rsplit_once(':').unwrap_or((&service.name, ""));
+        let there = chains.any(|it| it.contains(&format!("-{path}/tcp/")));
+        assert_eq!(there, !service.endpoints.is_empty(), "{path}: {listed}");
+    }
 }

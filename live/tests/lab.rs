@@ -173,7 +173,8 @@ fn counted(lab: &Lab, service: &str) -> Vec<(u64, String)> {
     for (node, _) in lab.model().plans() {
         let netns = lab.machines().get(&Place::Node(node.to_owned())).unwrap();
         if lab.model().settings().kube_proxy == Mode::Nftables {
-            let tables = ["ip", "ip6"].map(|it| output(netns, &format!("nft list table {it} kube-proxy")));
+            let tables =
+                ["ip", "ip6"].map(|it| output(netns, &format!("nft list table {it} kube-proxy")));
             rules.extend(tables.iter().flat_map(|it| counted_chains(it, service)));
             continue;
         }
@@ -188,16 +189,18 @@ fn counted(lab: &Lab, service: &str) -> Vec<(u64, String)> {
     rules
 }
 
-/// The chains of a table of nftables that are a Service's, each with the packets that it has met.
+/// The chains and entries of a table of nftables that are a Service's, each with the packets that it
+/// has met.
 fn counted_chains(table: &str, service: &str) -> Vec<(u64, String)> {
-    let service = format!("-{}", service.trim_start_matches('"'));
+    let of_chain = format!("-{}", service.trim_start_matches('"'));
     let (mut chain, mut found) = ("", Vec::new());
     for line in table.lines().map(str::trim) {
         chain = line.strip_prefix("chain ").unwrap_or(chain);
         let counted = line.split_once("counter packets ");
-        if let (Some((_, counted)), true) = (counted, chain.contains(&service)) {
+        let is_its = line.contains(service) || chain.contains(&of_chain);
+        if let (Some((_, counted)), true) = (counted, is_its) {
             let packets = counted.split(' ').next().unwrap().parse().unwrap();
-            found.push((packets, chain.to_owned()));
+            found.push((packets, format!("{chain} {line}")));
         }
     }
     found

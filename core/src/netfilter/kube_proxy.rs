@@ -299,7 +299,10 @@ pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
     let to_node = match (mode, nftables::node_port_address(rules.family, own)) {
         (Mode::Nftables, Some(address)) => vec![to(address)],
         // A node without an address of that family: nowhere.
-        (Mode::Nftables, None) => vec![Match::DestinationLocal { not: false }, Match::DestinationLocal { not: true }],
+        (Mode::Nftables, None) => vec![
+            Match::DestinationLocal { not: false },
+            Match::DestinationLocal { not: true },
+        ],
         _ => vec![Match::DestinationLocal { not: false }],
     };
     rules.append(

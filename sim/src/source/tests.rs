@@ -135,7 +135,10 @@ fn a_fixture_is_short_because_everything_has_a_default() {
     "unknown variant `magic`, expected one of `tc`, `sk-lookup`, `iptables`"
 )]
 #[case::ipvs("kubeProxy: ipvs", "no redirect holds beside it")]
-#[case::nftables("kubeProxy: nftables", "not simulated yet; use `iptables`")]
+#[case::no_mode(
+    "kubeProxy: ebpf",
+    "`ebpf` is no mode of kube-proxy; use `iptables`, `nftables` or `none`"
+)]
 #[case::a_fault_of_nothing(
     "faults:\n- { at: 5ms }",
     "faults[0]: it does not say what breaks; add one of `link`"

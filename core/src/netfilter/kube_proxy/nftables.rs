@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Names, priorities and order follow `pkg/proxy/nftables/proxier.go` of Kubernetes 1.36. TCP only, without
-//! `--cluster-cidr`. Chains of services count what they meet, which kube-proxy's do not: that is how
-//! a lab sees whether a packet came by.
+//! `--cluster-cidr`. Chains of services count what they meet, and so do the entries of those that have
+//! no endpoints, which kube-proxy's do not: that is how a lab sees whether a packet came by.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -118,7 +118,11 @@ impl Script {
             false => (&all, &service),
         };
         for address in &port.cluster {
-            self.lead(*address, port.port, (inside, &all), to);
+            if !inside.is_empty() {
+                let entry = format!("{address} . tcp . {} : goto {to}", port.port);
+                self.service_ips.push(entry);
+            }
+            self.refuse(port, *address, (inside, &all));
         }
         let external = format!("external-{base}");
         let outside = if port.external_local { &here } else { &all };
@@ -128,15 +132,17 @@ impl Script {
                 let entry = format!("{address} . tcp . {} : goto {external}", port.port);
                 self.service_ips.push(entry);
             }
-            self.refuse(*address, port.port, usable);
+            self.refuse(port, *address, usable);
         }
         if let Some(node_port) = port.node_port {
             if !all.is_empty() {
-                self.node_ports.push(format!("tcp . {node_port} : goto {external}"));
+                self.node_ports
+                    .push(format!("tcp . {node_port} : goto {external}"));
             }
             if outside.is_empty() {
-                let verdict = no_endpoint(&all);
-                self.no_endpoint_node_ports.push(format!("tcp . {node_port} : {verdict}"));
+                let (name, verdict) = (&port.name, no_endpoint(&all));
+                let entry = format!("tcp . {node_port} comment \"{name}\" : {verdict}");
+                self.no_endpoint_node_ports.push(entry);
             }
         }
         if all.is_empty() {
@@ -154,17 +160,17 @@ impl Script {
         }
     }
 
-    /// Leads a ClusterIP to a chain, or refuses it.
-    fn lead(&mut self, to: IpAddr, port: u16, usable: (&[SocketAddr], &[SocketAddr]), chain: &str) {
-        if !usable.0.is_empty() {
-            self.service_ips.push(format!("{to} . tcp . {port} : goto {chain}"));
-        }
-        self.refuse(to, port, usable);
-    }
-
-    fn refuse(&mut self, to: IpAddr, port: u16, (usable, all): (&[SocketAddr], &[SocketAddr])) {
+    /// Refuses an address where no endpoint may be used.
+    fn refuse(
+        &mut self,
+        port: &ServicePort,
+        to: IpAddr,
+        (usable, all): (&[SocketAddr], &[SocketAddr]),
+    ) {
         if usable.is_empty() {
-            let entry = format!("{to} . tcp . {port} : {}", no_endpoint(all));
+            let ServicePort { name, port, .. } = port;
+            let verdict = no_endpoint(all);
+            let entry = format!("{to} . tcp . {port} comment \"{name}\" : {verdict}");
             self.no_endpoint_services.push(entry);
         }
     }
@@ -179,7 +185,10 @@ impl Script {
         }
         let chain = format!("firewall-{}", port.base());
         let mut sources = port.source_ranges.clone();
-        if own.iter().any(|own| sources.iter().any(|it| it.contains(own))) {
+        if own
+            .iter()
+            .any(|own| sources.iter().any(|it| it.contains(own)))
+        {
             sources.extend(balancers.iter().copied().map(IpNet::from));
         }
         // Ranges in each other are refused by `nft`.
@@ -273,9 +282,16 @@ impl Script {
             "add table {table} {TABLE}\ndelete table {table} {TABLE}\ntable {table} {TABLE} {{\n"
         ));
         text.elements("set", "cluster-ips", address, texts(self.cluster_ips));
-        text.elements("set", "nodeport-ips", address, texts(node.into_iter().collect()));
-        text.elements("map", "no-endpoint-services", &key, self.no_endpoint_services);
-        text.elements("map", "no-endpoint-nodeports", port_key, self.no_endpoint_node_ports);
+        text.elements(
+            "set",
+            "nodeport-ips",
+            address,
+            texts(node.into_iter().collect()),
+        );
+        let counted = |key: &str| format!("{key}\n\t\tcounter");
+        let (services, ports) = (self.no_endpoint_services, self.no_endpoint_node_ports);
+        text.elements("map", "no-endpoint-services", &counted(&key), services);
+        text.elements("map", "no-endpoint-nodeports", &counted(port_key), ports);
         text.elements("map", "firewall-ips", &key, self.firewall_ips);
         text.elements("map", "service-ips", &key, self.service_ips);
         text.elements("map", "service-nodeports", port_key, self.node_ports);
@@ -350,9 +366,21 @@ const BASE: [(&str, &str, &[&str]); 8] = [
         "filter hook output priority -90",
         &["ct state new jump cluster-ips-check"],
     ),
-    ("nat-prerouting", "nat hook prerouting priority -100", &["jump services"]),
-    ("nat-output", "nat hook output priority -100", &["jump services"]),
-    ("nat-postrouting", "nat hook postrouting priority 100", &["jump masquerading"]),
+    (
+        "nat-prerouting",
+        "nat hook prerouting priority -100",
+        &["jump services"],
+    ),
+    (
+        "nat-output",
+        "nat hook output priority -100",
+        &["jump services"],
+    ),
+    (
+        "nat-postrouting",
+        "nat hook postrouting priority 100",
+        &["jump masquerading"],
+    ),
 ];
 
 /// What all services share.
@@ -360,13 +388,31 @@ fn checks(table: &str) -> [(&'static str, Vec<String>); 8] {
     let to = format!("{table} daddr . meta l4proto . th dport vmap");
     let to_node = format!("{table} daddr @nodeport-ips meta l4proto . th dport vmap");
     [
-        ("services", vec![format!("{to} @service-ips"), format!("{to_node} @service-nodeports")]),
-        ("service-endpoints-check", vec![format!("{to} @no-endpoint-services")]),
-        ("nodeport-endpoints-check", vec![format!("{to_node} @no-endpoint-nodeports")]),
+        (
+            "services",
+            vec![
+                format!("{to} @service-ips"),
+                format!("{to_node} @service-nodeports"),
+            ],
+        ),
+        (
+            "service-endpoints-check",
+            vec![format!("{to} @no-endpoint-services")],
+        ),
+        (
+            "nodeport-endpoints-check",
+            vec![format!("{to_node} @no-endpoint-nodeports")],
+        ),
         ("firewall-check", vec![format!("{to} @firewall-ips")]),
-        ("cluster-ips-check", vec![format!("{table} daddr @cluster-ips reject")]),
+        (
+            "cluster-ips-check",
+            vec![format!("{table} daddr @cluster-ips reject")],
+        ),
         ("reject-chain", vec!["reject".to_owned()]),
-        ("mark-for-masquerade", vec![format!("meta mark set meta mark or {MASQUERADE:#x}")]),
+        (
+            "mark-for-masquerade",
+            vec![format!("meta mark set meta mark or {MASQUERADE:#x}")],
+        ),
         (
             "masquerading",
             vec![
