@@ -153,8 +153,33 @@ const COMMANDS: [&str; 34] = [
     "VIRTUAL_",
 ];
 
+/// Commands that say nothing without parameters; Envoy 1.40 refuses them bare.
+const WITH_PARAMETERS: [&str; 16] = [
+    "CLUSTER_METADATA",
+    "COALESCE",
+    "COMMON_DURATION",
+    "DYNAMIC_METADATA",
+    "ENVIRONMENT",
+    "FILTER_STATE",
+    "METADATA",
+    "QUERY_PARAM",
+    "REQ",
+    "REQUEST_HEADER",
+    "RESP",
+    "RESPONSE_HEADER",
+    "RESPONSE_TRAILER",
+    "TRAILER",
+    "UPSTREAM_FILTER_STATE",
+    "UPSTREAM_METADATA",
+];
+
 /// What Envoy refuses about a command.
 fn check_command(command: &str) -> Result<(), String> {
+    if WITH_PARAMETERS.contains(&command) {
+        return Err(format!(
+            "`%{command}%` has no parameters, and says nothing without; write `%{command}(…)%`"
+        ));
+    }
     if !COMMANDS.iter().any(|name| command.starts_with(name)) {
         return Err(format!("`%{command}%` is none of Envoy's commands"));
     }

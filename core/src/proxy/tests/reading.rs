@@ -36,6 +36,7 @@ fn forward(action: Value) -> Value {
 #[case::host_removed(host(json!({"requestHeadersToRemove": ["Host"]})), "requestHeadersToRemove", "may not be removed")]
 #[case::format(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "50%"}}]})), "header.value", "not closed")]
 #[case::unknown_command(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%NOT_A_COMMAND%"}}]})), "header.value", "none of Envoy's commands")]
+#[case::command_without_parameters(host(json!({"responseHeadersToAdd": [{"header": {"key": "a", "value": "%REQ%"}}]})), "header.value", "no parameters")]
 #[case::option_that_is_none(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%PATH(XX)%"}}]})), "header.value", "no option of PATH")]
 #[case::length_that_is_none(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%REQ(x):y%"}}]})), "header.value", "no length")]
 #[case::ignore_case_of_a_regex(host(json!({"routes": [{"match": {"prefix": "/", "headers": [{"name": "a", "stringMatch": {"safeRegex": {"regex": "a"}, "ignoreCase": true}}]}, "route": {"cluster": "c"}}]})), "stringMatch.ignoreCase", "no effect")]
