@@ -5,7 +5,7 @@
 //! rows says so.
 
 mod loose;
-mod matchers;
+pub(super) mod matchers;
 mod rejected;
 mod requests;
 
@@ -35,10 +35,10 @@ pub fn answer(file: &Path, row: &Row) -> Outcome {
 }
 
 /// An answer, or what the row needs that the project has not.
-type Answered = Result<Outcome, String>;
+pub(super) type Answered = Result<Outcome, String>;
 
 /// A message in Envoy's own, looser YAML.
-fn message(name: &str, value: &Value) -> Result<DynamicMessage, DecodeError> {
+pub(super) fn message(name: &str, value: &Value) -> Result<DynamicMessage, DecodeError> {
     let mut value = loose::strict(name, value);
     if let Some(fields) = value.as_object_mut() {
         fields.insert(
@@ -49,7 +49,7 @@ fn message(name: &str, value: &Value) -> Result<DynamicMessage, DecodeError> {
     decode(&value).map(|resource| resource.message)
 }
 
-const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
+pub(super) const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
 const LISTENER: &str = "envoy.config.listener.v3.Listener";
 
 /// The table in the file that a row names, after a change to its YAML.
@@ -69,7 +69,7 @@ fn table(file: &Path, row: &Row, change: impl FnOnce(&mut Value)) -> Result<Rout
 }
 
 /// A string in a part of a row.
-fn text<'a>(part: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(part: &'a Value, key: &str) -> &'a str {
     part.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -6,6 +6,7 @@
 
 pub mod cilium_ingress;
 pub mod envoy_routes;
+pub mod grpc;
 pub mod netfilter;
 pub mod pending;
 pub mod requests;
@@ -82,6 +83,7 @@ const ANSWERERS: &[(&str, Answer)] = &[
     ("bookinfo", requests::answer),
     ("cilium-ingress", cilium_ingress::answer),
     ("envoy-routes", envoy_routes::answer),
+    ("grpc", grpc::answer),
     ("ingress-conformance", requests::answer),
     ("istio/iptables_capture.yaml", netfilter::istio),
     ("k8s-docs", requests::answer),

@@ -118,7 +118,7 @@ pub(super) fn header(row: &Row) -> Answered {
 }
 
 /// One `HeaderMatcher`; what of it is not modelled is the error.
-pub(super) fn matcher(value: &Value) -> Result<HeaderMatcher, String> {
+pub(in super::super) fn matcher(value: &Value) -> Result<HeaderMatcher, String> {
     const NAME: &str = "envoy.config.route.v3.HeaderMatcher";
     let descriptor = nodeway_core::envoy::pool()
         .get_message_by_name(NAME)
