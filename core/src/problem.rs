@@ -71,11 +71,13 @@ pub enum Code {
     RefusedByEnvoy = 28,
     /// A source range of a Service that is no network.
     BadSourceRange = 29,
+    /// A config takes what is not its namespace's: a name, a Secret, a file or socket of the node.
+    BeyondNamespace = 30,
 }
 
 impl Code {
     /// Every code, by number.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::EnvoyResource,
         Self::MissingListener,
         Self::MissingCluster,
@@ -105,6 +107,7 @@ impl Code {
         Self::ClusterDefinedTwice,
         Self::RefusedByEnvoy,
         Self::BadSourceRange,
+        Self::BeyondNamespace,
     ];
 }
 

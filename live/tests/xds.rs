@@ -425,6 +425,46 @@ fn a_bad_listener_beside_a_good_one_is_told_and_mended(
 }
 
 #[rstest]
+fn a_storm_of_refused_listeners_holds_up_no_other_namespaces_endpoints(
+    #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
+) {
+    let mut node = Node::started(&format!("xds-storm-{protocol:?}"), protocol);
+    let name = details(&node.plan);
+    let own = node.plan.endpoints[&name].endpoints[0].address.to_string();
+    let mut took: Vec<Duration> = (1..=9_u16)
+        .map(|round| {
+            // Each round has new versions of all, and all are refused.
+            for bad in 0..8 {
+                let port = 11_000 + round * 8 + bad;
+                let delta = listener(&node.plan, &format!("evil/c/{bad}"), port, 2);
+                node.apply(&delta);
+            }
+            let added = format!("10.9.9.{round}:80");
+            let delta = endpoints(&node.plan, &name, &[&own, &added]);
+            node.apply(&delta);
+            let took = until(SOON, || {
+                node.says("GET", "/clusters")
+                    .contains(&format!("{added}::"))
+            });
+            assert!(node.ask("/").starts_with("HTTP/1.1 200"));
+            took
+        })
+        .collect();
+    took.sort();
+    println!("{protocol:?}: in a storm of refusals endpoints reached Envoy in {took:?}");
+    assert!(took[4] < Duration::from_millis(100), "{took:?}");
+    // What was asked for last has nobody at one of two addresses.
+    let delta = endpoints(&node.plan, &name, &[&own]);
+    node.apply(&delta);
+    node.settles();
+    assert!(node.ask("/details/0").starts_with("HTTP/1.1 200"));
+    let refused = node.stat("listener_manager.lds.update_rejected");
+    assert!(refused >= 9, "{refused}");
+    let told = node.handle.problems();
+    assert_eq!(told.len(), 8, "{told:?}");
+}
+
+#[rstest]
 fn a_server_that_starts_again_changes_nothing(
     #[values(Protocol::StateOfTheWorld, Protocol::Incremental)] protocol: Protocol,
 ) {

@@ -12,6 +12,7 @@ mod parsed;
 mod planner;
 mod secret;
 mod settle;
+mod tenant;
 #[cfg(test)]
 mod tests;
 mod withheld;

@@ -16,9 +16,15 @@ use crate::problem::{Code, Problem, Severity};
 use crate::proxy::{self, Discovery, RouteSource, Terminal};
 use crate::service::ALL_PORTS;
 
+use super::secret::is_copy;
+use super::tenant::overreach;
 use super::{
     PlannedCluster, PlannedEndpoint, PlannedEndpoints, PlannedRoutes, PlannedSecret, ResourceName,
 };
+
+/// What to do about a config that reaches beyond its namespace.
+pub(super) const KEEP_OUT: &str =
+    "keep to the namespace's own, or have an administrator write a CiliumClusterwideEnvoyConfig";
 
 /// A config, taken apart.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +126,14 @@ pub(super) fn parse(config: &ObjectRef, source: &EnvoyConfig) -> Parsed {
 }
 
 impl Parsed {
+    /// The copies of Secrets that it names.
+    pub(super) fn copies(&self) -> impl Iterator<Item = &ResourceName> {
+        self.references.keys().filter_map(|it| match it {
+            Reference::Secret(name) => Some(name).filter(|name| is_copy(name)),
+            Reference::Cluster(_) | Reference::Endpoints(_) => None,
+        })
+    }
+
     fn refuse(&mut self, code: Code, config: &ObjectRef, field: String, reason: String, fix: &str) {
         self.refused = true;
         self.problem(code, Severity::Error, config, field, reason, fix);
@@ -242,6 +256,17 @@ impl Parsed {
                 field,
                 reason,
                 "rename one of the two, or take it out",
+            );
+            return;
+        }
+        if let Some(overreach) = overreach(config, &resource) {
+            let field = joined(index, &overreach.field);
+            self.refuse(
+                Code::BeyondNamespace,
+                config,
+                field,
+                overreach.reason,
+                KEEP_OUT,
             );
             return;
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use crate::ingress::Options;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
 use crate::selector::selects;
 use crate::service::{frontends, node_port_addresses, of_slice, source_ranges};
@@ -19,6 +20,7 @@ use super::claims::{Claims, Rank};
 use super::finding::Findings;
 use super::parsed::{Parsed, ParsedListener, Reference, parse};
 use super::secret;
+use super::tenant::may_show;
 use super::{
     FrontendKey, FrontendKind, Ledger, NodePlan, PlanDelta, PlannedCluster, PlannedEndpoints,
     PlannedRoutes, PlannedSecret, Ranges, ResourceName,
@@ -36,6 +38,10 @@ pub struct Planner {
     slice_owners: BTreeMap<ObjectRef, ObjectRef>,
     /// Secrets with a certificate, by each name that Envoy may fetch them by.
     pub(super) secrets: BTreeMap<ResourceName, (ObjectRef, Arc<Secret>)>,
+    /// Copy of a Secret → configs that name it, also those that may not.
+    copied: BTreeMap<ResourceName, BTreeSet<ObjectRef>>,
+    /// Where Cilium's own configs are.
+    cilium_namespace: String,
     pub(super) configs: BTreeMap<ObjectRef, Config>,
     /// Service → configs that name it.
     named_by: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
@@ -112,6 +118,8 @@ impl Planner {
             slices: BTreeMap::new(),
             slice_owners: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            copied: BTreeMap::new(),
+            cilium_namespace: Options::default().cilium_namespace,
             configs: BTreeMap::new(),
             named_by: BTreeMap::new(),
             demands: BTreeMap::new(),
@@ -131,6 +139,9 @@ impl Planner {
     #[must_use]
     pub fn with_objects(objects: &Objects, node: &str, ledger: Ledger) -> Self {
         let mut planner = Self::new(node, ledger);
+        if let Some(config) = &objects.cilium_config {
+            planner.cilium_namespace.clone_from(&config.namespace);
+        }
         for (_, entry) in objects.iter() {
             planner.apply(Change::Put(entry.object.clone()));
         }
@@ -226,11 +237,7 @@ impl Planner {
         self.this_node = node;
         if changed {
             for config in self.configs.keys().cloned().collect::<Vec<_>>() {
-                let Some(mut state) = self.configs.remove(&config) else {
-                    continue;
-                };
-                self.withdraw(&config, &mut state, touched);
-                self.contribute(&config, state, touched);
+                self.reconsider(&config, touched);
             }
         }
     }
@@ -277,8 +284,32 @@ impl Planner {
                 }
                 None => drop(self.secrets.remove(&name)),
             }
+            for config in self.copied.get(&name).cloned().unwrap_or_default() {
+                self.reconsider(&config, touched);
+            }
             touched.references.insert(Reference::Secret(name));
         }
+    }
+
+    /// Takes a config out, and puts it in again if it may be there.
+    fn reconsider(&mut self, config: &ObjectRef, touched: &mut Touched) {
+        let Some(mut state) = self.configs.remove(config) else {
+            return;
+        };
+        self.withdraw(config, &mut state, touched);
+        self.contribute(config, state, touched);
+    }
+
+    /// A copy that a config names although the Secret is another namespace's.
+    pub(super) fn foreign_copy<'a>(
+        &self,
+        config: &ObjectRef,
+        parsed: &'a Parsed,
+    ) -> Option<&'a ResourceName> {
+        parsed.copies().find(|name| {
+            let secret = self.secrets.get(*name);
+            secret.is_some_and(|(it, _)| !may_show(config, it, &self.cilium_namespace))
+        })
     }
 
     fn set_slice(
@@ -330,6 +361,9 @@ impl Planner {
                 return;
             }
             self.withdraw(reference, &mut state, touched);
+            for name in state.parsed.copies() {
+                remove_from(&mut self.copied, name, reference);
+            }
         }
         if let Some(source) = source {
             let state = Config {
@@ -339,6 +373,10 @@ impl Planner {
                 active: false,
                 frontends: BTreeMap::new(),
             };
+            for name in state.parsed.copies() {
+                let naming = self.copied.entry(Arc::clone(name)).or_default();
+                naming.insert(reference.clone());
+            }
             self.contribute(reference, state, touched);
         }
     }
@@ -403,7 +441,9 @@ impl Planner {
     fn contribute(&mut self, config: &ObjectRef, mut state: Config, touched: &mut Touched) {
         touched.configs.insert(config.clone());
         let parsed = Arc::clone(&state.parsed);
-        state.active = !parsed.refused && self.applies(&state.source);
+        state.active = !parsed.refused
+            && self.foreign_copy(config, &parsed).is_none()
+            && self.applies(&state.source);
         for (service, entries) in &parsed.services {
             self.named_by
                 .entry(service.clone())

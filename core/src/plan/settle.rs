@@ -12,7 +12,7 @@ use crate::selector::selects;
 use crate::service::{ALL_PORTS, endpoints, has_port, said_ranges, tcp_ports};
 
 use super::finding::Subject;
-use super::parsed::{Reference, ServiceEntry};
+use super::parsed::{KEEP_OUT, Reference, ServiceEntry};
 use super::planner::{Planner, Touched};
 use super::secret::is_copy;
 use super::{
@@ -203,6 +203,20 @@ impl Planner {
                 ),
                 reason: format!("{error}; the config applies on no node"),
                 fix: "write In, NotIn, Exists or DoesNotExist".to_owned(),
+            });
+        }
+        if let Some(name) = self.foreign_copy(config, &state.parsed) {
+            let named = Reference::Secret(Arc::clone(name));
+            problems.insert(Problem {
+                code: Code::BeyondNamespace,
+                severity: Severity::Error,
+                object: config.clone(),
+                field: state.parsed.references.get(&named).cloned().unwrap_or_default(),
+                reason: format!(
+                    "the Secret behind `{name}` is not one of the namespace `{}`; the whole config is left out",
+                    config.namespace
+                ),
+                fix: KEEP_OUT.to_owned(),
             });
         }
         let listeners = state.parsed.listeners.iter().filter(|_| state.active);

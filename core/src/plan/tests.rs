@@ -350,3 +350,197 @@ fn a_secret_that_no_listener_names_is_not_planned() {
     let delta = planner.apply(Change::Put(secret("other", "")));
     assert_eq!(delta, PlanDelta::default());
 }
+
+const TWO: &str = include_str!("two-namespaces.yaml");
+
+/// The plan of a neighbour `b`, and beside it a config of namespace `a` that says this.
+fn beside_b(resources: &str) -> (NodePlan, NodePlan) {
+    let alone = read(&[Text::new("b.yaml", TWO)]).unwrap();
+    let config = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumEnvoyConfig\nmetadata: {{name: evil, namespace: a, creationTimestamp: '2001-01-01T00:00:00Z'}}\nspec:\n  services: [{{name: web, namespace: b}}]\n  resources: {resources}\n"
+    );
+    let both = [Text::new("b.yaml", TWO), Text::new("a.yaml", config)];
+    let both = read(&both).unwrap();
+    let plan = |objects| plan(objects, "node-1", Ledger::default());
+    (plan(&alone), plan(&both))
+}
+
+/// All that is `b`'s, as an Envoy and a hook get it.
+fn of_b(plan: &NodePlan) -> NodePlan {
+    let mut plan = plan.clone();
+    plan.listeners.retain(|name, _| name.starts_with("b/"));
+    plan.routes.retain(|name, _| name.starts_with("b/"));
+    plan.clusters.retain(|name, _| name.starts_with("b/"));
+    plan.endpoints.retain(|name, _| name.starts_with("b/"));
+    plan.problems.retain(|it| it.object.namespace == "b");
+    plan.frontends.retain(|_, it| it.service.namespace == "b");
+    plan
+}
+
+const LISTENER: &str = "'@type': type.googleapis.com/envoy.config.listener.v3.Listener";
+const CLUSTER: &str = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const ASSIGNMENT: &str =
+    "'@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+const SECRET: &str =
+    "'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+const ROUTES: &str = "'@type': type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+
+fn shows(secret: &str) -> String {
+    let context =
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+    let proxy = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    format!(
+        "[{{{LISTENER}, name: l, filterChains: [{{filters: [{{name: t, typedConfig: {{'@type': {proxy}, statPrefix: t, cluster: b/web}}}}], transportSocket: {{name: tls, typedConfig: {{'@type': {context}, commonTlsContext: {{tlsCertificateSdsSecretConfigs: [{{name: {secret}}}]}}}}}}}}]}}]"
+    )
+}
+
+#[rstest]
+#[case::a_cluster(format!("[{{{CLUSTER}, name: b/web, type: STATIC}}]"), "[0].name")]
+#[case::endpoints(format!("[{{{ASSIGNMENT}, clusterName: 'b/web:80'}}]"), "[0].clusterName")]
+#[case::a_certificate(format!("[{{{SECRET}, name: b/tls, tlsCertificate: {{}}}}]"), "[0].name")]
+#[case::a_secret_by_name(
+    shows("b/tls"),
+    "[0].filterChains[0].transportSocket.typedConfig.commonTlsContext.tlsCertificateSdsSecretConfigs[0].name"
+)]
+#[case::a_socket_of_the_node(
+    format!("[{{{CLUSTER}, name: agent, loadAssignment: {{clusterName: agent, endpoints: [{{lbEndpoints: [{{endpoint: {{address: {{pipe: {{path: /run/xds.sock}}}}}}}}]}}]}}}}]"),
+    "[0].loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.pipe.path"
+)]
+#[case::a_file_of_the_node(
+    format!("[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, directResponse: {{status: 200, body: {{filename: /etc/shadow}}}}}}]}}]}}]"),
+    "[0].virtualHosts[0].routes[0].directResponse.body.filename"
+)]
+#[case::whatever_a_client_names(
+    format!("[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{clusterHeader: x-cluster}}}}]}}]}}]"),
+    "[0].virtualHosts[0].routes[0].route.clusterHeader"
+)]
+fn a_config_that_reaches_beyond_its_namespace_is_left_out(
+    #[case] resources: String,
+    #[case] field: &str,
+) {
+    let (alone, both) = beside_b(&resources);
+    assert_eq!(of_b(&both), of_b(&alone));
+    let told: Vec<_> = both
+        .problems
+        .iter()
+        .filter(|it| it.code == Code::BeyondNamespace)
+        .collect();
+    assert_eq!(told.len(), 1, "{:#?}", both.problems);
+    assert_eq!(
+        (told[0].object.name.as_str(), told[0].field.as_str()),
+        ("evil", &*format!("spec.resources{field}"))
+    );
+}
+
+#[rstest]
+#[case::a_listener(format!("[{{{LISTENER}, name: b/web/web}}]"))]
+#[case::routes(format!("[{{{ROUTES}, name: b/web/web}}]"))]
+#[case::a_service(format!("[{{{LISTENER}, name: web}}]"))]
+fn listeners_routes_and_services_of_a_config_are_its_own_namespaces(#[case] resources: String) {
+    let (alone, both) = beside_b(&resources);
+    assert_eq!(of_b(&both), of_b(&alone));
+    let names = both.listeners.keys().chain(both.routes.keys());
+    assert_eq!(
+        names.filter(|it| it.starts_with("a/evil/")).count(),
+        1,
+        "{:#?}",
+        both.problems
+    );
+}
+
+#[test]
+fn a_secret_by_its_copys_name_is_shown_by_its_own_namespace_and_by_cilium() {
+    let [_, copy] = secret::names(&ObjectRef::new(Kind::Secret, "b", "tls"));
+    for (namespace, shown) in [("a", false), ("b", true), ("kube-system", true)] {
+        let text = format!(
+            "{TWO}---\napiVersion: cilium.io/v2\nkind: CiliumEnvoyConfig\nmetadata: {{name: shows, namespace: {namespace}}}\nspec:\n  resources: {}\n",
+            shows(&copy)
+        );
+        let objects = read(&[Text::new("b.yaml", text)]).unwrap();
+        let secret = objects
+            .iter()
+            .find(|(it, _)| it.kind == Kind::Secret)
+            .unwrap()
+            .1
+            .object
+            .clone();
+        let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
+        let is_shown = |planner: &Planner| planner.plan().secrets.contains_key(&copy);
+        let is_told = |planner: &Planner| {
+            planner
+                .plan()
+                .problems
+                .iter()
+                .any(|it| it.code == Code::BeyondNamespace)
+        };
+        assert_eq!(
+            (is_shown(&planner), is_told(&planner)),
+            (shown, !shown),
+            "{namespace}"
+        );
+        // However it comes and goes.
+        planner.apply(Change::Delete(secret.reference()));
+        assert!(!is_shown(&planner) && !is_told(&planner), "{namespace}");
+        let delta = planner.apply(Change::Put(secret));
+        assert_eq!(delta.secrets.contains_key(&copy), shown, "{namespace}");
+        assert_eq!(
+            (is_shown(&planner), is_told(&planner)),
+            (shown, !shown),
+            "{namespace}"
+        );
+    }
+}
+
+#[test]
+fn who_is_clusterwide_may_define_what_is_anybodys() {
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideEnvoyConfig\nmetadata: {{name: all}}\nspec:\n  resources: [{{{CLUSTER}, name: b/other, type: STATIC}}]\n"
+    );
+    let objects = read(&[Text::new("all.yaml", text)]).unwrap();
+    let plan = plan(&objects, "node-1", Ledger::default());
+    assert_eq!(
+        (plan.clusters.len(), plan.problems.len()),
+        (1, 0),
+        "{:#?}",
+        plan.problems
+    );
+}
+
+#[test]
+fn five_thousand_routes_and_a_megabyte_of_json_are_one_config_among_others() {
+    let route = |n: u32| {
+        format!(
+            "{{\"match\": {{\"path\": \"/{n}/{}\"}}, \"route\": {{\"cluster\": \"b/web\"}}}}",
+            "x".repeat(200)
+        )
+    };
+    let routes: Vec<String> = (0..5000).map(route).collect();
+    let routes = routes.join(",");
+    assert!(routes.len() > 1_000_000);
+    let (alone, both) = beside_b(&format!(
+        "[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], routes: [{routes}]}}]}}]"
+    ));
+    assert_eq!(both.routes["a/evil/r"].model.clusters().count(), 5000);
+    assert_eq!(of_b(&both), of_b(&alone));
+}
+
+#[rstest]
+#[case::a_struct(|depth: usize| {
+    format!("[{{{CLUSTER}, name: c, metadata: {{filterMetadata: {{x: {}1{}}}}}}}]", "{x: ".repeat(depth), "}".repeat(depth))
+})]
+#[case::a_message(|depth: usize| {
+    let match_ = format!("{}{{any: true}}{}", "{notRule: ".repeat(depth), "}".repeat(depth));
+    let rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+    format!("[{{{ROUTES}, name: r, typedPerFilterConfig: {{rbac: {{'@type': {rbac}, rbac: {{rules: {{policies: {{p: {{permissions: [{match_}], principals: [{{any: true}}]}}}}}}}}}}}}}}]")
+})]
+fn what_is_nested_too_deep_is_an_error_and_no_stack_that_ends(
+    #[case] nested: fn(usize) -> String,
+    #[values(60, 200_000)] depth: usize,
+) {
+    let resources = nested(depth);
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumEnvoyConfig\nmetadata: {{name: x}}\nspec: {{resources: {resources}}}\n"
+    );
+    let errors = read(&[Text::new("deep.yaml", text)]).unwrap_err();
+    assert!(errors[0].to_string().contains("deep"), "{}", errors[0]);
+}

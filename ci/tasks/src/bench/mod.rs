@@ -10,6 +10,7 @@ pub mod plan;
 pub mod redirect;
 pub mod rules;
 pub mod sim;
+pub mod xds;
 
 use std::time::{Duration, Instant};
 

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{Line, median, micros, timed};
 
-const NODE: &str = "node-1";
+pub(super) const NODE: &str = "node-1";
 
 /// Measures a first plan for each of these sizes, and a changed endpoint at the largest.
 ///
@@ -26,7 +26,7 @@ pub fn run(rounds: usize, sizes: &[u32]) -> Result<Vec<Line>, serde_json::Error>
     let mut reference: Option<(u32, f64)> = None;
     let mut largest = None;
     for size in sizes {
-        let objects = cluster(*size)?;
+        let objects = cluster(*size, 2)?;
         let mut costs = Vec::new();
         for _ in 0..rounds.max(1) {
             let (took, planner) =
@@ -64,7 +64,7 @@ fn changed_endpoint(planner: &mut Planner, rounds: usize) -> Result<f64, serde_j
     let mut costs = Vec::new();
     for round in 0..rounds.max(1) * 10 {
         let last = u8::try_from(round % 200).unwrap_or(0);
-        let change = Change::Put(Object::EndpointSlice(slice(0, last)?.into()));
+        let change = Change::Put(Object::EndpointSlice(slice(0, last, 2)?.into()));
         let (took, delta) = timed(|| planner.apply(change));
         let _ = black_box(delta);
         costs.push(micros(took));
@@ -72,12 +72,15 @@ fn changed_endpoint(planner: &mut Planner, rounds: usize) -> Result<f64, serde_j
     Ok(median(&mut costs))
 }
 
-/// That many services, each with an Ingress, an endpoint and what the Ingress becomes.
-fn cluster(services: u32) -> Result<Objects, serde_json::Error> {
+/// That many services, each with an Ingress, so many endpoints and what the Ingress becomes.
+pub(super) fn cluster(services: u32, endpoints: u8) -> Result<Objects, serde_json::Error> {
     let mut objects = Objects::default();
     for n in 0..services {
         objects.insert(Object::Service(service(n)?.into()), written(n));
-        objects.insert(Object::EndpointSlice(slice(n, 250)?.into()), written(n));
+        objects.insert(
+            Object::EndpointSlice(slice(n, 0, endpoints)?.into()),
+            written(n),
+        );
         objects.insert(Object::Ingress(ingress(n)?.into()), written(n));
     }
     let translation = translate(&objects, &Options::default());
@@ -114,15 +117,17 @@ fn service(n: u32) -> Result<Service, serde_json::Error> {
     }))
 }
 
-fn slice(n: u32, last: u8) -> Result<EndpointSlice, serde_json::Error> {
+/// The slice of a service, with so many endpoints from an address on.
+pub(super) fn slice(n: u32, first: u8, endpoints: u8) -> Result<EndpointSlice, serde_json::Error> {
     let [_, _, c, d] = n.to_be_bytes();
-    let endpoints = [last, last.wrapping_add(1)].map(|last| {
+    let endpoint = |n: u8| {
         json!({
-            "addresses": [format!("10.{c}.{d}.{last}")],
+            "addresses": [format!("10.{c}.{d}.{}", first.wrapping_add(n))],
             "conditions": {"ready": true},
             "nodeName": NODE,
         })
-    });
+    };
+    let endpoints: Vec<_> = (0..endpoints).map(endpoint).collect();
     serde_json::from_value(json!({
         "metadata": {
             "namespace": "shop", "name": format!("svc-{n}-1"),
@@ -153,13 +158,13 @@ mod tests {
 
     #[test]
     fn each_service_has_its_listener_frontend_and_endpoints() {
-        let objects = cluster(3).unwrap();
+        let objects = cluster(3, 2).unwrap();
         let mut planner = Planner::with_objects(&objects, NODE, Ledger::default());
         let plan = planner.plan();
         assert_eq!((plan.listeners.len(), plan.clusters.len()), (3, 3));
         assert!(plan.frontends.len() >= 3);
         assert_eq!(plan.problems, Default::default());
-        let change = Change::Put(Object::EndpointSlice(slice(0, 1).unwrap().into()));
+        let change = Change::Put(Object::EndpointSlice(slice(0, 1, 2).unwrap().into()));
         assert!(!planner.apply(change).endpoints.is_empty());
     }
 

@@ -63,6 +63,8 @@ enum Part {
     Rules,
     /// First plans, and one changed endpoint.
     Plan,
+    /// A first push to an Envoy over xDS, and one changed endpoint.
+    Xds,
     /// Simulated packets per second.
     Packets,
     /// Simulated over wall time.
@@ -78,6 +80,7 @@ impl Part {
             Self::Decide => bench::decide::run(),
             Self::Rules => bench::rules::run(5, 50_000)?,
             Self::Plan => bench::plan::run(3, &[100, 1_000, 10_000])?,
+            Self::Xds => bench::xds::run(10_000, 10, 20)?,
             Self::Packets => bench::packets::run(7, 200_000)?,
             Self::Sim => bench::sim::run(&root.join("fixtures/bookinfo"), 5, 200)?,
             Self::Build => bench::build::run(&root, "nodeway")?,
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
             Part::Decide,
             Part::Rules,
             Part::Plan,
+            Part::Xds,
             Part::Packets,
             Part::Sim,
         ];

@@ -1,0 +1,149 @@
+//! What a config may call its own, and what it may reach for: its namespace's.
+//!
+//! One Envoy serves every namespace of its node, and knows clusters, endpoints and certificates by
+//! name alone. Listeners and routes are forced into their config's namespace when they are completed;
+//! other names may be written in full, and under a name of another namespace a config would take
+//! over another's requests, or show another's certificate. Files and sockets of the node are nobody's:
+//! one of them is the agent's, who tells private keys. Cilium checks none of it; here the config is
+//! left out. *Sending* to what stands elsewhere is free, as it is for every pod, and whoever may write a
+//! `CiliumClusterwideEnvoyConfig` may do all.
+
+use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
+
+use crate::envoy::{Resource, ResourceKind, unpack};
+use crate::ingress;
+use crate::object::{Kind, ObjectRef};
+
+/// Something that a config does beyond its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Overreach {
+    /// The field, in the resource.
+    pub(super) field: String,
+    pub(super) reason: String,
+}
+
+/// The first thing that a completed resource does beyond its config's namespace.
+pub(super) fn overreach(config: &ObjectRef, resource: &Resource) -> Option<Overreach> {
+    if config.kind == Kind::CiliumClusterwideEnvoyConfig {
+        return None;
+    }
+    defines(config, resource).or_else(|| reaches(config, &resource.message, ""))
+}
+
+/// Whether a config may show clients the certificate of a Secret that it names by its copy.
+/// Cilium's own configs serve the Ingresses of all namespaces.
+pub(super) fn may_show(config: &ObjectRef, secret: &ObjectRef, cilium_namespace: &str) -> bool {
+    config.kind == Kind::CiliumClusterwideEnvoyConfig
+        || [&secret.namespace, cilium_namespace].contains(&config.namespace.as_str())
+        || secret.namespace == ingress::Options::default().secrets_namespace
+}
+
+fn defines(config: &ObjectRef, resource: &Resource) -> Option<Overreach> {
+    let (kind, name) = (resource.kind, &resource.name);
+    let by_name = match kind {
+        ResourceKind::Cluster | ResourceKind::ClusterLoadAssignment | ResourceKind::Secret => true,
+        ResourceKind::Listener | ResourceKind::RouteConfiguration => false,
+    };
+    (by_name && !is_of(name, &config.namespace)).then(|| Overreach {
+        field: match kind {
+            ResourceKind::ClusterLoadAssignment => "clusterName".to_owned(),
+            _ => "name".to_owned(),
+        },
+        reason: format!(
+            "a {kind} `{name}` is not one of the namespace `{}`",
+            config.namespace
+        ),
+    })
+}
+
+fn is_of(name: &str, namespace: &str) -> bool {
+    name.split_once('/')
+        .is_some_and(|(first, _)| first == namespace)
+}
+
+/// Looks through a message and all in it, also in an `Any`.
+fn reaches(config: &ObjectRef, message: &DynamicMessage, path: &str) -> Option<Overreach> {
+    let descriptor = message.descriptor();
+    if descriptor.full_name() == "google.protobuf.Any" {
+        return reaches(config, &unpack(message)?, path);
+    }
+    if let Some((field, reason)) = reach(config, message) {
+        let field = joined(path, field);
+        return Some(Overreach { field, reason });
+    }
+    message.fields().find_map(|(field, value)| {
+        let path = joined(path, field.json_name());
+        match value {
+            Value::Message(inner) => reaches(config, inner, &path),
+            Value::List(items) => items.iter().enumerate().find_map(|(index, item)| {
+                reaches(config, item.as_message()?, &format!("{path}[{index}]"))
+            }),
+            Value::Map(entries) => entries.iter().find_map(|(key, value)| {
+                let key = key.as_str().unwrap_or_default();
+                reaches(config, value.as_message()?, &joined(&path, key))
+            }),
+            _ => None,
+        }
+    })
+}
+
+/// What one message by itself reaches for: the field and the reason.
+fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, String)> {
+    let text = |field: &str| {
+        let there = message.has_field_by_name(field);
+        let value = there.then(|| message.get_field_by_name(field)).flatten()?;
+        value.as_str().map(str::to_owned)
+    };
+    let node = |field, what: String| Some((field, format!("{what} is the node's own")));
+    match message.descriptor().full_name() {
+        "envoy.config.core.v3.Pipe" => {
+            let path = text("path").unwrap_or_default();
+            node("path", format!("the socket `{path}`"))
+        }
+        "envoy.config.core.v3.DataSource" => {
+            let file = text("filename").map(|it| ("filename", format!("the file `{it}`")));
+            let variable = || {
+                let name = text("environment_variable")?;
+                Some(("environmentVariable", format!("the variable `{name}`")))
+            };
+            let (field, what) = file.or_else(variable)?;
+            node(field, what)
+        }
+        "envoy.config.core.v3.ConfigSource" | "envoy.config.core.v3.PathConfigSource" => {
+            node("path", format!("the file `{}`", text("path")?))
+        }
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog" => {
+            let path =
+                text("path").filter(|it| !["/dev/stdout", "/dev/stderr"].contains(&&**it))?;
+            node("path", format!("the file `{path}`"))
+        }
+        "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig" => {
+            let (name, copies) = (text("name")?, ingress::Options::default().secrets_namespace);
+            let own = [&config.namespace, &copies]
+                .iter()
+                .any(|it| is_of(&name, it));
+            let reason = || {
+                let own = &config.namespace;
+                format!("the Secret `{name}` is not one of the namespace `{own}`")
+            };
+            (!own).then(|| ("name", reason()))
+        }
+        // By it whoever sends a request could name any cluster, the agent's too.
+        _ => text("cluster_header")
+            .filter(|it| !it.is_empty())
+            .map(|it| {
+                let reason = format!(
+                    "by the header `{it}` a client chooses among all of the node's clusters"
+                );
+                ("clusterHeader", reason)
+            }),
+    }
+}
+
+fn joined(path: &str, field: &str) -> String {
+    if path.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{path}.{field}")
+    }
+}
