@@ -182,7 +182,8 @@ fn planned(endpoint: &Endpoint, address: SocketAddr, slice: &EndpointSlice) -> P
 /// The addresses under which packets reach a Service's TCP ports, with the Service's port number.
 ///
 /// `NodePort` frontends are the given nodes' addresses of the Service's families, internal and
-/// external ([`node_port_addresses`]). A load balancer whose `ipMode` is `Proxy` sends to node ports, so its own address never arrives.
+/// external ([`node_port_addresses`]). A load balancer whose `ipMode` is `Proxy` sends to node
+/// ports, so its own address never arrives.
 #[must_use]
 pub fn frontends<'a>(
     service: &Service,

@@ -151,8 +151,8 @@ impl NodeRedirect {
     /// Changes frontends; none takes one out. `ranges` are those of all frontends then.
     ///
     /// # Errors
-    /// When the kernel or a tool refuses. Rules are as before then; of the programs' tables some may
-    /// have changed, and the same call again does the rest.
+    /// When the kernel or a tool refuses. Some of the programs' tables and rules may have changed by
+    /// then, each as a whole, and the same call again does the rest.
     pub fn change(
         &mut self,
         changes: &BTreeMap<FrontendKey, Option<Frontend>>,
