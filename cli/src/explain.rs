@@ -3,6 +3,9 @@
 //! It is a run of the simulator with one request, printed from its trace: there is no second
 //! evaluation that could disagree.
 
+#[cfg(feature = "live")]
+mod live;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,9 +15,10 @@ use clap::Args;
 use nodeway_core::ingress::duration;
 use nodeway_core::problem::{Problem, Severity};
 use nodeway_core::source::{Text, read_one};
-use nodeway_core::trace::{Stage, stages};
+use nodeway_core::trace::{Stage, stages_in_force};
 use nodeway_sim::{
-    ChosenBy, Expect, Family, Fates, Missing, Redirect, RequestSpec, Row, Sim, SimBuilder, Source,
+    ChosenBy, Expect, Family, Fates, Fixture, Missing, Redirect, RequestSpec, Row, Sim, SimBuilder,
+    Source,
 };
 use serde::Serialize;
 
@@ -32,13 +36,16 @@ Examples:
   nodeway explain a.yaml b.yaml --from node/node-1 --to http://productpage:9080/ --expect status=200,service=productpage
   nodeway explain cilium-sysdump-20260301-101500.zip --from outside --to http://192.0.2.10/
   nodeway explain config_dump.json --from outside --to http://10.0.0.5:8080/path -H 'host: shop.example'
+  sudo nodeway explain --live --from default/client --to http://productpage:9080/
   kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
 
 Exit codes: 0 an answer came and every --expect holds, 1 not, 2 bad input.")]
 pub(crate) struct Arguments {
     /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, or `-` for
     /// standard input.
-    #[arg(required = true, value_name = "SOURCE")]
+    #[cfg_attr(not(feature = "live"), arg(required = true))]
+    #[cfg_attr(feature = "live", arg(required_unless_present = "live"))]
+    #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// Who asks: a pod or its Deployment (`default/client`), `outside`, `node/NAME`, an address.
     #[arg(long, value_name = "WHO")]
@@ -80,6 +87,9 @@ pub(crate) struct Arguments {
     /// `table` or `json` (see the book, "JSON output").
     #[arg(short, long, default_value = "table")]
     output: Output,
+    #[cfg(feature = "live")]
+    #[command(flatten)]
+    live: live::Arguments,
 }
 
 /// The JSON form: the row of `sim -o json`, and the stages.
@@ -93,18 +103,51 @@ struct Explained<'a> {
     not_simulated: &'a [String],
     /// What the source says of itself: fields passed over, what Envoy refused.
     notes: &'a [String],
+    /// With `--live`: where the node is not as planned.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<&'a live::Seen>,
+}
+
+/// What is asked: a source, or a node that was looked at.
+struct Asked {
+    builder: SimBuilder,
+    fixture: Option<Fixture>,
+    #[cfg(feature = "live")]
+    seen: Option<live::Seen>,
+}
+
+impl Asked {
+    fn of(arguments: &Arguments) -> Result<Self, Failure> {
+        #[cfg(feature = "live")]
+        if arguments.live.is_asked() {
+            let (builder, seen) = arguments.live.simulation()?;
+            return Ok(Self {
+                builder,
+                fixture: None,
+                seen: Some(seen),
+            });
+        }
+        let source = load(&arguments.sources)?;
+        Ok(Self {
+            builder: Sim::from_source(&source).map_err(Failure::load)?,
+            fixture: source.fixture,
+            #[cfg(feature = "live")]
+            seen: None,
+        })
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let spec = request(arguments)?;
-    let source = load(&arguments.sources)?;
-    let mut builder = simulation(arguments, &source)?;
+    let asked = Asked::of(arguments)?;
+    let mut builder = simulation(arguments, asked.builder);
     let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
     if folder.is_some() {
         builder = builder.capture_packets();
     }
     let mut sim = builder.start().map_err(Failure::topology)?;
-    if let Some(fixture) = &source.fixture {
+    if let Some(fixture) = &asked.fixture {
         fixture.schedule(&mut sim).map_err(Failure::run)?;
     }
     sim.run_for(arguments.at.unwrap_or_default());
@@ -113,7 +156,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(folder) = &folder {
         folder.write(None, &sim.take_captures())?;
     }
-    let stages = stages(&row.way, sim.objects());
+    let stages = stages_in_force(&row.way, sim.objects(), sim.in_force());
     match arguments.output {
         Output::Json => {
             let explained = Explained {
@@ -123,10 +166,18 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 problems: &sim.problems(),
                 not_simulated: &sim.objects().not_simulated,
                 notes: &sim.objects().notes,
+                #[cfg(feature = "live")]
+                live: asked.seen.as_ref(),
             };
             say!("{}", serde_json::to_string_pretty(&explained)?);
         }
-        Output::Table => print(&row, &stages, &sim),
+        Output::Table => {
+            print(&row, &stages, &sim);
+            #[cfg(feature = "live")]
+            if let Some(seen) = &asked.seen {
+                seen.print();
+            }
+        }
     }
     Ok(verdict(
         row.applicable && row.failure.is_none() && row.holds(),
@@ -196,8 +247,7 @@ fn expectations(pairs: &[String]) -> Result<Expect, Failure> {
     })
 }
 
-fn simulation(arguments: &Arguments, source: &Source) -> Result<SimBuilder, Failure> {
-    let mut builder = Sim::from_source(source).map_err(Failure::load)?;
+fn simulation(arguments: &Arguments, mut builder: SimBuilder) -> SimBuilder {
     if let Some(redirect) = arguments.redirect {
         builder = builder.redirect(redirect);
     }
@@ -207,11 +257,11 @@ fn simulation(arguments: &Arguments, source: &Source) -> Result<SimBuilder, Fail
     if let Some(seed) = arguments.seed {
         builder = builder.seed(seed);
     }
-    Ok(if arguments.trace {
+    if arguments.trace {
         builder.trace_packets()
     } else {
         builder
-    })
+    }
 }
 
 /// The address in a URL, where its host is one.
@@ -311,6 +361,7 @@ fn run_of(row: &Row, sim: &Sim) -> String {
         return format!("from the listener on, seed {seed}");
     }
     match sim.redirect_chosen_by() {
+        ChosenBy::Node(node) => format!("redirect {} of {node}, seed {seed}", row.redirect),
         ChosenBy::Cluster(words) => format!("redirect {} ({words}), seed {seed}", row.redirect),
         _ => format!("redirect {}, seed {seed}", row.redirect),
     }

@@ -17,7 +17,8 @@
 //! 7. [`steering`]: each frontend leads to the generation of the node's Envoy that has its listener.
 //! 8. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 9. [`xds`]: a plan's resources become what a real Envoy is told, and its answers are judged.
-//! 10. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 10. [`in_force`]: what a node's kernel and Envoys say they have becomes a plan again.
+//! 11. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
@@ -29,6 +30,7 @@ pub mod derive;
 pub mod endpoint;
 pub mod envoy;
 pub mod frontend;
+pub mod in_force;
 pub mod ingress;
 pub mod lint;
 pub mod netfilter;

@@ -16,7 +16,7 @@ use crate::object::ObjectRef;
 use crate::plan::{FrontendKey, PlannedEndpoint, PlannedFrontend, ResourceName};
 use crate::proxy;
 
-pub use stage::{Loser, Stage, Stop, stages};
+pub use stage::{Loser, Stage, Stop, stages, stages_in_force};
 
 /// The way of one request, in the order of time.
 #[derive(Clone, Debug, Default, PartialEq)]

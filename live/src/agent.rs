@@ -49,7 +49,7 @@ use crate::routes::RoutesError;
 use ages::Ages;
 use connections::KernelConnections;
 use devices::Devices;
-use folder::Folder;
+pub(crate) use folder::Folder;
 use memory::Memory;
 use ports::Ports;
 use proxies::{Changed, Proxies, open_ports};

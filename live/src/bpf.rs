@@ -26,7 +26,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use ipnet::IpNet;
 use nodeway_core::datapath::layout::SocketKey;
 use nodeway_core::datapath::{Family, Frontend};
-use nodeway_core::plan::FrontendKey;
+use nodeway_core::frontend::{FrontendKey, SourceRanges};
 
 use crate::netns::{NetNs, NetNsError};
 use link::{Attached, Device};
@@ -38,6 +38,35 @@ pub use link::{AttachError, TcHook};
 pub use object::{Globals, LoadError, Object, ProgramName, is_built, read};
 pub use pins::{PinError, Pins};
 pub use table::{Counters, TableError};
+
+/// The numbers of the maps that a redirect's programs look into, as `bpftool map` knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapIds {
+    /// Of frontends.
+    pub frontends: u32,
+    /// Of source ranges.
+    pub sources: u32,
+}
+
+impl MapIds {
+    /// The frontends and source ranges in them, whichever process made them. Nothing is changed.
+    ///
+    /// # Errors
+    /// When there are no such maps any more, or the kernel refuses.
+    pub fn read(self) -> Result<(BTreeMap<FrontendKey, Frontend>, SourceRanges), TableError> {
+        let frontends = Frontends::of_id(self.frontends)?.all()?;
+        let mut ranges: BTreeMap<FrontendKey, Vec<IpNet>> = BTreeMap::new();
+        for (key, range) in Sources::of_id(self.sources)?.all()? {
+            ranges.entry(key).or_default().push(range);
+        }
+        let sorted = ranges.into_iter().map(|(key, mut all)| {
+            all.sort();
+            (key, all.into())
+        });
+        Ok((frontends, sorted.collect()))
+    }
+}
 
 /// Which programs redirect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -360,6 +389,17 @@ impl Datapath {
         })?;
         let run = run.map_err(|error| refuse(error.to_string()))?;
         Ok(i32::from_ne_bytes(run.return_value.to_ne_bytes()))
+    }
+
+    /// Which maps the programs look into.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn map_ids(&self) -> Result<MapIds, TableError> {
+        Ok(MapIds {
+            frontends: self.frontends.id()?,
+            sources: self.sources.id()?,
+        })
     }
 
     /// How often each hook gave each reason, since the maps were made.

@@ -11,6 +11,7 @@ pub mod client;
 mod clock;
 pub mod envoy;
 pub mod generation;
+pub mod in_force;
 pub mod lab;
 pub mod netfilter;
 pub mod netns;

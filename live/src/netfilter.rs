@@ -9,6 +9,7 @@
 
 mod change;
 mod clash;
+mod found;
 mod obstacle;
 mod own;
 mod saved;

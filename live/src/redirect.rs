@@ -1,9 +1,10 @@
 //! A node's redirect in the kernel: the rules, routes and programs of one way, for these frontends.
 //!
 //! A change goes in in the order in which no new connection is lost. For frontends that are led on it
-//! is the programs' tables or the rules of the listener's port, then routes, then the sets that keep
-//! others off: what is untracked and has nothing that takes it is refused. For those that drain it is the other way round: what no
-//! program takes must be others' by then.
+//! is the sets that keep replies untracked, then the programs' tables or the rules of the listener's
+//! port, then routes, then the sets that keep others off: what is untracked and has nothing that takes
+//! it is refused. For those that drain it is the other way round: what no program takes must be
+//! others' by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,7 @@ use nodeway_core::frontend::{FrontendKey, SourceRanges};
 use nodeway_core::redirect::Redirect;
 
 use crate::bpf::{
-    AttachError, Counters, Datapath, DetachError, LoadError, Mode, Options, PinError, Pins,
+    AttachError, Counters, Datapath, DetachError, LoadError, MapIds, Mode, Options, PinError, Pins,
     SocketsError, TableError,
 };
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
@@ -182,6 +183,7 @@ impl NodeRedirect {
                 admit(programs, &ranges)?;
             }
         }
+        self.announce(changes.keys().filter(|key| next.contains_key(*key)))?;
         self.put_in_programs(changes.iter().filter(|(_, change)| leads_on(change)))?;
         if self.redirect == Redirect::Iptables && all != before {
             self.rule(&self.frontends.clone(), &all, &self.ranges.clone())?;
@@ -203,6 +205,20 @@ impl NodeRedirect {
         self.ranges = ranges;
         self.take_sockets()?;
         Ok(())
+    }
+
+    /// Makes new frontends known to the rules, before programs lead them.
+    fn announce<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a FrontendKey>,
+    ) -> Result<(), RedirectError> {
+        let new = keys.filter(|key| !self.frontends.contains_key(*key));
+        let new: Vec<FrontendKey> = new.copied().collect();
+        if new.is_empty() || self.programs.is_none() {
+            return Ok(());
+        }
+        let wanted = self.wanted(&self.frontends, &ports(&self.frontends), &self.ranges);
+        Ok(self.rules.apply(&self.netns, &wanted.announcing(new))?)
     }
 
     fn put_in_programs<'a>(
@@ -256,6 +272,15 @@ impl NodeRedirect {
         }
     }
 
+    /// Which maps the programs look into; none for a way of rules.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn map_ids(&self) -> Result<Option<MapIds>, RedirectError> {
+        let ids = self.programs.as_ref().map(Datapath::map_ids);
+        Ok(ids.transpose()?)
+    }
+
     /// How often each hook gave each reason; none for a way of rules.
     ///
     /// # Errors
@@ -295,10 +320,19 @@ impl NodeRedirect {
         ports: &BTreeSet<u16>,
         ranges: &SourceRanges,
     ) -> Result<(), RedirectError> {
+        let wanted = self.wanted(frontends, ports, ranges);
+        Ok(self.rules.apply(&self.netns, &wanted)?)
+    }
+
+    fn wanted(
+        &self,
+        frontends: &BTreeMap<FrontendKey, Frontend>,
+        ports: &BTreeSet<u16>,
+        ranges: &SourceRanges,
+    ) -> Wanted {
         let frontends: Vec<_> = frontends.iter().map(|(key, it)| (*key, *it)).collect();
         let wanted = Wanted::node_leading(self.redirect, &frontends, ports, &self.addresses);
-        let wanted = wanted.guarded(self.redirect, ranges);
-        Ok(self.rules.apply(&self.netns, &wanted)?)
+        wanted.guarded(self.redirect, ranges)
     }
 }
 

@@ -17,6 +17,8 @@ pub enum ChosenBy {
     Fixture,
     /// The dumped cluster's `cilium-config`: the words that say what it has.
     Cluster(String),
+    /// A node that was looked at: its name.
+    Node(String),
 }
 
 impl fmt::Display for ChosenBy {
@@ -26,6 +28,7 @@ impl fmt::Display for ChosenBy {
             Self::Asked => f.write_str("asked for"),
             Self::Fixture => f.write_str("fixture"),
             Self::Cluster(words) => f.write_str(words),
+            Self::Node(node) => write!(f, "the agent of {node}"),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use nodeway_core::in_force::InForce;
 use nodeway_core::lint::lint;
 use nodeway_core::object::{Change, Object, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, PlanDelta, Planner};
@@ -59,6 +60,8 @@ pub struct Sim {
     /// Whether the first host outside is not simulated.
     external: bool,
     visits: Visits,
+    /// What a node has that is another than what is planned for it.
+    in_force: Option<InForce>,
     last: Option<Last>,
 }
 
@@ -74,6 +77,12 @@ impl Sim {
     #[must_use]
     pub fn redirect_chosen_by(&self) -> &ChosenBy {
         &self.chosen_by
+    }
+
+    /// What is in force on a node that was looked at.
+    #[must_use]
+    pub const fn in_force(&self) -> Option<&InForce> {
+        self.in_force.as_ref()
     }
 
     /// The objects, with what was derived.

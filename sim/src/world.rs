@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nodeway_core::datapath::{Family, Reason};
+use nodeway_core::datapath::{Family, FrontendState, Reason};
 use nodeway_core::netfilter::{Routing, Ruleset, RulesetError};
-use nodeway_core::plan::PlanDelta;
+use nodeway_core::plan::{FrontendKey, PlanDelta};
 use nodeway_core::trace::Way;
 
 use crate::net::{
@@ -146,6 +146,15 @@ impl World {
         let index = index.ok_or_else(|| NoSuchNode(node.to_owned()))?;
         self.network.apply(index, delta);
         Ok(())
+    }
+
+    /// Leaves frontends of a node where they are between being switched on and being gone.
+    pub(crate) fn halt(&mut self, node: &str, at: &BTreeMap<FrontendKey, FrontendState>) {
+        let index = self.network.node_index(node);
+        let node = index.and_then(|index| self.network.nodes.get_mut(index as usize));
+        if let Some(node) = node {
+            node.halt(at);
+        }
     }
 
     /// Gives a node, or all, kube-proxy's table in the place of the one it had.

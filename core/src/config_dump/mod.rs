@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::object::{Kind, ObjectRef};
 use crate::plan::{NodePlan, ResourceName};
 use crate::proxy::Discovery;
+use crate::source::{SourceError, Text};
 
 pub(crate) use reading::read;
 
@@ -46,6 +47,14 @@ pub struct ConfigDump {
 }
 
 impl ConfigDump {
+    /// Reads what an Envoy that is known to serve says it has. It may have no listener yet.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    pub fn of_running(text: &Text) -> Result<Self, Box<SourceError>> {
+        reading::parse(text)
+    }
+
     /// Whether a text is a dump: one JSON object with `configs` of Envoy's admin messages.
     #[must_use]
     pub fn is_one(content: &str) -> bool {

@@ -54,26 +54,9 @@ const LISTS: [(&str, &str, &[&str]); 10] = [
 /// Parts of a dump that change an answer and are not modelled.
 const NOT_MODELLED: [&str; 2] = ["ScopedRoutesConfigDump", "EcdsConfigDump"];
 
-/// Reads a dump.
+/// Reads a dump of which a listener can be reached.
 pub(crate) fn read(text: &Text) -> Result<ConfigDump, Box<SourceError>> {
-    let content = text.content.trim_start_matches('\u{feff}');
-    let value: Value = serde_json::from_str(content).map_err(|error| {
-        let place = Place {
-            line: u32::try_from(error.line()).unwrap_or(u32::MAX),
-            column: u32::try_from(error.column()).unwrap_or(u32::MAX),
-            span: None,
-        };
-        let reason = format!("Envoy's config_dump is no JSON: {error}");
-        let fix = "fetch it again; it may be cut off";
-        mistake(text, place, Fault::Syntax, "", &reason, fix)
-    })?;
-    let mut reader = Reader::default();
-    reader.dump.file = Arc::clone(&text.name);
-    let configs = value.get("configs").and_then(Value::as_array);
-    for config in configs.into_iter().flatten() {
-        reader.config(config);
-    }
-    let dump = reader.finish();
+    let dump = parse(text)?;
     if dump.listens.is_empty() {
         let place = Place {
             line: 1,
@@ -94,6 +77,28 @@ pub(crate) fn read(text: &Text) -> Result<ConfigDump, Box<SourceError>> {
         ));
     }
     Ok(dump)
+}
+
+/// Reads a dump, whatever is in it.
+pub(super) fn parse(text: &Text) -> Result<ConfigDump, Box<SourceError>> {
+    let content = text.content.trim_start_matches('\u{feff}');
+    let value: Value = serde_json::from_str(content).map_err(|error| {
+        let place = Place {
+            line: u32::try_from(error.line()).unwrap_or(u32::MAX),
+            column: u32::try_from(error.column()).unwrap_or(u32::MAX),
+            span: None,
+        };
+        let reason = format!("Envoy's config_dump is no JSON: {error}");
+        let fix = "fetch it again; it may be cut off";
+        mistake(text, place, Fault::Syntax, "", &reason, fix)
+    })?;
+    let mut reader = Reader::default();
+    reader.dump.file = Arc::clone(&text.name);
+    let configs = value.get("configs").and_then(Value::as_array);
+    for config in configs.into_iter().flatten() {
+        reader.config(config);
+    }
+    Ok(reader.finish())
 }
 
 fn mistake(

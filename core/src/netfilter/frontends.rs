@@ -1,11 +1,11 @@
 //! The frontends as every way's rules know them: sets by state, and what is left out of connection
 //! tracking, so that kube-proxy never translates what is redirected.
 //!
-//! | set | arming | active | draining |
-//! |---|---|---|---|
-//! | `nodeway-v4`: new connections are led on | yes | yes | |
-//! | `nodeway-arming-v4`: connections from before are left alone | yes | | |
-//! | `nodeway-known-v4`: connections with a socket go on | yes | yes | yes |
+//! | set | announced | arming | active | draining |
+//! |---|---|---|---|---|
+//! | `nodeway-v4`: new connections are led on | | yes | yes | |
+//! | `nodeway-arming-v4`: connections from before are left alone | yes | yes | | |
+//! | `nodeway-known-v4`: connections with a socket go on | yes | yes | yes | yes |
 //!
 //! What has a socket of the node is untracked in every state, but where an sk_lookup program would
 //! find one for older connections too: there nothing of an arming frontend is untracked but a SYN.
@@ -21,6 +21,7 @@
 //! marked; all else, the node's own calls among it, comes by the rule that stands there as soon as a
 //! frontend has ranges ([`guard`]).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -152,6 +153,17 @@ pub(super) fn put(rules: &mut Ruleset, key: FrontendKey, frontend: &Frontend, ma
     set(rules, &known(family), key, Some(plain));
 }
 
+/// Makes a frontend known that a program is about to lead: its replies are untracked from now on,
+/// nothing that is sent to it yet.
+///
+/// A reply that is tracked is none of a connection that anybody knows. Where one of before had the
+/// same ports, the kernel gives it another source port, and the client resets it.
+pub(super) fn announce(rules: &mut Ruleset, key: FrontendKey) {
+    for name in [arming(rules.family), known(rules.family)] {
+        set(rules, &name, key, Some(SetEntry::default()));
+    }
+}
+
 /// Drops what comes to a frontend with ranges from outside of them, in place of what was dropped
 /// before. Without ranges nothing is asked.
 pub(super) fn guard(rules: &mut Ruleset, ranges: &SourceRanges) {
@@ -197,6 +209,40 @@ fn admit(key: FrontendKey, network: IpNet) -> Rule {
     let ports = key.port..=key.port;
     let to = [to, tcp(), Match::DestinationPort { not, ports }];
     Rule::new(from.into_iter().chain(to), Target::Return)
+}
+
+/// The frontends that sets of a family have. A port stands in the active set alone, and there only
+/// where a rule leads: elsewhere it is 0.
+#[must_use]
+pub fn read(family: Family, sets: &BTreeMap<SetName, IpSet>) -> Vec<(FrontendKey, Frontend)> {
+    let entry = |name: SetName, at: &SocketAddr| sets.get(&name).and_then(|set| set.get(at));
+    let ranged_set = ranged(family);
+    let known = sets.get(&known(family)).map(IpSet::entries);
+    let known = known.unwrap_or_default().into_iter();
+    known
+        .map(|(at, _)| {
+            let led_on = entry(active(family), &at);
+            let state = match (led_on, entry(arming(family), &at)) {
+                (Some(_), Some(_)) => FrontendState::Arming,
+                (Some(_), None) => FrontendState::Active,
+                // Announced, or on its way out: nothing new is led on.
+                (None, _) => FrontendState::Draining,
+            };
+            let (address, port) = (at.ip(), at.port());
+            let frontend = Frontend {
+                listener_port: led_on.and_then(|it| it.mark).map_or(0, marked_port),
+                state,
+                ranged: entry(ranged_set.clone(), &at).is_some(),
+            };
+            (FrontendKey { address, port }, frontend)
+        })
+        .collect()
+}
+
+/// The port in a mark ([`nodeway_datapath::mark`]).
+fn marked_port(mark: u32) -> u16 {
+    let [high, low, ..] = mark.to_be_bytes();
+    u16::from_be(u16::from_be_bytes([high, low]))
 }
 
 /// Takes a frontend out.

@@ -12,6 +12,7 @@ use rstest::rstest;
 use super::kube_proxy::ServicePort;
 use super::*;
 use crate::frontend::FrontendKey;
+use crate::redirect::Redirect;
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -598,4 +599,28 @@ fn a_frontends_state_says_what_is_led_on_and_what_stays_kube_proxys(
     let tracked = packet.tracked == crate::conntrack::Tracked::Untracked;
     let marked = packet.mark & PROXY_MASK == TO_PROXY;
     assert_eq!((tracked, marked), (untracked, led_on));
+}
+
+#[rstest]
+#[case::new(packet(CLIENT, "10.96.0.10:80", SYN), false)]
+#[case::older(packet(CLIENT, "10.96.0.10:80", ACK), false)]
+#[case::the_proxys_reply(packet("10.96.0.10:80", CLIENT, SYN | ACK), true)]
+fn of_an_announced_frontend_replies_alone_are_untracked(
+    #[case] mut packet: Packet,
+    #[case] untracked: bool,
+    #[values(Redirect::Tc, Redirect::SkLookup)] redirect: Redirect,
+) {
+    let mut rules = Ruleset::new(Family::V4);
+    super::way::install(redirect, &mut rules);
+    super::way::announce(&mut rules, key("10.96.0.10:80"));
+    let mut firewall = firewall(rules);
+    let mut around = Around::default();
+    let verdict = if untracked {
+        firewall.output(&mut packet, &mut around)
+    } else {
+        firewall.prerouting(&mut packet, &mut around)
+    };
+    assert_eq!(verdict, Verdict::Accept);
+    let found = packet.tracked == crate::conntrack::Tracked::Untracked;
+    assert_eq!((found, packet.mark), (untracked, 0));
 }

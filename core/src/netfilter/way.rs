@@ -35,6 +35,11 @@ pub fn put(redirect: Redirect, rules: &mut Ruleset, key: FrontendKey, frontend: 
     }
 }
 
+/// Makes a frontend known to the rules before a program leads the first packet of it.
+pub fn announce(rules: &mut Ruleset, key: FrontendKey) {
+    frontends::announce(rules, key);
+}
+
 /// Drops what comes to frontends from outside of the ranges that they have, and asks nothing of
 /// others. Costs what the ranges are: to be called when they are others than before.
 pub fn guard(redirect: Redirect, rules: &mut Ruleset, ranges: &SourceRanges) {

@@ -5,12 +5,15 @@
 
 mod dump;
 mod envoy;
+mod live;
 mod network;
 
+use live::Live;
 use nodeway_datapath::Reason;
 use serde::Serialize;
 
 use super::{Step, Way};
+use crate::in_force::InForce;
 use crate::object::{Kind, ObjectRef, Objects, Provenance};
 use crate::proxy::Lost;
 
@@ -24,7 +27,8 @@ pub struct Stage {
     pub decided: String,
     /// Why; empty where the decision is the reason.
     pub because: String,
-    /// What the decision rests on: `source:` a file and line, `derived`, `planned` or `simulated`.
+    /// What the decision rests on: `object` with a file and line, `derived`, `planned` or `simulated`;
+    /// of a node that was looked at, `map`, `ipset`, `rules` and `config_dump`.
     pub evidence: Vec<String>,
     /// Candidates that were not taken, and why.
     pub lost: Vec<Loser>,
@@ -109,6 +113,13 @@ impl Stage {
 /// that is told.
 #[must_use]
 pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
+    stages_in_force(way, objects, None)
+}
+
+/// The same where a node did what is in force there: its stages name what they rest on.
+#[must_use]
+pub fn stages_in_force(way: &Way, objects: &Objects, in_force: Option<&InForce>) -> Vec<Stage> {
+    let mut live = in_force.map(Live::new);
     let mut words = Words {
         objects,
         routed: None,
@@ -131,10 +142,13 @@ pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
         if proxied && expected {
             continue;
         }
-        let found = match &objects.config_dump {
+        let mut found = match &objects.config_dump {
             Some(dump) => words.of_dump(dump, step),
             None => words.step(step),
         };
+        if let Some(live) = &mut live {
+            live.rest_on(step, &mut found);
+        }
         for stage in found {
             // A packet that comes again is looked up again.
             let again = objects.config_dump.is_some() && stages.last() == Some(&stage);

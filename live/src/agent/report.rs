@@ -66,6 +66,8 @@ impl Agent {
             datapath_error: self.datapath_error.clone(),
             ..Status::default()
         };
+        // Who looks there says it where they cannot be told.
+        status.maps = self.redirect.map_ids().ok().flatten();
         if let Ok(Some(counters)) = self.redirect.counters() {
             status.counters = counters.by_hook();
         }
@@ -90,6 +92,7 @@ impl Agent {
         let ago = self.clock.now().saturating_sub(self.read_at);
         SourceStatus {
             name: self.options.from.display().to_string(),
+            folder: std::path::absolute(&self.options.from).unwrap_or_default(),
             objects: self.folder.objects().len(),
             read_ms_ago: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX),
             error: self.source_error.clone(),

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use nodeway_core::datapath::FrontendState;
 use nodeway_core::frontend::FrontendKey;
 use serde::{Deserialize, Serialize};
+
+use crate::bpf::MapIds;
 
 /// A node's agent at one moment. The same JSON is `nodeway status -o json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,9 @@ pub struct Status {
     pub frontends: Vec<FrontendStatus>,
     /// Frontends that the plan has and that lead nowhere, since no Envoy has their listener.
     pub unserved: Vec<Unserved>,
+    /// The maps that its programs look into; none for a way of rules.
+    #[serde(default)]
+    pub maps: Option<MapIds>,
     /// How often each hook gave each reason; empty for a way of rules.
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
     /// What is wrong with the objects, also in Envoy's eyes.
@@ -40,6 +46,9 @@ pub struct Status {
 pub struct SourceStatus {
     /// As it was named.
     pub name: String,
+    /// The folder, wherever one asks from.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// How many objects there are.
     pub objects: usize,
     /// When it was last read without an error, in milliseconds before this status.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, SockHash};
+use aya::maps::{
+    HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash,
+};
 use ipnet::IpNet;
 use nodeway_core::datapath::layout::{self, COLUMNS, Fault, FrontendValue, SocketKey, SourceKey};
 use nodeway_core::datapath::{Address, Family, Frontend, Reason};
@@ -26,7 +28,7 @@ pub enum TableError {
     /// The kernel refused.
     #[error("cannot {action} in the kernel's table {table}: {said}")]
     Refused {
-        /// `put`, `remove`, `read`
+        /// `open`, `put`, `remove`, `read`
         action: &'static str,
         /// Which table.
         table: &'static str,
@@ -78,6 +80,18 @@ impl Frontends {
         }
     }
 
+    /// The map of that number in the kernel, made by whichever process.
+    pub(super) fn of_id(id: u32) -> Result<Self, TableError> {
+        let map = Map::from_map_data(MapData::from_id(id).map_err(refused("open", Self::NAME))?);
+        let map = map.and_then(HashMap::try_from);
+        Ok(Self(map.map_err(refused("open", Self::NAME))?))
+    }
+
+    pub(super) fn id(&self) -> Result<u32, TableError> {
+        let info = self.0.map().info().map_err(refused("read", Self::NAME))?;
+        Ok(info.id())
+    }
+
     pub(super) fn all(&self) -> Result<BTreeMap<FrontendKey, Frontend>, TableError> {
         let mut all = BTreeMap::new();
         for entry in self.0.iter() {
@@ -124,6 +138,18 @@ impl Sources {
             Err(error) if !is_missing(&error) => Err(refused("remove", Self::NAME)(error)),
             _ => Ok(()),
         }
+    }
+
+    /// The map of that number in the kernel, made by whichever process.
+    pub(super) fn of_id(id: u32) -> Result<Self, TableError> {
+        let map = Map::from_map_data(MapData::from_id(id).map_err(refused("open", Self::NAME))?);
+        let map = map.and_then(LpmTrie::try_from);
+        Ok(Self(map.map_err(refused("open", Self::NAME))?))
+    }
+
+    pub(super) fn id(&self) -> Result<u32, TableError> {
+        let info = self.0.map().info().map_err(refused("read", Self::NAME))?;
+        Ok(info.id())
     }
 
     pub(super) fn all(&self) -> Result<Vec<(FrontendKey, IpNet)>, TableError> {

@@ -69,6 +69,19 @@ impl Wanted {
         wanted
     }
 
+    /// The same, with frontends that programs are about to lead.
+    #[must_use]
+    pub fn announcing(mut self, keys: impl IntoIterator<Item = FrontendKey>) -> Self {
+        for key in keys {
+            let rules = match key.address {
+                IpAddr::V4(_) => &mut self.v4,
+                IpAddr::V6(_) => &mut self.v6,
+            };
+            way::announce(rules, key);
+        }
+        self
+    }
+
     /// The same, with frontends that are open to some sources alone.
     #[must_use]
     pub fn guarded(mut self, redirect: Redirect, ranges: &SourceRanges) -> Self {

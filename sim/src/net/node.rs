@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodeway_core::datapath::{Family, Reason};
+use nodeway_core::datapath::{Family, FrontendState, Reason};
 use nodeway_core::frontend::{Life, SourceRanges};
 use nodeway_core::netfilter::{Firewall, Routing, Ruleset, kube_proxy, way};
 use nodeway_core::plan::{FrontendKey, PlanDelta, PlannedFrontend, Update};
@@ -110,6 +110,20 @@ impl Node {
     fn switch_off(&mut self, key: FrontendKey, now: Time, served: impl FnOnce() -> bool) {
         let until = now + self.draining;
         self.live_on(key, |life| life.removed(served, until));
+    }
+
+    /// Leaves frontends where they are on the way on or off: nobody reviews them.
+    pub(crate) fn halt(&mut self, at: &BTreeMap<FrontendKey, FrontendState>) {
+        let until = Time::from_nanos(u64::MAX);
+        for (key, state) in at {
+            let life = match state {
+                FrontendState::Arming => Life::Arming { until },
+                FrontendState::Active => Life::Active,
+                FrontendState::Draining => Life::Draining { until },
+            };
+            self.live_on(*key, |_| Some(life));
+            self.rule(*key);
+        }
     }
 
     /// Gives a frontend the life that it has next, or takes it out of the table.

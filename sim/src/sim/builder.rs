@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::in_force::InForce;
 use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::object::Objects;
+use nodeway_core::plan::Planner;
 use nodeway_core::redirect::Redirect;
 
 use super::Sim;
@@ -30,6 +32,7 @@ pub struct SimBuilder {
     source: String,
     chosen_by: ChosenBy,
     external: bool,
+    in_force: Option<InForce>,
 }
 
 impl SimBuilder {
@@ -116,6 +119,16 @@ impl SimBuilder {
         self
     }
 
+    /// Gives a node what is in force there in the place of what is planned for it, and all of them
+    /// its redirect.
+    #[must_use]
+    pub fn in_force(mut self, redirect: Redirect, in_force: InForce) -> Self {
+        self.settings.redirect = redirect;
+        self.chosen_by = ChosenBy::Node(in_force.node.to_string());
+        self.in_force = Some(in_force);
+        self
+    }
+
     /// How the command that replays a failure names the source.
     #[must_use]
     pub fn named(mut self, source: impl Into<String>) -> Self {
@@ -131,12 +144,16 @@ impl SimBuilder {
         let options = self.options;
         let Assembly {
             objects,
-            planners,
+            mut planners,
             ingress_problems,
             topology,
             services,
             names,
         } = Assembly::of(self.objects, &options);
+        if let Some(InForce { node, plan, .. }) = &self.in_force {
+            let planner = Planner::with_plan(node, plan.clone());
+            planners.insert(node.to_string(), planner);
+        }
         let world = World::new(&topology, self.settings, self.datapath)?;
         let mut sim = Sim {
             objects: Arc::new(objects),
@@ -155,6 +172,7 @@ impl SimBuilder {
             chosen_by: self.chosen_by,
             external: false,
             visits: Visits::default(),
+            in_force: self.in_force,
             last: None,
         };
         if self.external {
@@ -164,6 +182,12 @@ impl SimBuilder {
         let nodes: Vec<String> = sim.planners.keys().cloned().collect();
         for node in nodes {
             sim.start_proxies(&node);
+        }
+        if let Some(InForce {
+            node, switching, ..
+        }) = &sim.in_force
+        {
+            sim.world.halt(node, switching);
         }
         let _ = sim.world.translate_services(None, services);
         Ok(sim)
@@ -256,6 +280,7 @@ impl Sim {
             source: "SOURCE".to_owned(),
             chosen_by: ChosenBy::Default,
             external: false,
+            in_force: None,
         }
     }
 }
