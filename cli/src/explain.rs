@@ -39,7 +39,7 @@ Examples:
   sudo nodeway explain --live --from default/client --to http://productpage:9080/
   kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
 
-Exit codes: 0 an answer came and every --expect holds, 1 not, 2 bad input.")]
+Exit codes: 0 an answer came, every --expect holds, and a node that was looked at is as planned; 1 not, 2 bad input.")]
 pub(crate) struct Arguments {
     /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, or `-` for
     /// standard input.
@@ -89,7 +89,7 @@ pub(crate) struct Arguments {
     output: Output,
     #[cfg(feature = "live")]
     #[command(flatten)]
-    live: live::Arguments,
+    live: live::Where,
 }
 
 /// The JSON form: the row of `sim -o json`, and the stages.
@@ -110,38 +110,47 @@ struct Explained<'a> {
 }
 
 /// What is asked: a source, or a node that was looked at.
+#[derive(Default)]
 struct Asked {
-    builder: SimBuilder,
     fixture: Option<Fixture>,
     #[cfg(feature = "live")]
     seen: Option<live::Seen>,
 }
 
 impl Asked {
-    fn of(arguments: &Arguments) -> Result<Self, Failure> {
+    fn of(arguments: &Arguments) -> Result<(SimBuilder, Self), Failure> {
         #[cfg(feature = "live")]
         if arguments.live.is_asked() {
             let (builder, seen) = arguments.live.simulation()?;
-            return Ok(Self {
-                builder,
-                fixture: None,
+            let asked = Self {
                 seen: Some(seen),
-            });
+                ..Self::default()
+            };
+            return Ok((builder, asked));
         }
         let source = load(&arguments.sources)?;
-        Ok(Self {
-            builder: Sim::from_source(&source).map_err(Failure::load)?,
+        let builder = Sim::from_source(&source).map_err(Failure::load)?;
+        let asked = Self {
             fixture: source.fixture,
             #[cfg(feature = "live")]
             seen: None,
-        })
+        };
+        Ok((builder, asked))
+    }
+
+    /// Whether a node that was looked at does what is planned.
+    fn is_as_planned(&self) -> bool {
+        #[cfg(feature = "live")]
+        return self.seen.as_ref().is_none_or(live::Seen::is_as_planned);
+        #[cfg(not(feature = "live"))]
+        true
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let spec = request(arguments)?;
-    let asked = Asked::of(arguments)?;
-    let mut builder = simulation(arguments, asked.builder);
+    let (builder, asked) = Asked::of(arguments)?;
+    let mut builder = simulation(arguments, builder);
     let folder = arguments.pcap.as_deref().map(Folder::open).transpose()?;
     if folder.is_some() {
         builder = builder.capture_packets();
@@ -180,7 +189,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     Ok(verdict(
-        row.applicable && row.failure.is_none() && row.holds(),
+        row.applicable && row.failure.is_none() && row.holds() && asked.is_as_planned(),
     ))
 }
 

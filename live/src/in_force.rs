@@ -29,7 +29,7 @@ use crate::agent::{AskStatusError, Folder, ask_status};
 use crate::bpf::TableError;
 use crate::generation::{self, GenerationError, Record};
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
-use crate::netns::{NetNs, NetNsError};
+use crate::netns::NetNs;
 
 /// Why a node cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +49,6 @@ pub enum LookError {
     /// The packet filter.
     #[error(transparent)]
     Rules(#[from] Box<NetfilterError>),
-    /// The node's namespace.
-    #[error(transparent)]
-    NetNs(#[from] NetNsError),
     /// The Envoys' records.
     #[error(transparent)]
     Envoys(#[from] GenerationError),
@@ -83,12 +80,11 @@ pub struct Looked {
     pub in_force: InForce,
 }
 
-/// Looks at the node whose agent has that run directory. It is to be called in the node's network
-/// namespace.
+/// Looks at the node whose agent has that run directory and whose namespace that is.
 ///
 /// # Errors
 /// When something of it cannot be read. Nothing is changed.
-pub fn look(run: &Path) -> Result<Looked, LookError> {
+pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
     let status = ask_status(run)?;
     let redirect: Redirect = status.redirect.parse()?;
     let mut folder = Folder::at(&status.source.folder);
@@ -102,7 +98,7 @@ pub fn look(run: &Path) -> Result<Looked, LookError> {
         ..Observed::default()
     };
     let kernel = Kernel {
-        netns: NetNs::current()?,
+        netns,
         redirect,
         own: own_addresses(objects, &status.node),
     };
@@ -146,13 +142,13 @@ fn own_addresses(objects: &Objects, node: &str) -> Vec<IpAddr> {
 }
 
 /// The kernel of a node.
-struct Kernel {
-    netns: NetNs,
+struct Kernel<'a> {
+    netns: &'a NetNs,
     redirect: Redirect,
     own: Vec<IpAddr>,
 }
 
-impl Kernel {
+impl Kernel<'_> {
     /// What it leads: by the maps of the programs, or for want of some by the sets of the rules.
     fn frontends(
         &self,
@@ -166,7 +162,7 @@ impl Kernel {
             return Ok(());
         }
         let rules = Netfilter::new(Owner::Nodeway);
-        observed.frontends = rules.frontends(&self.netns).map_err(Box::new)?;
+        observed.frontends = rules.frontends(self.netns).map_err(Box::new)?;
         observed.table = format!(
             "ipset {}, {}",
             frontends::active(Family::V4),
@@ -196,8 +192,8 @@ impl Kernel {
         let wanted = Wanted::node_leading(self.redirect, &all, &ports, &self.own);
         let wanted = wanted.guarded(self.redirect, &observed.ranges);
         let rules = Netfilter::new(Owner::Nodeway);
-        let mut differences = rules.differences(&self.netns, &wanted).map_err(Box::new)?;
-        let obstacles = rules.obstacles(&self.netns, &wanted).map_err(Box::new)?;
+        let mut differences = rules.differences(self.netns, &wanted).map_err(Box::new)?;
+        let obstacles = rules.obstacles(self.netns, &wanted).map_err(Box::new)?;
         differences.extend(obstacles.iter().map(ToString::to_string));
         Ok(Rules {
             read_by: "rules of iptables-save".to_owned(),

@@ -51,6 +51,7 @@ use crate::backend::{BackendError, Backends};
 use crate::client::{self, Spoken};
 use crate::clock::Deadline;
 use crate::envoy::{Envoy, EnvoyError, EnvoyOptions};
+use crate::in_force::{LookError, Looked};
 use crate::netns::NetNsError;
 use crate::process::Process;
 
@@ -103,6 +104,9 @@ pub enum LabError {
     /// A node's agent, or its Envoy.
     #[error(transparent)]
     Proxied(#[from] ProxiedError),
+    /// A node that cannot be looked at.
+    #[error(transparent)]
+    Look(#[from] Box<LookError>),
     /// A pod's Envoy.
     #[error(transparent)]
     Envoy(#[from] EnvoyError),
@@ -114,7 +118,7 @@ pub enum LabError {
     NoAgent(String),
     /// It is not ready, or was not made whole.
     #[error(
-        "the lab `{0}` does not stand whole: it is being made, or whoever made it crashed; `nodeway lab down --name {0}` takes away what there is"
+        "the lab `{0}` does not stand whole: it is being made, or whoever made it crashed; `nodeway lab down {0}` takes away what there is"
     )]
     NotReady(LabName),
     /// Nobody is called so.
@@ -128,7 +132,7 @@ pub enum LabError {
     NotYet(String),
     /// It is there with something else.
     #[error(
-        "the lab `{name}` runs {fixture} with redirect {redirect}; end it with `nodeway lab down --name {name}`, or give this one another --name",
+        "the lab `{name}` runs {fixture} with redirect {redirect}; end it with `nodeway lab down {name}`, or give this one another --name",
         fixture = fixture.display()
     )]
     Another {
@@ -352,6 +356,18 @@ impl Lab {
         match known.ok_or_else(unknown)? {
             Some(proxied) => Ok(proxied.status()?),
             None => Err(LabError::NoAgent(node.to_owned())),
+        }
+    }
+
+    /// What a node really does: by its kernel, its Envoys and its agent's word.
+    ///
+    /// # Errors
+    /// When it has no agent, as by `sidecar`, or something of it cannot be read.
+    pub fn look(&self, node: &str) -> Result<Looked, LabError> {
+        let place = Place::Node(node.to_owned());
+        match (self.proxied.get(node), self.machines.get(&place)) {
+            (Some(proxied), Some(netns)) => Ok(proxied.look(netns).map_err(Box::new)?),
+            _ => Err(LabError::NoAgent(node.to_owned())),
         }
     }
 

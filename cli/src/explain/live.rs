@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use miette::miette;
 use nodeway_core::in_force::Difference;
 use nodeway_live::in_force::{LookError, Looked, look};
+use nodeway_live::netns::NetNs;
 use nodeway_sim::{Sim, SimBuilder};
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::screen::say;
 
 /// Where to look.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct Where {
     /// Looks at this node: its kernel's tables and rules, and the config_dump of its Envoys. To be
     /// run on the node, or in its network namespace.
     #[arg(long, conflicts_with_all = ["sources", "redirect", "at"])]
@@ -39,14 +40,15 @@ pub(super) struct Seen {
     out_of_sync: Vec<String>,
 }
 
-impl Arguments {
+impl Where {
     pub(super) fn is_asked(&self) -> bool {
         self.live
     }
 
     /// The node, with all else that its agent's objects have around it.
     pub(super) fn simulation(&self) -> Result<(SimBuilder, Seen), Failure> {
-        let looked = look(&self.run_dir).map_err(|error| failed(error, &self.run_dir))?;
+        let netns = NetNs::current().map_err(|error| Failure::from(miette!("{error}")))?;
+        let looked = look(&self.run_dir, &netns).map_err(|error| failed(error, &self.run_dir))?;
         let Looked {
             status,
             redirect,
@@ -68,6 +70,11 @@ impl Arguments {
 }
 
 impl Seen {
+    /// Whether the node does what is planned.
+    pub(super) fn is_as_planned(&self) -> bool {
+        self.differences.is_empty() && self.out_of_sync.is_empty()
+    }
+
     pub(super) fn print(&self) {
         let node = &self.node;
         let text = format!("{node} as it is now; all else is simulated from its agent's objects");

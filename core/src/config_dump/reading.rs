@@ -390,15 +390,18 @@ fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     value.get(&json)
 }
 
-/// Takes out what Envoy writes of every endpoint though there is nothing in it.
+/// Takes out what Envoy writes of every endpoint though there is nothing in it: of a locality without
+/// a weight it writes 0, which it would refuse itself.
 fn drop_empty(value: &mut Value) {
     const OFTEN_EMPTY: [&str; 3] = ["locality", "metadata", "health_check_config"];
+    const OFTEN_ZERO: [&str; 2] = ["load_balancing_weight", "loadBalancingWeight"];
     match value {
         Value::Array(items) => items.iter_mut().for_each(drop_empty),
         Value::Object(fields) => {
             fields.retain(|key, field| {
+                let (key, zero) = (key.as_str(), field.as_u64() == Some(0));
                 let empty = field.as_object().is_some_and(serde_json::Map::is_empty);
-                !(empty && OFTEN_EMPTY.contains(&key.as_str()))
+                !(empty && OFTEN_EMPTY.contains(&key) || zero && OFTEN_ZERO.contains(&key))
             });
             fields.values_mut().for_each(drop_empty);
         }

@@ -58,7 +58,12 @@ fn assignment(name: &str, address: &str) -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": name,
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": address, "port_value": 80}}}}]}],
+        // As Envoy writes a locality that nobody gave a name or a weight.
+        "endpoints": [{
+            "locality": {},
+            "lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": address, "port_value": 80}}}}],
+            "load_balancing_weight": 0,
+        }],
     })
 }
 

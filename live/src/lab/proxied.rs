@@ -20,6 +20,7 @@ use crate::agent::{self, AgentOptions, AskStatusError};
 use crate::clock::Deadline;
 use crate::envoy::{self, EnvoyError};
 use crate::generation::{self, Bounds, GenerationError, Order, SupervisorOptions};
+use crate::in_force::{LookError, Looked, look};
 use crate::netns::{NetNs, NetNsError};
 
 use super::worker::{Worker, WorkerError, Workers};
@@ -129,6 +130,11 @@ struct Kept {
 }
 
 impl Proxied {
+    /// What the node really does.
+    pub(super) fn look(&self, netns: &NetNs) -> Result<Looked, LookError> {
+        look(&self.run, netns)
+    }
+
     /// Starts both. It takes a moment until all is led ([`Proxied::settle`]).
     pub(super) fn start(
         node: &str,
