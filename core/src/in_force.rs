@@ -278,6 +278,13 @@ impl InForce {
                 found.push((Some(*key), what));
                 continue;
             };
+            if self.switching.get(key) == Some(&FrontendState::Draining) {
+                let what = format!(
+                    "{key} shall be led to {}, and new connections go past ({})",
+                    wanted.listener, self.table
+                );
+                found.push((Some(*key), what));
+            }
             if led.ranges != wanted.ranges {
                 found.push((
                     Some(*key),

@@ -113,6 +113,9 @@ fn a_node_that_does_what_is_planned_has_that_plan_at_its_own_ports() {
 #[rstest]
 #[case::a_frontend_that_is_not_led(|it: &mut Observed| { it.frontends.pop_first(); }, "and the kernel does not (map 7 (frontends))")]
 #[case::one_that_leads_to_nobody(|it: &mut Observed| { it.frontends.first_entry().unwrap().insert(leading(19_999)); }, "is led to port 19999, where no Envoy listens")]
+#[case::one_that_drains(|it: &mut Observed| {
+    it.frontends.first_entry().unwrap().get_mut().state = FrontendState::Draining;
+}, "and new connections go past (map 7 (frontends))")]
 #[case::one_that_nobody_planned(|it: &mut Observed| {
     let key = FrontendKey { address: [10, 96, 0, 99].into(), port: 80 };
     it.frontends.insert(key, leading(19_000));
