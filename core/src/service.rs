@@ -86,7 +86,8 @@ fn is_wanted(port: &ServicePort, wanted: &str) -> bool {
             .is_some_and(|name| !name.is_empty() && name == wanted)
 }
 
-/// The endpoints behind one port of a Service, asked for by number, by name, or all with `*`.
+/// The endpoints behind one port of a Service, asked for by number, by name, or all with `*`: then
+/// at every TCP port that a slice has, whatever its name, as Cilium gives them to Envoy.
 ///
 /// A slice without a ready condition is ready. Endpoints that are not ready, or on their way out,
 /// are left out, with the reason. Slices whose label names another Service must not be given.
@@ -100,11 +101,12 @@ pub fn endpoints<'a>(
         .filter(|port| is_wanted(port, wanted))
         .map(|port| port.name.as_deref().unwrap_or_default())
         .collect();
+    let is_meant = |name: &str| wanted == ALL_PORTS || names.contains(&name);
     let mut ready = BTreeMap::new();
     let mut left_out = BTreeMap::new();
     for slice in slices.filter(|slice| slice.address_type != "FQDN") {
         let ports = slice.ports.as_deref().unwrap_or_default();
-        for port in ports.iter().filter_map(|port| port_number(port, &names)) {
+        for port in ports.iter().filter_map(|port| port_number(port, is_meant)) {
             for endpoint in slice.endpoints.as_deref().unwrap_or_default() {
                 let Some(address) = address(endpoint) else {
                     continue;
@@ -130,9 +132,9 @@ pub fn endpoints<'a>(
     }
 }
 
-fn port_number(port: &EndpointPort, names: &[&str]) -> Option<u16> {
+fn port_number(port: &EndpointPort, is_meant: impl Fn(&str) -> bool) -> Option<u16> {
     let name = port.name.as_deref().unwrap_or_default();
-    if is_tcp(port.protocol.as_deref()) && names.contains(&name) {
+    if is_tcp(port.protocol.as_deref()) && is_meant(name) {
         number(port.port?)
     } else {
         None

@@ -4,6 +4,7 @@
 //! the row asked for and what came out. What the project does not model is `not simulated`,
 //! never a guess.
 
+pub mod cilium_cec;
 pub mod cilium_ingress;
 pub mod envoy_routes;
 pub mod grpc;
@@ -81,6 +82,10 @@ pub type Answer = fn(file: &Path, row: &Row) -> Outcome;
 /// Who answers the rows of a folder, or of one file. What is not named here is left alone.
 const ANSWERERS: &[(&str, Answer)] = &[
     ("bookinfo", requests::answer),
+    ("cilium-cec/agent_scripts.yaml", cilium_cec::answer),
+    ("cilium-cec/examples.yaml", cilium_cec::answer),
+    ("cilium-cec/flags.yaml", cilium_cec::answer),
+    ("cilium-cec/gateway_model_to_cec.yaml", cilium_cec::answer),
     ("cilium-ingress", cilium_ingress::answer),
     ("envoy-routes", envoy_routes::answer),
     ("grpc", grpc::answer),
