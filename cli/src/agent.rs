@@ -5,33 +5,38 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic as _, Report};
-use nodeway_live::agent::{Agent, AgentError, AgentOptions};
+use nodeway_live::agent::{self, Agent, AgentError, AgentOptions};
+use nodeway_live::netns::NetNs;
 use nodeway_live::signal;
 use nodeway_sim::Redirect;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, verdict};
 use crate::logs::Logs;
+use crate::paint::{BAD, paint};
+use crate::screen::say;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   nodeway agent --from manifests/ --node node-1
   nodeway agent --from fixtures/bookinfo --node node-1 --redirect iptables --metrics 127.0.0.1:9964
   nodeway envoy --node node-1          the node's Envoy, in a process of its own
   nodeway status                       what is planned, acknowledged and served
+  nodeway agent cleanup                nothing of an agent is left on this node
 
 Ended or killed, it leaves everything as it is: Envoys, rules and programs go on, and the next agent
 takes them up.
 Needs root, iptables and ipset. Exit codes: 0 ended, 2 it cannot start.")]
 pub(crate) struct Arguments {
     /// The cluster's manifests: a folder, which is watched, or a fixture.
-    #[arg(long, value_name = "FOLDER")]
-    from: PathBuf,
+    #[arg(long, value_name = "FOLDER", required = true)]
+    from: Option<PathBuf>,
     /// The node that this machine is.
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    node: String,
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", required = true)]
+    node: Option<String>,
     /// How packets come to the listener: `tc`, `sk-lookup`, `iptables`.
     #[arg(long, value_name = "WAY", default_value_t = Redirect::Tc)]
     redirect: Redirect,
@@ -55,9 +60,45 @@ pub(crate) struct Arguments {
     access_log: bool,
     #[command(flatten)]
     logs: Logs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Takes away what an agent that ended left as it was: programs and pins, rules, sets and routes.
+    Cleanup(Cleanup),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Packets go past the node's Envoys then. Envoys end with their supervisor, `nodeway envoy`.
+Exit codes: 0 nothing is left, 1 an Envoy still runs, 2 something cannot be taken away.")]
+struct Cleanup {
+    /// The run directory of the agent that was here.
+    #[arg(long, value_name = "FOLDER", default_value = "/run/nodeway")]
+    run_dir: PathBuf,
+    /// The folder of its pins.
+    #[arg(long, value_name = "FOLDER", default_value = "/sys/fs/bpf/nodeway")]
+    pins: PathBuf,
+}
+
+fn clean(arguments: &Cleanup) -> Outcome {
+    let netns = NetNs::current().into_diagnostic()?;
+    let running = agent::cleanup(&netns, &arguments.run_dir, &arguments.pins);
+    let running = running.map_err(Report::from_err)?;
+    say!("no program, pin, rule, set or route of an agent is left here");
+    for envoy in &running {
+        let text = format!("Envoy {envoy} still runs: end its supervisor, `nodeway envoy`");
+        say!("{}", paint(BAD, text));
+    }
+    Ok(verdict(running.is_empty()))
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if let Some(Command::Cleanup(cleanup)) = &arguments.command {
+        return clean(cleanup);
+    }
     if arguments.redirect == Redirect::Sidecar {
         return Err(Failure::argument(
             "--redirect sidecar: an agent serves a node, and a sidecar its pod".to_owned(),
@@ -66,8 +107,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     arguments.logs.begin();
     let options = AgentOptions {
-        from: arguments.from.clone(),
-        node: arguments.node.clone(),
+        from: arguments.from.clone().unwrap_or_default(),
+        node: arguments.node.clone().unwrap_or_default(),
         redirect: arguments.redirect,
         run: arguments.run_dir.clone(),
         pins: Some(arguments.pins.clone()),

@@ -432,6 +432,24 @@ mod tests {
         assert_eq!(addresses, want);
     }
 
+    #[rstest]
+    #[case::all("*", 1)]
+    #[case::one_port("http", 0)]
+    fn without_a_port_every_port_of_a_slice_is_meant_whatever_its_name(
+        #[case] wanted: &str,
+        #[case] found: usize,
+    ) {
+        let mut slices = slices();
+        for port in slices
+            .iter_mut()
+            .flat_map(|it| it.ports.iter_mut().flatten())
+        {
+            port.name = Some("another".to_owned());
+        }
+        let all = endpoints(&service(), slices.iter(), wanted).endpoints;
+        assert_eq!(all.len().min(1), found);
+    }
+
     #[test]
     fn what_is_left_out_says_why_and_what_is_taken_says_whose_it_is() {
         let found = endpoints(&service(), slices().iter(), "http");

@@ -12,6 +12,7 @@
 //! programs; the next agent takes all of it up where it stands ([`memory`]).
 
 mod ages;
+mod cleanup;
 mod connections;
 mod devices;
 mod folder;
@@ -57,6 +58,7 @@ use run_dir::RunDir;
 use status::Status;
 use watch::{Changes, Watch};
 
+pub use cleanup::{CleanupError, cleanup};
 pub use memory::MemoryError;
 pub use proxies::ProxiesError;
 pub use report::{AskStatusError, ask_status};

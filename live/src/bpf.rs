@@ -469,6 +469,21 @@ impl Drop for Datapath {
     }
 }
 
+/// Takes away what earlier processes left of a redirect in a namespace, whatever their mode and
+/// version was: filters of every device, and all that is pinned in the folder.
+///
+/// # Errors
+/// When a pin cannot be removed; the rest is gone.
+pub fn remove_all(netns: &NetNs, pins: &Path) -> Result<(), DetachError> {
+    for device in netns.devices()? {
+        link::remove_filter(netns, &device)?;
+    }
+    if pins.is_dir() {
+        Pins::in_folder(pins)?.remove_all()?.wait()?;
+    }
+    Ok(())
+}
+
 /// The programs that these options need.
 fn wanted(options: &Options<'_>) -> Vec<ProgramName> {
     let mut wanted = vec![ProgramName::Stash];

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::net::if_::if_nameindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Where `ip netns` keeps names.
@@ -160,6 +161,21 @@ impl NetNs {
             Ok(what())
         })
         .map_err(|errno: nix::Error| refused("enter", &self.name)(errno.into()))
+    }
+
+    /// The names of its network devices.
+    ///
+    /// # Errors
+    /// When the kernel does not let us in, or does not tell.
+    pub fn devices(&self) -> Result<Vec<String>, NetNsError> {
+        let names = self.run(|| {
+            let all = if_nameindex()?;
+            let names = all
+                .iter()
+                .map(|it| it.name().to_string_lossy().into_owned());
+            Ok(names.collect())
+        })?;
+        names.map_err(|errno: nix::Error| refused("list the devices of", &self.name)(errno.into()))
     }
 
     /// Takes a name away. The namespace itself goes when its last process and socket do.

@@ -23,7 +23,7 @@ use bed::{Machine, serve_endpoints};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::status::Status;
-use nodeway_live::agent::{Agent, AgentError, AgentOptions, RunDirError, Stop, ask_status};
+use nodeway_live::agent::{self, Agent, AgentError, AgentOptions, RunDirError, Stop, ask_status};
 use nodeway_live::envoy::find;
 use nodeway_live::generation::{Bounds, Order, Supervisor, SupervisorOptions};
 use nodeway_sim::{Fixture, Redirect, Sim};
@@ -555,4 +555,67 @@ fn envoy_that_is_killed_fails_what_is_in_flight_and_its_successor_is_led_to_soon
     });
     println!("from the kill to the successor: {took:?}");
     assert!(is_from(&node.get("/details/0"), "details"));
+}
+
+/// All that a redirect puts into the kernel of a node, as its tools tell it.
+fn kernel(node: &Node) -> String {
+    let pins = node.bpf().join("pins").display().to_string();
+    let commands = [
+        "iptables-save",
+        "ip6tables-save",
+        "ipset save",
+        "ip rule",
+        "ip -6 rule",
+        "ip route show table all",
+        "tc filter show dev uplink ingress",
+        "tc qdisc show dev uplink",
+        &format!("ls {pins}"),
+    ];
+    let told = |command: &&str| {
+        let mut words = command.split(' ');
+        let program = words.next().unwrap();
+        let told = node
+            .machine
+            .netns
+            .run(|| std::process::Command::new(program).args(words).output());
+        let told = String::from_utf8(told.unwrap().unwrap().stdout).unwrap();
+        // Times stand in comments.
+        let lines = told.lines().filter(|it| !it.starts_with('#'));
+        format!("{command}:\n{}\n", lines.collect::<Vec<_>>().join("\n"))
+    };
+    commands.iter().map(told).collect()
+}
+
+#[rstest]
+fn nothing_is_left_after_a_cleanup(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] redirect: Redirect,
+) {
+    let mut node = Node::without_agent(&format!("clean-{redirect}"), redirect);
+    let before = kernel(&node);
+    node.start_agent();
+    node.wait_until_in_sync();
+    let pins = node.bpf().join("pins");
+    let clean = || agent::cleanup(&node.machine.netns, &node.run(), &pins);
+    let refused = clean().unwrap_err();
+    assert!(
+        refused.to_string().contains("another agent runs"),
+        "{refused}"
+    );
+    assert!(
+        is_from(&node.get("/details/0"), "details"),
+        "nothing was taken away"
+    );
+    let meanwhile = kernel(&node);
+    assert_ne!(meanwhile, before);
+    node.stop_agent();
+    assert_eq!(
+        kernel(&node),
+        meanwhile,
+        "an agent that ends leaves all as it is"
+    );
+    let clean = || agent::cleanup(&node.machine.netns, &node.run(), &pins);
+    assert_eq!(clean().unwrap(), ["g1"], "its Envoy still runs");
+    assert_eq!(kernel(&node), before);
+    assert!(!node.run().join("agent.json").exists());
+    assert_eq!(clean().unwrap(), ["g1"], "once more does no harm");
 }
