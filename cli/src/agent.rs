@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic as _, Report};
-use nodeway_live::agent::{self, Agent, AgentError, AgentOptions};
+use nodeway_live::agent::{self, Agent, AgentError, AgentOptions, From, SourceError};
 use nodeway_live::netns::NetNs;
 use nodeway_live::signal;
 use nodeway_sim::Redirect;
@@ -22,6 +22,7 @@ use crate::screen::say;
 #[command(after_help = "\
 Examples:
   nodeway agent --from manifests/ --node node-1
+  nodeway agent --from kube --node node-1
   nodeway agent --from fixtures/bookinfo --node node-1 --redirect iptables --metrics 127.0.0.1:9964
   nodeway envoy --node node-1          the node's Envoy, in a process of its own
   nodeway status                       what is planned, acknowledged and served
@@ -31,9 +32,13 @@ Ended or killed, it leaves everything as it is: Envoys, rules and programs go on
 takes them up.
 Needs root, iptables and ipset. Exit codes: 0 ended, 2 it cannot start.")]
 pub(crate) struct Arguments {
-    /// The cluster's manifests: a folder, which is watched, or a fixture.
-    #[arg(long, value_name = "FOLDER", required = true)]
-    from: Option<PathBuf>,
+    /// The cluster: a folder of manifests, which is watched, a fixture, or `kube`, the API server of
+    /// the cluster that this runs in or of the kubeconfig.
+    #[arg(long, value_name = "FOLDER|kube", required = true)]
+    from: Option<From>,
+    /// Which cluster `kube` is; that of `KUBECONFIG`, or that this runs in, if absent.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// The node that this machine is.
     #[arg(long, value_name = "NAME", env = "NODE_NAME", required = true)]
     node: Option<String>,
@@ -106,8 +111,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         ));
     }
     arguments.logs.begin();
+    // It is required, but for the subcommand.
+    let from = arguments.from.clone().unwrap_or(From::Kube(None));
+    let from = from.by(arguments.kubeconfig.clone());
     let options = AgentOptions {
-        from: arguments.from.clone().unwrap_or_default(),
+        from,
         node: arguments.node.clone().unwrap_or_default(),
         redirect: arguments.redirect,
         run: arguments.run_dir.clone(),
@@ -136,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 fn failed(error: AgentError) -> Failure {
     match error {
-        AgentError::Source(errors) => Failure::load(*errors),
+        AgentError::Source(SourceError::Folder(errors)) => Failure::load(*errors),
         other => Report::from_err(other).into(),
     }
 }

@@ -198,6 +198,7 @@ fn written<'a>(object: &ObjectRef, objects: &'a Objects) -> Option<(&'a str, u32
     for _ in 0..DERIVATIONS {
         match &entry.provenance {
             Provenance::Written { file, line } => return Some((file, *line)),
+            Provenance::Watched { .. } => return None,
             Provenance::Derived { from, .. } => entry = objects.get(from)?,
         }
     }

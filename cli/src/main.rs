@@ -15,6 +15,8 @@ mod failure;
 mod lab;
 #[cfg(feature = "live")]
 mod logs;
+#[cfg(feature = "live")]
+mod operator;
 mod paint;
 mod rules;
 mod screen;
@@ -61,6 +63,12 @@ enum Command {
     /// Keeps a node's Envoy running: starts, watches and replaces it. Needs root.
     #[cfg(feature = "live")]
     Envoy(envoy::Arguments),
+    /// Writes the configs and Services that a cluster's Ingresses ask for.
+    #[cfg(feature = "live")]
+    Operator(operator::Arguments),
+    /// Prints the kinds of its own that a cluster must know, for `kubectl apply -f -`.
+    #[cfg(feature = "live")]
+    Crds,
     /// Shows the way of one request, with the reason and the evidence at each stage.
     Explain(explain::Arguments),
     /// Prints the CiliumEnvoyConfig that an Ingress becomes.
@@ -83,6 +91,10 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         #[cfg(feature = "live")]
         Command::Envoy(arguments) => envoy::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Operator(arguments) => operator::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Crds => operator::print_crds(),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
         Command::Check(arguments) => check::run(arguments),

@@ -85,7 +85,7 @@ fn forget_made_of(objects: &mut Objects, reference: &ObjectRef) {
             Provenance::Derived { from, .. } => {
                 from == reference || made.kind == Kind::EndpointSlice
             }
-            Provenance::Written { .. } => false,
+            Provenance::Written { .. } | Provenance::Watched { .. } => false,
         })
         .map(|(made, _)| made.clone())
         .collect();

@@ -279,6 +279,11 @@ pub enum Provenance {
         /// 1-based line where the object begins.
         line: u32,
     },
+    /// A cluster's API server has it.
+    Watched {
+        /// Its `metadata.resourceVersion`.
+        version: Arc<str>,
+    },
     /// A controller would have made it from another object.
     Derived {
         /// The object it follows from.
@@ -292,6 +297,7 @@ impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Written { file, line } => write!(f, "{file}:{line}"),
+            Self::Watched { version } => write!(f, "the API server, version {version}"),
             Self::Derived { from, by } => write!(f, "derived from {from} as the {by} would"),
         }
     }

@@ -1,7 +1,7 @@
 //! The agent of a node: keeps the node's Envoys and the kernel on the plan, through every change.
 //!
 //! ```text
-//!  folder ─► objects ─► Planner ─► PlanDelta ─┬─► xDS, to each generation of Envoy  (proxies)
+//!  source ─► objects ─► Planner ─► PlanDelta ─┬─► xDS, to each generation of Envoy  (proxies)
 //!                                             └─► Steering: which generation has a frontend's
 //!     acknowledged, and its sockets listen ─────►    listener?  ─► NodeRedirect: rules, programs
 //! ```
@@ -24,6 +24,7 @@ mod report;
 mod run_dir;
 mod served;
 mod serving;
+mod source;
 pub mod status;
 mod watch;
 
@@ -35,11 +36,11 @@ use std::thread;
 use std::time::Duration;
 
 use nodeway_core::frontend::FrontendKey;
+use nodeway_core::object::{Change, Kind, Objects};
 use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
 use nodeway_core::redirect::Redirect;
 use nodeway_core::service;
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
-use nodeway_sim::LoadErrors;
 
 use crate::clock::Clock;
 use crate::generation::{self, GenerationError, Record};
@@ -50,11 +51,11 @@ use crate::routes::RoutesError;
 use ages::Ages;
 use connections::KernelConnections;
 use devices::Devices;
-pub(crate) use folder::Folder;
 use memory::Memory;
 use ports::Ports;
 use proxies::{Changed, Proxies, open_ports};
 use run_dir::RunDir;
+use source::Source;
 use status::Status;
 use watch::{Changes, Watch};
 
@@ -64,6 +65,8 @@ pub use proxies::ProxiesError;
 pub use report::{AskStatusError, ask_status};
 pub use run_dir::RunDirError;
 pub use served::ServedError;
+pub(crate) use source::read_once;
+pub use source::{From, SourceError};
 pub use watch::NotWatched;
 
 /// How often is looked at what nobody tells of: sockets, and frontends that arm or drain.
@@ -74,8 +77,8 @@ const REST: Duration = Duration::from_secs(1);
 /// What an agent is told.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
-    /// The folder of manifests that is the cluster.
-    pub from: PathBuf,
+    /// Where the cluster's objects come from.
+    pub from: From,
     /// The node that this machine is.
     pub node: String,
     /// How frontends' packets are led.
@@ -97,17 +100,17 @@ pub struct AgentOptions {
 /// Why an agent does not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The folder, at the start.
+    /// The objects, at the start.
     #[error(transparent)]
-    Source(#[from] Box<LoadErrors>),
-    /// The folder cannot be watched.
+    Source(#[from] SourceError),
+    /// The Envoys' folder cannot be watched.
     #[error(transparent)]
     Watch(#[from] NotWatched),
     /// There is no such node.
-    #[error("{from} has no node `{node}`; it has {}: name one with --node", .has.join(", "), from = from.display())]
+    #[error("{from} has no node `{node}`; it has {}: name one with --node", .has.join(", "))]
     NoSuchNode {
-        /// The folder.
-        from: PathBuf,
+        /// Where the objects come from.
+        from: From,
         /// The node.
         node: String,
         /// Those that it has.
@@ -157,8 +160,8 @@ fn list(addresses: &[std::net::IpAddr]) -> String {
 
 /// What happens to an agent.
 enum Event {
-    /// Something in the folder is another.
-    Folder,
+    /// The source has something else.
+    Source,
     /// An Envoy said something, came or went.
     Proxies,
     /// Somebody asks how it stands.
@@ -186,7 +189,7 @@ pub struct Agent {
     clock: Clock,
     events: Receiver<Event>,
     sender: Sender<Event>,
-    folder: Folder,
+    source: Source,
     read_at: Duration,
     source_error: Option<String>,
     planner: Planner,
@@ -202,12 +205,12 @@ pub struct Agent {
     redirect: NodeRedirect,
     devices: BTreeSet<String>,
     run_dir: RunDir,
-    _watches: [Watch; 2],
+    _watch: Watch,
     _served: served::Served,
 }
 
 impl Agent {
-    /// Takes up what stands, reads the folder, and keeps the node on the plan from then on
+    /// Takes up what stands, reads the source, and keeps the node on the plan from then on
     /// ([`Agent::run`]). It belongs to the network namespace of the calling thread.
     ///
     /// # Errors
@@ -215,16 +218,13 @@ impl Agent {
     pub fn start(options: AgentOptions) -> Result<Self, AgentError> {
         let netns = NetNs::current()?;
         let run_dir = RunDir::take(&options.run)?;
-        // What changes from here on is told, so that nothing is missed between two looks.
-        let (of_folder, folder_changes) = Watch::on(&options.from)?;
-        let (of_envoys, envoy_changes) = Watch::on(&generation::folder(&options.run)?)?;
-        let mut folder = Folder::at(&options.from);
-        let changes = folder.read().map_err(Box::new)?;
-        let devices = Devices::read(&netns)?;
-        let addresses = addresses(&folder, &options, &devices)?;
-        let memory = Memory::read(&run_dir.memory())?;
-        let clients = devices.of_clients(pods(&folder, &options.node));
+        let (watch, envoy_changes) = Watch::on(&generation::folder(&options.run)?)?;
         let (sender, events) = channel();
+        let (source, changes) = Source::begin(&options.from, &options.node, sender.clone())?;
+        let devices = Devices::read(&netns)?;
+        let addresses = addresses(source.objects(), &options, &devices)?;
+        let memory = Memory::read(&run_dir.memory())?;
+        let clients = devices.of_clients(pods(source.objects(), &options.node));
         let served = served::Served::at(&options, sender.clone())?;
         let told = sender.clone();
         let changed = Changed {
@@ -262,18 +262,17 @@ impl Agent {
             withheld: Withheld::default(),
             devices: clients,
             run_dir,
-            _watches: [of_folder, of_envoys],
+            _watch: watch,
             _served: served,
             options,
             netns,
             events,
             sender,
-            folder,
+            source,
             proxies,
             redirect,
         };
-        agent.follow(folder_changes, || Event::Folder);
-        agent.follow(envoy_changes, || Event::Proxies);
+        agent.follow(envoy_changes);
         agent.plan(changes);
         // The plan may have lost some of those that were led.
         let led: Vec<FrontendKey> = agent.steering.iter().map(|(key, _)| key).collect();
@@ -305,7 +304,7 @@ impl Agent {
             if events.iter().any(|event| matches!(event, Event::Stop)) {
                 return;
             }
-            if events.iter().any(|event| matches!(event, Event::Folder)) {
+            if events.iter().any(|event| matches!(event, Event::Source)) {
                 self.read();
             }
             for event in events {
@@ -317,28 +316,35 @@ impl Agent {
         }
     }
 
-    /// A thread of its own waits for changes of a folder, as long as that is watched.
-    fn follow(&self, changes: Changes, event: fn() -> Event) {
+    /// A thread of its own waits for changes of the Envoys' folder, as long as that is watched.
+    fn follow(&self, changes: Changes) {
         let sender = self.sender.clone();
-        thread::spawn(move || while changes.wait() && sender.send(event()).is_ok() {});
+        thread::spawn(move || while changes.wait() && sender.send(Event::Proxies).is_ok() {});
     }
 
     fn read(&mut self) {
-        match self.folder.read() {
-            Ok(changes) => {
-                self.source_error = None;
-                self.plan(changes);
+        let changes = self.source.read();
+        let error = self.source.error();
+        if let Some(error) = error
+            .as_ref()
+            .filter(|it| self.source_error.as_ref() != Some(*it))
+        {
+            tracing::error!(%error, "the source cannot be taken; what it had before is in force");
+        }
+        let whole = error.is_none();
+        self.source_error = error;
+        if !changes.is_empty() {
+            let devices = changes.iter().any(moves_devices);
+            self.plan(changes);
+            if devices {
                 self.follow_pods();
             }
-            Err(errors) => {
-                let error = errors.to_string();
-                tracing::error!(%error, "the folder cannot be taken; what it had before is in force");
-                self.source_error = Some(error);
-            }
+        } else if whole {
+            self.read_at = self.clock.now();
         }
     }
 
-    fn plan(&mut self, changes: Vec<nodeway_core::object::Change>) {
+    fn plan(&mut self, changes: Vec<Change>) {
         self.read_at = self.clock.now();
         let mut delta = PlanDelta::default();
         for change in changes {
@@ -463,7 +469,7 @@ impl Agent {
         else {
             return;
         };
-        let wanted = found.of_clients(pods(&self.folder, &self.options.node));
+        let wanted = found.of_clients(pods(self.source.objects(), &self.options.node));
         let (mut came, mut done) = (Vec::new(), Ok(()));
         for device in wanted.difference(&self.devices) {
             done = done.and(self.redirect.add_device(device));
@@ -495,11 +501,10 @@ fn bounds(options: &AgentOptions, now: Duration) -> Bounds<Duration> {
 
 /// The node's own addresses.
 fn addresses(
-    folder: &Folder,
+    objects: &Objects,
     options: &AgentOptions,
     devices: &Devices,
 ) -> Result<Vec<std::net::IpAddr>, AgentError> {
-    let objects = folder.objects();
     let Some(node) = objects.node("", &options.node) else {
         let nodes = objects.nodes();
         return Err(AgentError::NoSuchNode {
@@ -519,9 +524,17 @@ fn addresses(
     Ok(own)
 }
 
+/// Whether pods may have come or gone by a change.
+fn moves_devices(change: &Change) -> bool {
+    match change {
+        Change::Put(object) => object.kind() == Kind::Pod,
+        Change::Delete(reference) => reference.kind == Kind::Pod,
+    }
+}
+
 /// The addresses of a node's pods that have a network of their own.
-fn pods(folder: &Folder, node: &str) -> Vec<std::net::IpAddr> {
-    let pods = folder.objects().pods();
+fn pods(objects: &Objects, node: &str) -> Vec<std::net::IpAddr> {
+    let pods = objects.pods();
     let here = pods.filter(|pod| {
         let spec = pod.spec.as_ref();
         spec.is_some_and(|spec| {

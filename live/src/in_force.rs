@@ -22,10 +22,9 @@ use nodeway_core::plan::{Ledger, NodePlan, Planner};
 use nodeway_core::redirect::{Redirect, UnknownRedirect};
 use nodeway_core::service;
 use nodeway_core::source::{SourceError, Text};
-use nodeway_sim::LoadErrors;
 
 use crate::agent::status::Status;
-use crate::agent::{AskStatusError, Folder, ask_status};
+use crate::agent::{AskStatusError, SourceError as ObjectsError, ask_status, read_once};
 use crate::bpf::TableError;
 use crate::generation::{self, GenerationError, Record};
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
@@ -42,7 +41,7 @@ pub enum LookError {
     Redirect(#[from] UnknownRedirect),
     /// Its objects.
     #[error(transparent)]
-    Objects(#[from] Box<LoadErrors>),
+    Objects(#[from] ObjectsError),
     /// The programs' maps.
     #[error(transparent)]
     Maps(#[from] TableError),
@@ -87,10 +86,8 @@ pub struct Looked {
 pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
     let status = ask_status(run)?;
     let redirect: Redirect = status.redirect.parse()?;
-    let mut folder = Folder::at(&status.source.folder);
-    folder.read().map_err(Box::new)?;
-    let objects = folder.objects();
-    let planner = Planner::with_objects(objects, &status.node, Ledger::default());
+    let objects = read_once(&status.source, &status.node)?;
+    let planner = Planner::with_objects(&objects, &status.node, Ledger::default());
     let planned = planner.plan();
     let mut observed = Observed {
         node: status.node.as_str().into(),
@@ -100,15 +97,15 @@ pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
     let kernel = Kernel {
         netns,
         redirect,
-        own: own_addresses(objects, &status.node),
+        own: own_addresses(&objects, &status.node),
     };
     kernel.frontends(&mut observed, &status, planned)?;
     observed.rules = kernel.rules(&observed)?;
-    let in_force = InForce::of(observed, planned, objects);
+    let in_force = InForce::of(observed, planned, &objects);
     Ok(Looked {
         redirect,
         in_force,
-        objects: objects.clone(),
+        objects,
         status,
     })
 }

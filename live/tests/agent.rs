@@ -23,7 +23,9 @@ use bed::{Machine, serve_endpoints};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::status::Status;
-use nodeway_live::agent::{self, Agent, AgentError, AgentOptions, RunDirError, Stop, ask_status};
+use nodeway_live::agent::{
+    self, Agent, AgentError, AgentOptions, From, RunDirError, Stop, ask_status,
+};
 use nodeway_live::envoy::find;
 use nodeway_live::generation::{Bounds, Order, Supervisor, SupervisorOptions};
 use nodeway_sim::{Fixture, Redirect, Sim};
@@ -101,7 +103,7 @@ impl Node {
 
     fn options(&self) -> AgentOptions {
         AgentOptions {
-            from: self.manifests(),
+            from: From::Folder(self.manifests()),
             node: "node-1".to_owned(),
             redirect: self.redirect,
             run: self.run(),
@@ -407,7 +409,7 @@ fn one_agent_at_a_time_has_the_run_directory() {
 fn an_agent_on_the_wrong_node_says_so(#[case] name: &str, #[case] said: &str) {
     let node = Node::without_agent(name, Redirect::Iptables);
     let mut options = node.options();
-    options.from = "../fixtures/bookinfo".into();
+    options.from = From::Folder("../fixtures/bookinfo".into());
     name.clone_into(&mut options.node);
     let start = || Agent::start(options).map(|_| ());
     let error = node

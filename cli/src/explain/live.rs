@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use miette::miette;
 use nodeway_core::in_force::Difference;
+use nodeway_live::agent::SourceError;
 use nodeway_live::in_force::{LookError, Looked, look};
 use nodeway_live::netns::NetNs;
 use nodeway_sim::{Sim, SimBuilder};
@@ -90,7 +91,7 @@ impl Seen {
 
 fn failed(error: LookError, run: &Path) -> Failure {
     let fix = match error {
-        LookError::Objects(errors) => return Failure::load(*errors),
+        LookError::Objects(SourceError::Folder(errors)) => return Failure::load(*errors),
         LookError::Agent(_) => format!(
             "run it where the node's agent runs, as its user, and name its run directory if that is not {}: --run-dir",
             run.display()

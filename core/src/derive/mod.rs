@@ -112,7 +112,7 @@ fn change_each<T: Clone>(
             continue;
         }
         // Of an object that is derived as a whole, every field is.
-        if matches!(entry.provenance, Provenance::Written { .. }) {
+        if !matches!(entry.provenance, Provenance::Derived { .. }) {
             entry.derived_fields.extend(fields);
             entry.derived_fields.sort_unstable();
             entry.derived_fields.dedup();

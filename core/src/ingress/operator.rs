@@ -155,6 +155,12 @@ impl Operator {
             .collect()
     }
 
+    /// An object that must be there, without what others added to it.
+    #[must_use]
+    pub fn wanted(&self, reference: &ObjectRef) -> Option<&Object> {
+        self.wanted.get(reference)
+    }
+
     /// The objects that must be there, as they are with what others added.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         self.wanted

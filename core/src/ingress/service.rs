@@ -155,14 +155,14 @@ pub fn merged(there: &Service, wanted: &Service) -> Service {
     let mut spec = there.spec.clone().unwrap_or_default();
     if let Some(wanted) = &wanted.spec {
         let old = spec.ports.take().unwrap_or_default();
-        let node_port = |port: i32| {
-            old.iter()
-                .find(|old| old.port == port)
-                .and_then(|old| old.node_port)
-        };
         let mut ports = wanted.ports.clone().unwrap_or_default();
         for port in &mut ports {
-            port.node_port = port.node_port.or_else(|| node_port(port.port));
+            // What nobody asks for the API server has filled in.
+            if let Some(old) = old.iter().find(|old| old.port == port.port) {
+                port.node_port = port.node_port.or(old.node_port);
+                port.target_port = port.target_port.take().or_else(|| old.target_port.clone());
+                port.protocol = port.protocol.take().or_else(|| old.protocol.clone());
+            }
         }
         spec.ports = Some(ports);
         spec.type_.clone_from(&wanted.type_);

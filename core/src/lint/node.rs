@@ -19,7 +19,7 @@ pub(super) fn picks_none(config: &Config<'_>, objects: &Objects) -> Option<Probl
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let reference = ObjectRef::cluster(Kind::Node, name);
         let entry = objects.get(&reference);
-        entry.is_some_and(|it| matches!(it.provenance, Provenance::Written { .. }))
+        entry.is_some_and(|it| !matches!(it.provenance, Provenance::Derived { .. }))
     });
     // A selector that is none is the plan's to tell.
     let picks = |node: &Node| selects(selector, node.metadata.labels.as_ref()).unwrap_or(true);

@@ -194,7 +194,9 @@ impl Words<'_> {
             return Vec::new();
         };
         let mut evidence = vec![match &entry.provenance {
-            Provenance::Written { .. } => format!("object {object} ({})", entry.provenance),
+            Provenance::Written { .. } | Provenance::Watched { .. } => {
+                format!("object {object} ({})", entry.provenance)
+            }
             Provenance::Derived { .. } => format!("{object}, {}", entry.provenance),
         }];
         if !entry.derived_fields.is_empty() {

@@ -13,7 +13,7 @@ use nodeway_sim::{LoadErrors, Source};
 
 /// A folder, as it was last read without an error.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     objects: Objects,
     /// What is wrong with its Ingresses.
@@ -21,7 +21,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn at(path: &Path) -> Self {
+    pub(super) fn at(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             objects: Objects::default(),
@@ -30,7 +30,7 @@ impl Folder {
     }
 
     /// Reads it again. What has changed since it was last read without an error.
-    pub(crate) fn read(&mut self) -> Result<Vec<Change>, LoadErrors> {
+    pub(super) fn read(&mut self) -> Result<Vec<Change>, LoadErrors> {
         let source = Source::load(std::slice::from_ref(&self.path), None)?;
         let objects = source.objects()?;
         let controllers = match &source.fixture {
@@ -43,7 +43,7 @@ impl Folder {
         Ok(changes)
     }
 
-    pub(crate) const fn objects(&self) -> &Objects {
+    pub(super) const fn objects(&self) -> &Objects {
         &self.objects
     }
 }

@@ -8,12 +8,12 @@ use nodeway_core::envoy::ResourceKind;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
-use super::Agent;
 use super::proxies::Seen;
 use super::served::SOCKET;
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
 };
+use super::{Agent, From};
 use crate::envoy::Admin;
 use crate::generation::Record;
 
@@ -89,11 +89,17 @@ impl Agent {
     }
 
     fn source(&self) -> SourceStatus {
+        let absolute = |path: &PathBuf| std::path::absolute(path).ok();
+        let (folder, kubeconfig) = match &self.options.from {
+            From::Folder(folder) => (absolute(folder), None),
+            From::Kube(kubeconfig) => (None, kubeconfig.as_ref().and_then(absolute)),
+        };
         let ago = self.clock.now().saturating_sub(self.read_at);
         SourceStatus {
-            name: self.options.from.display().to_string(),
-            folder: std::path::absolute(&self.options.from).unwrap_or_default(),
-            objects: self.folder.objects().len(),
+            name: self.options.from.to_string(),
+            folder,
+            kubeconfig,
+            objects: self.source.objects().len(),
             read_ms_ago: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX),
             error: self.source_error.clone(),
         }
@@ -160,7 +166,7 @@ impl Agent {
     }
 
     fn problems(&self, plan: &NodePlan) -> BTreeSet<String> {
-        let all = plan.problems.iter().chain(&self.folder.problems);
+        let all = plan.problems.iter().chain(self.source.problems());
         let mut all: BTreeSet<String> = all.map(ToString::to_string).collect();
         all.extend(self.proxies.problems().iter().map(ToString::to_string));
         all

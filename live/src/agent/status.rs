@@ -46,9 +46,12 @@ pub struct Status {
 pub struct SourceStatus {
     /// As it was named.
     pub name: String,
-    /// The folder, wherever one asks from.
+    /// The folder, wherever one asks from; none if it is an API server.
     #[serde(default)]
-    pub folder: PathBuf,
+    pub folder: Option<PathBuf>,
+    /// The kubeconfig that names the API server; none if it is found in another way.
+    #[serde(default)]
+    pub kubeconfig: Option<PathBuf>,
     /// How many objects there are.
     pub objects: usize,
     /// When it was last read without an error, in milliseconds before this status.

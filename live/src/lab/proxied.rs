@@ -195,7 +195,7 @@ impl Proxied {
         let (node, run) = (self.node.clone(), self.run.clone());
         let kept = self.kept()?;
         let options = AgentOptions {
-            from: kept.setting.from.clone(),
+            from: agent::From::Folder(kept.setting.from.clone()),
             node: node.clone(),
             redirect: kept.setting.redirect,
             run,

@@ -108,7 +108,7 @@ impl Worker {
             command
                 .args(["agent", "--node", &options.node])
                 .args(["--redirect", options.redirect.name(), "--from"])
-                .arg(&options.from)
+                .arg(options.from.argument())
                 .args(["--arming", &options.arming.as_secs().to_string()])
                 .args(["--draining", &options.draining.as_secs().to_string()]);
             command.args(options.access_log.then_some("--access-log"));

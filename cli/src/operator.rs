@@ -1,0 +1,97 @@
+//! `nodeway operator`: what the Ingresses of a cluster ask for, written there; `nodeway crds`: the kinds
+//! that it writes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use miette::{IntoDiagnostic as _, Report};
+use nodeway_core::ingress::{Mode, Options};
+use nodeway_live::kube::crds;
+use nodeway_live::operator::{Operator, OperatorOptions, Stop};
+use nodeway_live::signal;
+
+use crate::failure::Outcome;
+use crate::logs::Logs;
+use crate::screen::say;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nodeway crds | kubectl apply -f -                  once
+  nodeway operator --namespace nodeway               by KUBECONFIG, or in a pod by its service account
+  nodeway operator --class nodeway --default-mode shared
+
+Of several the one that holds the Lease `nodeway-operator` writes. What is there as it should be is
+not written again.
+Exit codes: 0 ended, 2 it cannot start.")]
+pub(crate) struct Arguments {
+    /// Which cluster; that of `KUBECONFIG`, or that this runs in, if absent.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The namespace of the Lease.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "POD_NAMESPACE",
+        default_value = "default"
+    )]
+    namespace: String,
+    /// This one's name among others that wait for the Lease.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+    /// The IngressClass whose Ingresses are ours.
+    #[arg(long, value_name = "NAME", default_value = "cilium")]
+    class: String,
+    /// The load balancer of an Ingress that asks for none: `dedicated` or `shared`.
+    #[arg(long, value_name = "MODE", default_value = "dedicated", value_parser = mode)]
+    default_mode: Mode,
+    #[command(flatten)]
+    logs: Logs,
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    let all = [Mode::Dedicated, Mode::Shared];
+    let found = all.into_iter().find(|it| it.to_string() == text);
+    found.ok_or_else(|| format!("`{text}` is neither `dedicated` nor `shared`"))
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    arguments.logs.begin();
+    let options = OperatorOptions {
+        ingress: Options {
+            class: arguments.class.clone(),
+            default_mode: arguments.default_mode,
+            // A frontend that is led to a listener needs no endpoints.
+            placeholder_endpoints: false,
+            ..Options::default()
+        },
+        kubeconfig: arguments.kubeconfig.clone(),
+        namespace: arguments.namespace.clone(),
+        identity: match &arguments.identity {
+            Some(identity) => identity.clone(),
+            None => format!("nodeway-operator-{}", std::process::id()),
+        },
+    };
+    // Before the operator's threads begin: they inherit who waits for signals.
+    let (stops, stop) = std::sync::mpsc::channel::<Stop>();
+    signal::on_interrupt(move || {
+        // It comes when the operator has started; one that has not is ended by its own error.
+        if let Ok(stop) = stop.recv() {
+            stop.now();
+        }
+    })
+    .into_diagnostic()?;
+    let operator = Operator::start(options).map_err(Report::from_err)?;
+    // The thread lives as long as the process.
+    let _ = stops.send(operator.stop());
+    tracing::info!("all is listed");
+    operator.run();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the kinds.
+pub(crate) fn print_crds() -> Outcome {
+    say!("{}", crds::yaml().trim_end());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,35 @@
+//! A cluster's API server as the source of objects, and what writes to it.
+//!
+//! ```text
+//!  watches, one a kind ─► trimmed ─► Store ─► changes ─► the agent's plan
+//!  Ingresses and Services ─► core::ingress ─► Writer: what is not there yet, and nothing else
+//! ```
+//!
+//! A watch that breaks changes nothing: only a whole new list takes objects away. What cannot be read
+//! of an object is told with its name, and what it said before stays in force.
+
+mod client;
+pub mod crds;
+pub(crate) mod lease;
+mod store;
+mod trimmed;
+mod watch;
+
+pub use client::{ClientError, client};
+pub use store::{Store, Told};
+pub use watch::{Lost, Watched, Wish};
+pub(crate) use watch::{resource, typed};
+
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use nodeway_core::object::ObjectRef;
+
+/// Where an object is written.
+pub(crate) fn api_of(client: &Client, object: &ObjectRef) -> Api<DynamicObject> {
+    let resource = resource(object.kind);
+    if object.kind.namespaced() {
+        Api::namespaced_with(client.clone(), &object.namespace, &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
+    }
+}

@@ -1,0 +1,49 @@
+//! Who asks an API server: by the pod's service account in a cluster, else by a kubeconfig.
+
+use std::path::{Path, PathBuf};
+
+use kube::Client;
+use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+/// Why nobody can ask.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing says where an API server is.
+    #[error(
+        "no API server is known here: {0}; name a kubeconfig with --kubeconfig, or run in a pod with a service account"
+    )]
+    NoConfig(#[from] InferConfigError),
+    /// The file says it in another way.
+    #[error("{path} is no kubeconfig: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<KubeconfigError>,
+    },
+    /// What says it makes no client.
+    #[error("the kubeconfig makes no client: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// A client of the cluster that a kubeconfig names; without one, that of `KUBECONFIG`, or that this
+/// process is in.
+///
+/// # Errors
+/// When nothing says where an API server is.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
+    let config = match kubeconfig {
+        None => Config::infer().await?,
+        Some(path) => {
+            let failed = |source| ClientError::File {
+                path: path.to_owned(),
+                source: Box::new(source),
+            };
+            let file = Kubeconfig::read_from(path).map_err(failed)?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(file, &options).await;
+            config.map_err(failed)?
+        }
+    };
+    Ok(Client::try_from(config)?)
+}
