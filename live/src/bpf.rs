@@ -39,14 +39,18 @@ pub use object::{Globals, LoadError, Object, ProgramName, is_built, read};
 pub use pins::{PinError, Pins};
 pub use table::{Counters, TableError};
 
-/// The numbers of the maps that a redirect's programs look into, as `bpftool map` knows them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The maps that a redirect's programs look into, by their numbers, as `bpftool map` knows them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MapIds {
     /// Of frontends.
     pub frontends: u32,
     /// Of source ranges.
     pub sources: u32,
+    /// The folder of their pins, if they are pinned: by a number a map is opened with `CAP_SYS_ADMIN`
+    /// alone.
+    #[serde(default)]
+    pub pins: Option<PathBuf>,
 }
 
 impl MapIds {
@@ -54,10 +58,12 @@ impl MapIds {
     ///
     /// # Errors
     /// When there are no such maps any more, or the kernel refuses.
-    pub fn read(self) -> Result<(BTreeMap<FrontendKey, Frontend>, SourceRanges), TableError> {
-        let frontends = Frontends::of_id(self.frontends)?.all()?;
+    pub fn read(&self) -> Result<(BTreeMap<FrontendKey, Frontend>, SourceRanges), TableError> {
+        let pin = |map| Some(Pins::found(self.pins.as_ref()?).map(map));
+        let frontends = Frontends::open(self.frontends, pin("FRONTENDS").as_deref())?.all()?;
+        let sources = Sources::open(self.sources, pin("SOURCES").as_deref())?;
         let mut ranges: BTreeMap<FrontendKey, Vec<IpNet>> = BTreeMap::new();
-        for (key, range) in Sources::of_id(self.sources)?.all()? {
+        for (key, range) in sources.all()? {
             ranges.entry(key).or_default().push(range);
         }
         let sorted = ranges.into_iter().map(|(key, mut all)| {
@@ -399,6 +405,7 @@ impl Datapath {
         Ok(MapIds {
             frontends: self.frontends.id()?,
             sources: self.sources.id()?,
+            pins: self.pins.as_ref().map(|it| it.folder().to_owned()),
         })
     }
 

@@ -153,7 +153,7 @@ impl Kernel<'_> {
         status: &Status,
         planned: &NodePlan,
     ) -> Result<(), LookError> {
-        if let Some(maps) = status.maps {
+        if let Some(maps) = &status.maps {
             (observed.frontends, observed.ranges) = maps.read()?;
             observed.table = format!("map {} (frontends)", maps.frontends);
             return Ok(());

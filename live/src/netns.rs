@@ -151,13 +151,18 @@ impl NetNs {
         Ok(metadata.ino())
     }
 
-    /// Does something inside, on a thread of its own; the caller stays where it is.
+    /// Does something inside, on a thread of its own; the caller stays where it is. Whoever is in it
+    /// already needs no right to enter it.
     ///
     /// # Errors
     /// When the kernel does not let us in.
     pub fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
+        let own = self.inode()?;
+        let is_here = Self::current()?.inode()? == own;
         on_a_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            if !is_here {
+                setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            }
             Ok(what())
         })
         .map_err(|errno: nix::Error| refused("enter", &self.name)(errno.into()))

@@ -76,6 +76,15 @@ impl Pins {
         Ok(Self(folder.to_owned()))
     }
 
+    /// A folder that an agent says it has: it is not made, and not looked at yet.
+    pub(super) fn found(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// The pin of a map.
     #[must_use]
     pub fn map(&self, map: &str) -> PathBuf {

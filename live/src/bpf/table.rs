@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{
@@ -54,6 +55,13 @@ pub(super) fn refused(
     }
 }
 
+fn map(id: u32, pin: Option<&Path>) -> Result<MapData, MapError> {
+    match pin {
+        Some(pin) => MapData::from_pin(pin),
+        None => MapData::from_id(id),
+    }
+}
+
 /// The table of frontends.
 #[derive(Debug)]
 pub(super) struct Frontends(
@@ -80,10 +88,10 @@ impl Frontends {
         }
     }
 
-    /// The map of that number in the kernel, made by whichever process.
-    pub(super) fn of_id(id: u32) -> Result<Self, TableError> {
-        let map = Map::from_map_data(MapData::from_id(id).map_err(refused("open", Self::NAME))?);
-        let map = map.and_then(HashMap::try_from);
+    /// The map of that number in the kernel, made by whichever process; by its pin, if it has one.
+    pub(super) fn open(id: u32, pin: Option<&Path>) -> Result<Self, TableError> {
+        let map = map(id, pin).map_err(refused("open", Self::NAME))?;
+        let map = Map::from_map_data(map).and_then(HashMap::try_from);
         Ok(Self(map.map_err(refused("open", Self::NAME))?))
     }
 
@@ -140,10 +148,10 @@ impl Sources {
         }
     }
 
-    /// The map of that number in the kernel, made by whichever process.
-    pub(super) fn of_id(id: u32) -> Result<Self, TableError> {
-        let map = Map::from_map_data(MapData::from_id(id).map_err(refused("open", Self::NAME))?);
-        let map = map.and_then(LpmTrie::try_from);
+    /// The map of that number in the kernel, made by whichever process; by its pin, if it has one.
+    pub(super) fn open(id: u32, pin: Option<&Path>) -> Result<Self, TableError> {
+        let map = map(id, pin).map_err(refused("open", Self::NAME))?;
+        let map = Map::from_map_data(map).and_then(LpmTrie::try_from);
         Ok(Self(map.map_err(refused("open", Self::NAME))?))
     }
 
