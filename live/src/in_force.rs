@@ -86,7 +86,7 @@ pub struct Looked {
 pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
     let status = ask_status(run)?;
     let redirect: Redirect = status.redirect.parse()?;
-    let objects = read_once(&status.source, &status.node)?;
+    let objects = read_once(&status.source)?;
     let planner = Planner::with_objects(&objects, &status.node, Ledger::default());
     let planned = planner.plan();
     let mut observed = Observed {

@@ -141,7 +141,7 @@ impl Source {
                     // The agent has ended.
                     let _ = agent.send(Event::Source);
                 };
-                let (watched, runtime) = watch(kubeconfig.as_deref(), node, wake)?;
+                let (watched, runtime) = watch(kubeconfig.as_deref(), Wish::of_agent(node), wake)?;
                 let first = Objects::default().changes_to(watched.store().objects());
                 let source = Self::Kube {
                     watched: Box::new(watched),
@@ -205,7 +205,7 @@ impl Drop for Source {
 
 fn watch(
     kubeconfig: Option<&Path>,
-    node: &str,
+    wishes: Vec<Wish>,
     wake: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Result<(Watched, Runtime), SourceError> {
     let runtime = Builder::new_multi_thread()
@@ -213,20 +213,22 @@ fn watch(
         .enable_all()
         .build()?;
     let client = runtime.block_on(client(kubeconfig))?;
-    let mut watched = Watched::begin(runtime.handle(), &client, Wish::of_agent(node), wake);
+    let mut watched = Watched::begin(runtime.handle(), &client, wishes, wake);
     watched.wait(LISTED_WITHIN)?;
     Ok((watched, runtime))
 }
 
-/// The objects that the agent of a node has, as it says where they come from: read once.
+/// The objects of the cluster that an agent is in, as it says where they come from: read once, with
+/// the pods of all nodes.
 ///
 /// # Errors
 /// When they cannot be read.
-pub(crate) fn read_once(said: &SourceStatus, node: &str) -> Result<Objects, SourceError> {
+pub(crate) fn read_once(said: &SourceStatus) -> Result<Objects, SourceError> {
     match said.folder.as_deref() {
         Some(folder) => read_folder(folder),
         None => {
-            let (watched, runtime) = watch(said.kubeconfig.as_deref(), node, || {})?;
+            let (watched, runtime) =
+                watch(said.kubeconfig.as_deref(), Wish::of_simulation(), || {})?;
             runtime.shutdown_background();
             Ok(watched.store().objects().clone())
         }

@@ -54,6 +54,16 @@ impl Wish {
         ]
     }
 
+    /// What a simulation of the whole cluster needs: the pods of all nodes, too.
+    #[must_use]
+    pub fn of_simulation() -> Vec<Self> {
+        let mut all = Self::of_agent("");
+        for wish in all.iter_mut().filter(|it| it.kind == Kind::Pod) {
+            wish.fields = None;
+        }
+        all
+    }
+
     /// What the operator needs.
     #[must_use]
     pub fn of_operator() -> Vec<Self> {
