@@ -8,6 +8,7 @@
 //! A watch that breaks changes nothing: only a whole new list takes objects away. What cannot be read
 //! of an object is told with its name, and what it said before stays in force.
 
+mod cilium;
 mod client;
 pub mod crds;
 pub(crate) mod lease;
@@ -15,6 +16,8 @@ mod store;
 mod trimmed;
 mod watch;
 
+pub use cilium::{BesideCilium, Found};
+pub(crate) use cilium::refuse_beside_cilium;
 pub use client::{ClientError, client};
 pub use store::{Store, Told};
 pub use watch::{Lost, Watched, Wish};
