@@ -217,13 +217,22 @@ mod tests {
     }
 
     #[rstest]
-    #[case::itself(Code::EnvoyResource, "-EnvoyResource +ResolvedRefs -NoConflict -NotAccepted")]
-    #[case::what_it_names(Code::MissingService, "+Accepted -MissingService -NoConflict +Programmed")]
+    #[case::itself(
+        Code::EnvoyResource,
+        "-EnvoyResource +ResolvedRefs -NoConflict -NotAccepted"
+    )]
+    #[case::what_it_names(
+        Code::MissingService,
+        "+Accepted -MissingService -NoConflict +Programmed"
+    )]
     #[case::an_older_one(
         Code::FrontendClaimedTwice,
         "+Accepted +ResolvedRefs +FrontendClaimedTwice +Programmed"
     )]
-    #[case::envoy(Code::RefusedByEnvoy, "+Accepted +ResolvedRefs -NoConflict -RefusedByEnvoy")]
+    #[case::envoy(
+        Code::RefusedByEnvoy,
+        "+Accepted +ResolvedRefs -NoConflict -RefusedByEnvoy"
+    )]
     fn an_error_is_told_by_its_condition(#[case] code: Code, #[case] want: &str) {
         assert_eq!(told_of(&[finding(code, Severity::Error)], &[]), want);
     }

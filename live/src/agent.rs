@@ -13,6 +13,7 @@
 
 mod ages;
 mod cleanup;
+mod conditions;
 mod connections;
 mod devices;
 mod folder;
@@ -290,6 +291,7 @@ impl Agent {
     pub fn run(mut self) {
         loop {
             self.look();
+            self.say();
             let awaited = !self.unapplied.is_empty()
                 || self.steering.switching().next().is_some()
                 || self.proxies.is_awaited();

@@ -10,15 +10,17 @@
 
 mod cilium;
 mod client;
+mod conditions;
 pub mod crds;
 pub(crate) mod lease;
 mod store;
 mod trimmed;
 mod watch;
 
-pub use cilium::{BesideCilium, Found};
 pub(crate) use cilium::refuse_beside_cilium;
+pub use cilium::{BesideCilium, Found};
 pub use client::{ClientError, client};
+pub(crate) use conditions::{Conditions, Said};
 pub use store::{Store, Told};
 pub use watch::{Lost, Watched, Wish};
 pub(crate) use watch::{resource, typed};

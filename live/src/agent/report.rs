@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nodeway_core::envoy::ResourceKind;
+use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
@@ -130,7 +131,7 @@ impl Agent {
             generation: record.id.clone(),
             kind: state.kind.to_string(),
             name: state.name.to_string(),
-            object: object(self.planner.plan(), state),
+            object: object(self.planner.plan(), state).map(ToString::to_string),
             planned: version(state.planned),
             sent: version(state.sent),
             acknowledged: version(state.acknowledged),
@@ -174,9 +175,9 @@ impl Agent {
 }
 
 /// The object that a resource comes from.
-fn object(plan: &NodePlan, state: &ResourceState) -> Option<String> {
+pub(super) fn object<'a>(plan: &'a NodePlan, state: &ResourceState) -> Option<&'a ObjectRef> {
     let name = &state.name;
-    let object = match state.kind {
+    match state.kind {
         ResourceKind::Listener => plan.listeners.get(name).map(|it| &it.config),
         ResourceKind::RouteConfiguration => plan.routes.get(name).map(|it| &it.config),
         ResourceKind::Cluster => plan.clusters.get(name).map(|it| &it.config),
@@ -184,6 +185,5 @@ fn object(plan: &NodePlan, state: &ResourceState) -> Option<String> {
             plan.endpoints.get(name).and_then(|it| it.service.as_ref())
         }
         ResourceKind::Secret => plan.secrets.get(name).map(|it| &it.source),
-    };
-    object.map(ToString::to_string)
+    }
 }

@@ -18,7 +18,9 @@ use super::Event;
 use super::folder::Folder;
 use super::status::SourceStatus;
 use super::watch::{NotWatched, Watch};
-use crate::kube::{BesideCilium, ClientError, Lost, Watched, Wish, client, refuse_beside_cilium};
+use crate::kube::{
+    BesideCilium, ClientError, Conditions, Lost, Watched, Wish, client, refuse_beside_cilium,
+};
 
 /// How long the first lists of an API server may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
@@ -114,6 +116,8 @@ pub(crate) enum Source {
     Kube {
         /// What it told.
         watched: Box<Watched>,
+        /// What it is told of configs.
+        conditions: Conditions,
         /// What the watches run on.
         runtime: Option<Runtime>,
     },
@@ -150,6 +154,7 @@ impl Source {
                 let watched = watch(&client, &runtime, Wish::of_agent(node), wake)?;
                 let first = Objects::default().changes_to(watched.store().objects());
                 let source = Self::Kube {
+                    conditions: Conditions::begin(runtime.handle(), client, node),
                     watched: Box::new(watched),
                     runtime: Some(runtime),
                 };
@@ -180,6 +185,14 @@ impl Source {
         match self {
             Self::Folder { error, .. } => error.clone(),
             Self::Kube { watched, .. } => watched.store().error(),
+        }
+    }
+
+    /// Where is said what became of configs; nowhere for a folder.
+    pub(super) const fn conditions(&self) -> Option<&Conditions> {
+        match self {
+            Self::Folder { .. } => None,
+            Self::Kube { conditions, .. } => Some(conditions),
         }
     }
 
