@@ -142,12 +142,11 @@ impl Writer {
         let wanted =
             conditions.map(|it| entry(&self.node, it, said.generation, known.as_ref(), now));
         if wanted != known {
-            let nodes = wanted.as_ref().map(|entry| json!({"nodes": [entry]}));
-            // What is no longer said by who said it goes away.
-            let body = json!({
-                "metadata": {"name": config.name, "uid": said.uid},
-                "status": nodes.unwrap_or_else(|| json!({})),
-            });
+            let mut body = json!({"metadata": {"name": config.name, "uid": said.uid}});
+            // What is no longer said by who said it goes away. An empty status would be refused.
+            if let (Some(entry), Some(body)) = (&wanted, body.as_object_mut()) {
+                body.insert("status".to_owned(), json!({"nodes": [entry]}));
+            }
             let body = typed(config.kind, body);
             let params = PatchParams::apply(&manager(&self.node)).force();
             let patch = Patch::Apply(&body);
