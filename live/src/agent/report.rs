@@ -95,14 +95,18 @@ impl Agent {
             From::Folder(folder) => (absolute(folder), None),
             From::Kube(kubeconfig) => (None, kubeconfig.as_ref().and_then(absolute)),
         };
-        let ago = self.clock.now().saturating_sub(self.read_at);
+        let ago = |at| {
+            let ago = self.clock.now().saturating_sub(at);
+            u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)
+        };
         SourceStatus {
             name: self.options.from.to_string(),
             folder,
             kubeconfig,
             objects: self.source.objects().len(),
-            read_ms_ago: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX),
+            read_ms_ago: ago(self.read_at),
             error: self.source_error.clone(),
+            error_for_ms: self.source_error.as_ref().map(|_| ago(self.source_error_at)),
         }
     }
 
