@@ -106,7 +106,10 @@ impl Agent {
             objects: self.source.objects().len(),
             read_ms_ago: ago(self.read_at),
             error: self.source_error.clone(),
-            error_for_ms: self.source_error.as_ref().map(|_| ago(self.source_error_at)),
+            error_for_ms: self
+                .source_error
+                .as_ref()
+                .map(|_| ago(self.source_error_at)),
         }
     }
 

@@ -48,7 +48,7 @@ impl fmt::Display for Found {
 pub enum BesideCilium {
     /// Cilium is there.
     #[error(
-        "Cilium is in this cluster: {}; nothing of Nodeway acts beside it: take Cilium away first, or look only: explain, check and translate change nothing",
+        "Cilium is in this cluster: {}; nothing of Nodeway acts beside it: take Cilium away first, or look only: `nodeway check kube`, explain and translate change nothing",
         list(.0)
     )]
     Runs(Vec<Found>),

@@ -22,8 +22,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A kind that is watched, and which objects of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    kind: Kind,
-    fields: Option<String>,
+    pub(super) kind: Kind,
+    pub(super) fields: Option<String>,
 }
 
 /// Not all was listed in time.
@@ -77,7 +77,32 @@ impl Wish {
         .to_vec()
     }
 
-    fn resource(&self) -> ApiResource {
+    /// What changes an answer: what an agent or the operator needs, of all nodes.
+    #[must_use]
+    pub fn of_whoever_looks() -> Vec<Self> {
+        let certificates = |kind| match kind {
+            Kind::Secret => Some("type=kubernetes.io/tls".to_owned()),
+            _ => None,
+        };
+        [
+            Kind::Node,
+            Kind::IngressClass,
+            Kind::Ingress,
+            Kind::Service,
+            Kind::EndpointSlice,
+            Kind::Pod,
+            Kind::Secret,
+            Kind::CiliumEnvoyConfig,
+            Kind::CiliumClusterwideEnvoyConfig,
+        ]
+        .map(|kind| Self {
+            kind,
+            fields: certificates(kind),
+        })
+        .to_vec()
+    }
+
+    pub(super) fn resource(&self) -> ApiResource {
         resource(self.kind)
     }
 }

@@ -1,12 +1,14 @@
 //! Nothing acts where Cilium itself is.
 
+use nodeway_core::source;
 use nodeway_live::agent::{Agent, AgentOptions, From};
+use nodeway_live::kube::listed;
 use nodeway_live::operator::{Operator, OperatorOptions};
 use nodeway_sim::Redirect;
 use rstest::rstest;
 
 use super::control_plane::ControlPlane;
-use super::{WITHIN, cluster};
+use super::{INGRESS, WITHIN, cluster};
 
 const AGENT: &str = "
 apiVersion: apps/v1
@@ -84,6 +86,39 @@ fn kinds_that_ciliums_operator_keeps_are_not_ours() {
         );
     }
 }
+
+#[test]
+fn a_cluster_of_ciliums_can_be_looked_at_and_a_certificate_alone_is_told_of_secrets() {
+    let cluster = cluster();
+    until_there(&cluster);
+    cluster.apply(AGENT);
+    cluster.apply(INGRESS);
+    cluster.apply(SECRETS);
+    let texts = listed(Some(&cluster.kubeconfig())).unwrap_or_else(|error| panic!("{error}"));
+    let objects = source::read(&texts).unwrap();
+    assert!(
+        objects
+            .ingresses()
+            .any(|it| it.metadata.name.as_deref() == Some("basic-ingress"))
+    );
+    assert!(objects.service("default", "kubernetes").is_some());
+    let secrets = texts.iter().find(|it| &*it.name == "kube/secrets").unwrap();
+    assert!(secrets.content.contains("shop-cert"), "{}", secrets.content);
+    assert!(!secrets.content.contains("password"), "{}", secrets.content);
+}
+
+const SECRETS: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: shop-cert, namespace: default}
+type: kubernetes.io/tls
+stringData: {tls.crt: a, tls.key: b}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: password, namespace: default}
+stringData: {password: secret}
+";
 
 /// A new API server makes its namespaces after it has begun to answer.
 fn until_there(cluster: &ControlPlane) {
