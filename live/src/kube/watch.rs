@@ -80,26 +80,12 @@ impl Wish {
     /// What changes an answer: what an agent or the operator needs, of all nodes.
     #[must_use]
     pub fn of_whoever_looks() -> Vec<Self> {
-        let certificates = |kind| match kind {
-            Kind::Secret => Some("type=kubernetes.io/tls".to_owned()),
-            _ => None,
-        };
-        [
-            Kind::Node,
-            Kind::IngressClass,
-            Kind::Ingress,
-            Kind::Service,
-            Kind::EndpointSlice,
-            Kind::Pod,
-            Kind::Secret,
-            Kind::CiliumEnvoyConfig,
-            Kind::CiliumClusterwideEnvoyConfig,
-        ]
-        .map(|kind| Self {
-            kind,
-            fields: certificates(kind),
-        })
-        .to_vec()
+        let mut all = Self::of_simulation();
+        let has = |kind| all.iter().any(|it| it.kind == kind);
+        let of_operator = Self::of_operator().into_iter();
+        let more: Vec<Self> = of_operator.filter(|it| !has(it.kind)).collect();
+        all.extend(more);
+        all
     }
 
     pub(super) fn resource(&self) -> ApiResource {
