@@ -24,12 +24,13 @@ Examples:
   nodeway check manifests/
   nodeway check fixtures/bookinfo --fail-on warning
   helm template shop charts/shop | nodeway check -
+  nodeway check kube
   nodeway check manifests/ -o sarif > nodeway.sarif
 
 Exit codes: 0 no finding as bad as --fail-on, 1 there is one, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, or `-` for
-    /// standard input.
+    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, `kube` for the
+    /// cluster of KUBECONFIG, which is only listed, or `-` for standard input.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// How bad a finding must be for exit code 1.

@@ -19,7 +19,8 @@ Examples:
 
 Exit codes: 0 everything was translated, 1 part of an Ingress was left out, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, or `-` for standard input.
+    /// Files, folders, a fixture, `kube` for the cluster of KUBECONFIG, which is only listed, or `-`
+    /// for standard input.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// Whose form: `today` (Cilium's main branch) or `1.11` (2022).

@@ -18,11 +18,13 @@
 //! 8. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 9. [`xds`]: a plan's resources become what a real Envoy is told, and its answers are judged.
 //! 10. [`in_force`]: what a node's kernel and Envoys say they have becomes a plan again.
-//! 11. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 11. [`condition`]: what of all that a config's status says.
+//! 12. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
 pub mod cilium_config;
+pub mod condition;
 pub mod config_dump;
 pub mod conntrack;
 pub mod controllers;

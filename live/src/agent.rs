@@ -13,6 +13,7 @@
 
 mod ages;
 mod cleanup;
+mod conditions;
 mod connections;
 mod devices;
 mod folder;
@@ -192,6 +193,8 @@ pub struct Agent {
     source: Source,
     read_at: Duration,
     source_error: Option<String>,
+    /// When the source could not be taken first.
+    source_error_at: Duration,
     planner: Planner,
     planned: Ages,
     proxies: Proxies,
@@ -256,6 +259,7 @@ impl Agent {
             planner: Planner::new(&options.node, Ledger::default()),
             read_at: Duration::ZERO,
             source_error: None,
+            source_error_at: Duration::ZERO,
             generations: Vec::new(),
             unapplied: BTreeSet::new(),
             datapath_error: None,
@@ -290,6 +294,7 @@ impl Agent {
     pub fn run(mut self) {
         loop {
             self.look();
+            self.say();
             let awaited = !self.unapplied.is_empty()
                 || self.steering.switching().next().is_some()
                 || self.proxies.is_awaited();
@@ -332,6 +337,9 @@ impl Agent {
             tracing::error!(%error, "the source cannot be taken; what it had before is in force");
         }
         let whole = error.is_none();
+        if self.source_error.is_none() {
+            self.source_error_at = self.clock.now();
+        }
         self.source_error = error;
         if !changes.is_empty() {
             let devices = changes.iter().any(moves_devices);

@@ -8,14 +8,21 @@
 //! A watch that breaks changes nothing: only a whole new list takes objects away. What cannot be read
 //! of an object is told with its name, and what it said before stays in force.
 
+mod cilium;
 mod client;
+mod conditions;
 pub mod crds;
 pub(crate) mod lease;
+mod listed;
 mod store;
 mod trimmed;
 mod watch;
 
+pub(crate) use cilium::refuse_beside_cilium;
+pub use cilium::{BesideCilium, Found};
 pub use client::{ClientError, client};
+pub(crate) use conditions::{Conditions, Said};
+pub use listed::{ListError, listed};
 pub use store::{Store, Told};
 pub use watch::{Lost, Watched, Wish};
 pub(crate) use watch::{resource, typed};

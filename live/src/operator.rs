@@ -23,7 +23,9 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::kube::lease::{Leader, RENEWED};
-use crate::kube::{ClientError, Lost, Watched, Wish, api_of, client, typed};
+use crate::kube::{
+    BesideCilium, ClientError, Lost, Watched, Wish, api_of, client, refuse_beside_cilium, typed,
+};
 
 /// Who owns the fields that are written.
 const MANAGER: &str = "nodeway-operator";
@@ -53,6 +55,9 @@ pub enum OperatorError {
     /// Nobody to ask.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The cluster is another's.
+    #[error(transparent)]
+    BesideCilium(#[from] BesideCilium),
     /// Not all was listed.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -117,6 +122,7 @@ impl Operator {
             .enable_all()
             .build()?;
         let client = runtime.block_on(client(options.kubeconfig.as_deref()))?;
+        runtime.block_on(refuse_beside_cilium(&client))?;
         let (sender, events) = channel();
         let told = sender.clone();
         let wake = move || {

@@ -9,6 +9,10 @@
 )]
 
 mod bed;
+#[path = "kube/beside_cilium.rs"]
+mod beside_cilium;
+#[path = "kube/conditions.rs"]
+mod conditions;
 mod control_plane;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bed::{Machine, serve_endpoints};
 use control_plane::ControlPlane;
-use nodeway_core::object::{Kind, Object, Objects};
+use nodeway_core::object::{Change, Kind, Object, ObjectRef, Objects};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::{Agent, AgentOptions, From, ask_status};
 use nodeway_live::envoy::find;
@@ -285,6 +289,29 @@ fn an_api_server_that_goes_away_takes_nothing_and_is_followed_when_it_is_back() 
     });
 }
 
+#[test]
+fn a_watch_that_cannot_go_on_where_it_was_is_begun_anew_with_a_whole_list() {
+    let mut cluster = cluster();
+    cluster.apply(&service("one"));
+    cluster.apply(&service("two"));
+    let (runtime, client) = cluster.client();
+    let mut watched = Watched::begin(runtime.handle(), &client, Wish::of_agent("node-1"), || {});
+    watched
+        .wait(WITHIN)
+        .unwrap_or_else(|error| panic!("{error}"));
+    cluster.kill_server();
+    // No event will ever tell of this: only a new list lacks it.
+    cluster.forget_service("one");
+    cluster.start_server();
+    let mut gone = Vec::new();
+    until("the new list", || {
+        gone.extend(watched.take());
+        (!names(&watched).contains(&"one".to_owned())).then_some(())
+    });
+    let one = ObjectRef::new(Kind::Service, "default", "one");
+    assert_eq!(gone, [Change::Delete(one)], "nothing else has changed");
+}
+
 /// What a cluster has of the fixture: addresses are those that it would give.
 fn objects_of_bookinfo() -> (Objects, NodePlan, Vec<Value>) {
     let fixture = Fixture::load(PathBuf::from("../fixtures/bookinfo")).unwrap();
@@ -399,6 +426,12 @@ fn the_articles_two_requests_are_answered_on_a_node_of_a_real_api_server(
     };
     let status = until("the plan", in_sync);
     assert_eq!(status.source.name, "the API server");
+    let config = "ciliumenvoyconfig/cilium-ingress-default-basic-ingress";
+    until("the config's status", || {
+        let config = machine.netns.run(|| get(&cluster, config)).unwrap()?;
+        let said = conditions::said(&config, "node-1");
+        (said == ["+Accepted", "+ResolvedRefs", "-NoConflict", "+Programmed"]).then_some(())
+    });
     let web = model
         .service("default", "cilium-ingress-basic-ingress")
         .unwrap();

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nodeway_core::envoy::ResourceKind;
+use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
@@ -94,14 +95,21 @@ impl Agent {
             From::Folder(folder) => (absolute(folder), None),
             From::Kube(kubeconfig) => (None, kubeconfig.as_ref().and_then(absolute)),
         };
-        let ago = self.clock.now().saturating_sub(self.read_at);
+        let ago = |at| {
+            let ago = self.clock.now().saturating_sub(at);
+            u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)
+        };
         SourceStatus {
             name: self.options.from.to_string(),
             folder,
             kubeconfig,
             objects: self.source.objects().len(),
-            read_ms_ago: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX),
+            read_ms_ago: ago(self.read_at),
             error: self.source_error.clone(),
+            error_for_ms: self
+                .source_error
+                .as_ref()
+                .map(|_| ago(self.source_error_at)),
         }
     }
 
@@ -130,7 +138,7 @@ impl Agent {
             generation: record.id.clone(),
             kind: state.kind.to_string(),
             name: state.name.to_string(),
-            object: object(self.planner.plan(), state),
+            object: object(self.planner.plan(), state).map(ToString::to_string),
             planned: version(state.planned),
             sent: version(state.sent),
             acknowledged: version(state.acknowledged),
@@ -174,9 +182,9 @@ impl Agent {
 }
 
 /// The object that a resource comes from.
-fn object(plan: &NodePlan, state: &ResourceState) -> Option<String> {
+pub(super) fn object<'a>(plan: &'a NodePlan, state: &ResourceState) -> Option<&'a ObjectRef> {
     let name = &state.name;
-    let object = match state.kind {
+    match state.kind {
         ResourceKind::Listener => plan.listeners.get(name).map(|it| &it.config),
         ResourceKind::RouteConfiguration => plan.routes.get(name).map(|it| &it.config),
         ResourceKind::Cluster => plan.clusters.get(name).map(|it| &it.config),
@@ -184,6 +192,5 @@ fn object(plan: &NodePlan, state: &ResourceState) -> Option<String> {
             plan.endpoints.get(name).and_then(|it| it.service.as_ref())
         }
         ResourceKind::Secret => plan.secrets.get(name).map(|it| &it.source),
-    };
-    object.map(ToString::to_string)
+    }
 }

@@ -204,8 +204,15 @@ fn ready(status: &Status) -> Response<Full<Bytes>> {
         let why = "frontends wait for their listeners\n";
         return text(StatusCode::SERVICE_UNAVAILABLE, why);
     }
-    text(StatusCode::OK, "ready\n")
+    // What was told before is served on: another agent would have nothing more.
+    let ready = match status.source.lost_for() {
+        None => "ready\n".to_owned(),
+        Some(since) => format!("ready; the source cannot be taken for {since} s\n"),
+    };
+    with_type(StatusCode::OK, TEXT, ready.into())
 }
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 async fn ask(agent: Sender<Event>) -> Option<Status> {
     let (sender, answer) = channel();
@@ -219,7 +226,7 @@ async fn ask(agent: Sender<Event>) -> Option<Status> {
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    with_type(status, "text/plain; charset=utf-8", body.into())
+    with_type(status, TEXT, body.into())
 }
 
 fn with_type(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {

@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
+use kube::Client;
 use nodeway_core::object::{Change, Objects};
 use nodeway_core::problem::Problem;
 use nodeway_sim::LoadErrors;
@@ -17,7 +18,9 @@ use super::Event;
 use super::folder::Folder;
 use super::status::SourceStatus;
 use super::watch::{NotWatched, Watch};
-use crate::kube::{ClientError, Lost, Watched, Wish, client};
+use crate::kube::{
+    BesideCilium, ClientError, Conditions, Lost, Watched, Wish, client, refuse_beside_cilium,
+};
 
 /// How long the first lists of an API server may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
@@ -88,6 +91,9 @@ pub enum SourceError {
     /// There is no API server.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// It is another's.
+    #[error(transparent)]
+    BesideCilium(#[from] BesideCilium),
     /// It does not tell.
     #[error("{0}; are the kinds of nodeway known there? nodeway crds | kubectl apply -f -")]
     Lost(#[from] Lost),
@@ -110,6 +116,8 @@ pub(crate) enum Source {
     Kube {
         /// What it told.
         watched: Box<Watched>,
+        /// What it is told of configs.
+        conditions: Conditions,
         /// What the watches run on.
         runtime: Option<Runtime>,
     },
@@ -141,9 +149,12 @@ impl Source {
                     // The agent has ended.
                     let _ = agent.send(Event::Source);
                 };
-                let (watched, runtime) = watch(kubeconfig.as_deref(), Wish::of_agent(node), wake)?;
+                let (client, runtime) = connect(kubeconfig.as_deref())?;
+                runtime.block_on(refuse_beside_cilium(&client))?;
+                let watched = watch(&client, &runtime, Wish::of_agent(node), wake)?;
                 let first = Objects::default().changes_to(watched.store().objects());
                 let source = Self::Kube {
+                    conditions: Conditions::begin(runtime.handle(), client, node),
                     watched: Box::new(watched),
                     runtime: Some(runtime),
                 };
@@ -177,6 +188,14 @@ impl Source {
         }
     }
 
+    /// Where is said what became of configs; nowhere for a folder.
+    pub(super) const fn conditions(&self) -> Option<&Conditions> {
+        match self {
+            Self::Folder { .. } => None,
+            Self::Kube { conditions, .. } => Some(conditions),
+        }
+    }
+
     pub(super) fn objects(&self) -> &Objects {
         match self {
             Self::Folder { folder, .. } => folder.objects(),
@@ -203,19 +222,24 @@ impl Drop for Source {
     }
 }
 
-fn watch(
-    kubeconfig: Option<&Path>,
-    wishes: Vec<Wish>,
-    wake: impl Fn() + Clone + Send + Sync + 'static,
-) -> Result<(Watched, Runtime), SourceError> {
+fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Runtime), SourceError> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
     let client = runtime.block_on(client(kubeconfig))?;
-    let mut watched = Watched::begin(runtime.handle(), &client, wishes, wake);
+    Ok((client, runtime))
+}
+
+fn watch(
+    client: &Client,
+    runtime: &Runtime,
+    wishes: Vec<Wish>,
+    wake: impl Fn() + Clone + Send + Sync + 'static,
+) -> Result<Watched, Lost> {
+    let mut watched = Watched::begin(runtime.handle(), client, wishes, wake);
     watched.wait(LISTED_WITHIN)?;
-    Ok((watched, runtime))
+    Ok(watched)
 }
 
 /// The objects of the cluster that an agent is in, as it says where they come from: read once, with
@@ -227,8 +251,8 @@ pub(crate) fn read_once(said: &SourceStatus) -> Result<Objects, SourceError> {
     match said.folder.as_deref() {
         Some(folder) => read_folder(folder),
         None => {
-            let (watched, runtime) =
-                watch(said.kubeconfig.as_deref(), Wish::of_simulation(), || {})?;
+            let (client, runtime) = connect(said.kubeconfig.as_deref())?;
+            let watched = watch(&client, &runtime, Wish::of_simulation(), || {})?;
             runtime.shutdown_background();
             Ok(watched.store().objects().clone())
         }

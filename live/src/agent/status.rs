@@ -58,6 +58,18 @@ pub struct SourceStatus {
     pub read_ms_ago: u64,
     /// Why what stands there now cannot be taken; what stood there before is in force.
     pub error: Option<String>,
+    /// For how long that is so, in milliseconds.
+    #[serde(default)]
+    pub error_for_ms: Option<u64>,
+}
+
+impl SourceStatus {
+    /// For how long the source cannot be taken, in whole seconds; none if it can.
+    #[must_use]
+    pub fn lost_for(&self) -> Option<u64> {
+        let for_ms = self.error.as_ref().and(self.error_for_ms)?;
+        Some(for_ms / 1000)
+    }
 }
 
 /// One Envoy.
@@ -235,8 +247,11 @@ impl Status {
     #[must_use]
     pub fn out_of_sync(&self) -> Vec<String> {
         let mut all = Vec::new();
-        let source = self.source.error.iter();
-        all.extend(source.map(|error| format!("the source cannot be taken: {error}")));
+        if let Some(error) = &self.source.error {
+            let since = self.source.lost_for();
+            let since = since.map(|it| format!(" for {it} s")).unwrap_or_default();
+            all.push(format!("the source cannot be taken{since}: {error}"));
+        }
         let kernel = self.datapath_error.iter();
         all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
         if !self.generations.iter().any(|it| it.connected) {
@@ -352,6 +367,10 @@ mod tests {
 
     #[rstest]
     #[case::source(|it: &mut Status| it.source.error = Some("a.yaml: oh".to_owned()), "a.yaml: oh")]
+    #[case::source_since_when(|it: &mut Status| {
+        it.source.error = Some("refused".to_owned());
+        it.source.error_for_ms = Some(12_345);
+    }, "the source cannot be taken for 12 s: refused")]
     #[case::kernel(|it: &mut Status| it.datapath_error = Some("full".to_owned()), "full")]
     #[case::nobody(|it: &mut Status| it.generations.clear(), "no Envoy")]
     #[case::refused(|it: &mut Status| it.resources[0].rejected = Some("bad".to_owned()), "refused by Envoy: bad")]

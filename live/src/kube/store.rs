@@ -53,7 +53,7 @@ impl Store {
             }
             Told::Has(kind, value) => {
                 self.broken.remove(&kind);
-                self.put(kind, &value).into_iter().collect()
+                self.put(kind, value).into_iter().collect()
             }
             Told::Listed(kind) => {
                 self.broken.remove(&kind);
@@ -104,19 +104,23 @@ impl Store {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    fn put(&mut self, kind: Kind, value: &Value) -> Option<Change> {
+    fn put(&mut self, kind: Kind, mut value: Value) -> Option<Change> {
         let of = |field: &str| {
             let found = value.pointer(&format!("/metadata/{field}"));
             found.and_then(Value::as_str).unwrap_or_default()
         };
         let reference = reference(kind, of("namespace"), of("name"));
+        let version = Arc::from(of("resourceVersion"));
+        // It changes with what is written into a status, and nothing hangs on that.
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+        }
         if let Some(seen) = self.listing.get_mut(&kind) {
             seen.insert(reference.clone());
         }
-        match read(value) {
+        match read(&value) {
             Ok(object) => {
                 self.unread.remove(&reference);
-                let version = Arc::from(of("resourceVersion"));
                 let provenance = Provenance::Watched { version };
                 let before = self.objects.insert(object.clone(), provenance);
                 // Of an object that is listed again mostly nothing has changed.
@@ -223,6 +227,17 @@ mod tests {
         take(&mut store, listed(&["a"]));
         assert_eq!(take(&mut store, listed(&["a"])), [""; 0]);
         assert_eq!(take(&mut store, [has("a", 81)]), ["+a"]);
+    }
+
+    #[test]
+    fn what_is_told_with_another_version_alone_is_no_change() {
+        let mut store = Store::default();
+        take(&mut store, listed(&["a"]));
+        let mut again = service("a", 80);
+        again["metadata"]["resourceVersion"] = json!("8");
+        assert_eq!(take(&mut store, [Told::Has(Kind::Service, again)]), [""; 0]);
+        let (_, entry) = store.objects().iter().next().unwrap();
+        assert_eq!(entry.provenance.to_string(), "the API server, version 8");
     }
 
     #[test]

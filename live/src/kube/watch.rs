@@ -22,8 +22,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A kind that is watched, and which objects of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    kind: Kind,
-    fields: Option<String>,
+    pub(super) kind: Kind,
+    pub(super) fields: Option<String>,
 }
 
 /// Not all was listed in time.
@@ -77,7 +77,18 @@ impl Wish {
         .to_vec()
     }
 
-    fn resource(&self) -> ApiResource {
+    /// What changes an answer: what an agent or the operator needs, of all nodes.
+    #[must_use]
+    pub fn of_whoever_looks() -> Vec<Self> {
+        let mut all = Self::of_simulation();
+        let has = |kind| all.iter().any(|it| it.kind == kind);
+        let of_operator = Self::of_operator().into_iter();
+        let more: Vec<Self> = of_operator.filter(|it| !has(it.kind)).collect();
+        all.extend(more);
+        all
+    }
+
+    pub(super) fn resource(&self) -> ApiResource {
         resource(self.kind)
     }
 }

@@ -2,7 +2,8 @@
 //! controller. Whatever the test asks, it answers as every Kubernetes does.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -164,6 +165,35 @@ impl ControlPlane {
         last.join("\n")
     }
 
+    /// Takes a Service out of etcd behind the API server's back, which is away, with all that etcd
+    /// knows of earlier: no watch can go on where it was.
+    pub(crate) fn forget_service(&self, name: &str) {
+        let key = base64(&format!("/registry/services/specs/default/{name}"));
+        let deleted = self.etcd("/v3/kv/deleterange", &serde_json::json!({"key": key}));
+        assert_eq!(deleted["deleted"], "1", "{deleted}");
+        let revision = &deleted["header"]["revision"];
+        self.etcd(
+            "/v3/kv/compaction",
+            &serde_json::json!({"revision": revision}),
+        );
+    }
+
+    /// Asks etcd, by its JSON gateway.
+    fn etcd(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
+        let url = fs::read_to_string(self.folder.path().join("etcd.url")).unwrap();
+        let address = url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).unwrap();
+        let body = body.to_string();
+        let length = body.len();
+        let request = format!("POST {path} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{answer}");
+        serde_json::from_str(body).unwrap()
+    }
+
     /// What `kubectl` says; its words where it fails.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let done = program("kubectl")
@@ -214,6 +244,19 @@ fn program(name: &str) -> Command {
         panic!("run it by `ci/kube`, which finds the programs of a control plane")
     });
     Command::new(Path::new(&folder).join(name))
+}
+
+fn base64(text: &str) -> String {
+    let mut encoder = Command::new("openssl")
+        .args(["base64", "-A"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = encoder.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    String::from_utf8(encoder.wait_with_output().unwrap().stdout).unwrap()
 }
 
 fn log(folder: &Path, name: &str) -> Stdio {

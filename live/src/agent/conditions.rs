@@ -1,0 +1,120 @@
+//! What an agent says of each config that applies to its node: its conditions there.
+
+use std::collections::BTreeMap;
+
+use nodeway_core::condition;
+use nodeway_core::datapath::FrontendState;
+use nodeway_core::envoy::ResourceKind;
+use nodeway_core::object::{EnvoyConfig, Kind, Object, ObjectRef, Objects};
+use nodeway_core::plan::NodePlan;
+use nodeway_core::problem::Problem;
+use nodeway_core::selector::{Labels, selects};
+
+use super::Agent;
+use super::proxies::Seen;
+use super::report::object;
+use crate::kube::Said;
+
+impl Agent {
+    /// Tells the API server, if the objects come from one, what has become of the configs here.
+    pub(super) fn say(&self) {
+        let Some(conditions) = self.source.conditions().filter(|it| it.is_due()) else {
+            return;
+        };
+        let plan = self.planner.plan();
+        let refused = self.proxies.problems();
+        let mut findings: BTreeMap<&ObjectRef, Vec<&Problem>> = BTreeMap::new();
+        for problem in plan.problems.iter().chain(&refused) {
+            findings.entry(&problem.object).or_default().push(problem);
+        }
+        let awaited = self.awaited(plan);
+        let everywhere = self.everywhere();
+        let objects = self.source.objects();
+        let node = objects.node("", &self.options.node);
+        let labels = node.and_then(|it| it.metadata.labels.as_ref());
+        let all = configs(objects).map(|(reference, config)| {
+            let said = applies(config, labels).then(|| {
+                let own = awaited.get(&reference).into_iter().flatten();
+                let awaited: Vec<String> = everywhere.iter().chain(own).cloned().collect();
+                let own = findings.get(&reference).into_iter().flatten();
+                condition::conditions(&reference, own.copied(), &awaited)
+            });
+            let said = Said {
+                uid: config.metadata.uid.clone(),
+                generation: config.metadata.generation,
+                conditions: said,
+            };
+            (reference, said)
+        });
+        conditions.say(all.collect());
+    }
+
+    /// What no config has yet on this node.
+    fn everywhere(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if !self.proxies.seen().any(|it| it.connected) {
+            all.push("no Envoy talks to the agent".to_owned());
+        }
+        let kernel = self.datapath_error.iter();
+        all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
+        all
+    }
+
+    /// What this node's Envoy and kernel do not have yet, by config.
+    fn awaited(&self, plan: &NodePlan) -> BTreeMap<ObjectRef, Vec<String>> {
+        let mut all: BTreeMap<ObjectRef, Vec<String>> = BTreeMap::new();
+        for Seen {
+            record,
+            connected,
+            resources,
+            listening,
+        } in self.proxies.seen()
+        {
+            for it in resources.iter().filter(|_| connected) {
+                let config = object(plan, it).filter(|it| is_config(it.kind));
+                let listens = it.kind != ResourceKind::Listener || listening.contains_key(&it.name);
+                let has = it.planned == it.acknowledged && listens;
+                // Routes that no listener names nobody asks for.
+                let asked = it.sent.is_some() || it.kind != ResourceKind::RouteConfiguration;
+                if let Some(config) = config.filter(|_| asked && !has && it.rejected.is_none()) {
+                    let text = format!("{} {} at {}", it.kind, it.name, record.id);
+                    all.entry(config.clone()).or_default().push(text);
+                }
+            }
+        }
+        for (key, planned) in &plan.frontends {
+            let state = self.steering.get(*key).map(|led| led.life.state());
+            let text = match state {
+                Some(FrontendState::Active) => continue,
+                Some(state) => format!("frontend {key} is {}", state.name()),
+                None => format!("frontend {key}: no Envoy has {}", planned.listener),
+            };
+            all.entry(planned.config.clone()).or_default().push(text);
+        }
+        all
+    }
+}
+
+fn configs(objects: &Objects) -> impl Iterator<Item = (ObjectRef, &EnvoyConfig)> {
+    objects
+        .iter()
+        .filter_map(|(reference, entry)| match &entry.object {
+            Object::CiliumEnvoyConfig(config) | Object::CiliumClusterwideEnvoyConfig(config) => {
+                Some((reference.clone(), config.as_ref()))
+            }
+            _ => None,
+        })
+}
+
+const fn is_config(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::CiliumEnvoyConfig | Kind::CiliumClusterwideEnvoyConfig
+    )
+}
+
+/// Whether a config is for a node with these labels. A selector that is none is told on every node.
+fn applies(config: &EnvoyConfig, labels: Option<&Labels>) -> bool {
+    let selector = config.spec.node_selector.as_ref();
+    selector.is_none_or(|it| selects(it, labels).unwrap_or(true))
+}
