@@ -4,14 +4,16 @@
 use std::path::Path;
 
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use nodeway_core::object::Kind;
 use nodeway_core::source::Text;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
 use super::trimmed::trim;
 use super::watch::Wish;
-use super::{ClientError, client, typed};
+use super::{ClientError, client};
 
 /// Why a cluster cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -23,10 +25,10 @@ pub enum ListError {
     #[error("cannot start to ask the API server: {0}")]
     Thread(#[from] std::io::Error),
     /// A kind is not told.
-    #[error("cannot list {kind}s of all namespaces: {source}")]
+    #[error("cannot list objects of kind {kind} in all namespaces: {source}")]
     Kind {
         /// The kind.
-        kind: &'static str,
+        kind: String,
         /// What the API server said.
         source: Box<kube::Error>,
     },
@@ -42,10 +44,16 @@ pub fn listed(kubeconfig: Option<&Path>) -> Result<Vec<Text>, ListError> {
     runtime.block_on(async {
         let client = client(kubeconfig).await?;
         let mut texts = Vec::new();
-        for wish in Wish::of_whoever_looks() {
-            let items = items(&client, &wish).await?;
+        for (resource, fields, kind) in wanted() {
+            let mut items = items(&client, &resource, fields).await?;
+            for item in &mut items {
+                if let Some(kind) = kind {
+                    trim(kind, item);
+                }
+                say_what_it_is(&resource, item);
+            }
             let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-            let name = format!("kube/{}", wish.resource().plural);
+            let name = format!("kube/{}", resource.plural);
             // Lines, so that what is wrong has a place.
             let content = serde_json::to_string_pretty(&list).unwrap_or_default();
             texts.push(Text::new(name, content));
@@ -54,25 +62,74 @@ pub fn listed(kubeconfig: Option<&Path>) -> Result<Vec<Text>, ListError> {
     })
 }
 
-async fn items(client: &Client, wish: &Wish) -> Result<Vec<Value>, ListError> {
-    const UNKNOWN: u16 = 404;
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &wish.resource());
-    let mut wanted = ListParams::default();
-    if let Some(fields) = &wish.fields {
-        wanted = wanted.fields(fields);
+/// Each kind, which objects of it, and by which rules they are trimmed.
+fn wanted() -> Vec<(ApiResource, Option<String>, Option<Kind>)> {
+    let resource = |group, version, kind, plural| {
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+    };
+    let simulated = Wish::of_whoever_looks().into_iter();
+    let mut all: Vec<_> = simulated
+        .map(|it| (it.resource(), it.fields.clone(), Some(it.kind)))
+        .collect();
+    // They are not simulated, and may change the answer: it names them.
+    for (group, version, kind, plural) in [
+        (
+            "networking.k8s.io",
+            "v1",
+            "NetworkPolicy",
+            "networkpolicies",
+        ),
+        (
+            "cilium.io",
+            "v2",
+            "CiliumNetworkPolicy",
+            "ciliumnetworkpolicies",
+        ),
+        (
+            "cilium.io",
+            "v2",
+            "CiliumClusterwideNetworkPolicy",
+            "ciliumclusterwidenetworkpolicies",
+        ),
+    ] {
+        all.push((resource(group, version, kind, plural), None, None));
     }
+    // How Cilium was told to lead packets.
+    let settings = resource("", "v1", "ConfigMap", "configmaps");
+    all.push((
+        settings,
+        Some("metadata.name=cilium-config".to_owned()),
+        None,
+    ));
+    all
+}
+
+fn say_what_it_is(resource: &ApiResource, object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), resource.api_version.clone().into());
+        fields.insert("kind".to_owned(), resource.kind.clone().into());
+    }
+}
+
+async fn items(
+    client: &Client,
+    resource: &ApiResource,
+    fields: Option<String>,
+) -> Result<Vec<Value>, ListError> {
+    const UNKNOWN: u16 = 404;
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
+    let wanted = ListParams {
+        field_selector: fields,
+        ..ListParams::default()
+    };
     let all = match api.list(&wanted).await {
         Ok(all) => all.items,
         Err(kube::Error::Api(status)) if status.code == UNKNOWN => Vec::new(),
         Err(source) => {
-            let (kind, source) = (wish.kind.name(), Box::new(source));
+            let (kind, source) = (resource.kind.clone(), Box::new(source));
             return Err(ListError::Kind { kind, source });
         }
     };
-    let all = all.into_iter().map(|object| {
-        let mut value = serde_json::to_value(object).unwrap_or_default();
-        trim(wish.kind, &mut value);
-        typed(wish.kind, value)
-    });
-    Ok(all.collect())
+    let all = all.into_iter().map(serde_json::to_value);
+    Ok(all.filter_map(Result::ok).collect())
 }

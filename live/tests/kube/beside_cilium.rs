@@ -94,6 +94,7 @@ fn a_cluster_of_ciliums_can_be_looked_at_and_a_certificate_alone_is_told_of_secr
     cluster.apply(AGENT);
     cluster.apply(INGRESS);
     cluster.apply(SECRETS);
+    cluster.apply(NOT_SIMULATED);
     let texts = listed(Some(&cluster.kubeconfig())).unwrap_or_else(|error| panic!("{error}"));
     let objects = source::read(&texts).unwrap();
     assert!(
@@ -102,10 +103,34 @@ fn a_cluster_of_ciliums_can_be_looked_at_and_a_certificate_alone_is_told_of_secr
             .any(|it| it.metadata.name.as_deref() == Some("basic-ingress"))
     );
     assert!(objects.service("default", "kubernetes").is_some());
+    let told = |name: &str| {
+        let text = texts.iter().find(|it| &*it.name == name).unwrap();
+        text.content.clone()
+    };
+    assert!(told("kube/networkpolicies").contains("closed"));
+    let settings = told("kube/configmaps");
+    assert!(settings.contains("enable-bpf-tproxy") && !settings.contains("another"));
     let secrets = texts.iter().find(|it| &*it.name == "kube/secrets").unwrap();
     assert!(secrets.content.contains("shop-cert"), "{}", secrets.content);
     assert!(!secrets.content.contains("password"), "{}", secrets.content);
 }
+
+/// What an answer names: a policy, and Cilium's settings.
+const NOT_SIMULATED: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: default}
+spec: {podSelector: {}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: cilium-config, namespace: kube-system}
+data: {enable-bpf-tproxy: 'true'}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: another, namespace: kube-system}
+";
 
 const SECRETS: &str = "
 apiVersion: v1
