@@ -20,6 +20,7 @@ use nodeway_datapath::{Frontend, FrontendState};
 
 use crate::config_dump::ConfigDump;
 use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
+use crate::envoy::bootstrap;
 use crate::frontend::{FrontendKey, FrontendKind, SourceRanges};
 use crate::object::{Kind, ObjectRef, Objects};
 use crate::plan::{NodePlan, PlannedCluster, PlannedFrontend, ResourceName};
@@ -141,6 +142,9 @@ impl InForce {
     ) {
         let Dumped { generation, dump } = envoy;
         let dumped = format!("config_dump of {generation}");
+        let notes = dump.notes.iter().filter(|it| !is_about_agent(it));
+        let notes: Vec<_> = notes.map(|it| (None, format!("{dumped}: {it}"))).collect();
+        self.differ(notes);
         for (name, listener) in &dump.plan.listeners {
             let listens = dump.listens.get(name).into_iter().flatten();
             let Some(at) = listens.into_iter().find(|at| at.ip().is_loopback()) else {
@@ -335,6 +339,11 @@ impl InForce {
         all.filter(move |it| it.frontend == Some(key))
             .map(|it| it.what.as_str())
     }
+}
+
+/// Whether a note is about the cluster by which an Envoy asks its agent: it leads no request.
+fn is_about_agent(note: &str) -> bool {
+    note.split(' ').any(|word| word == bootstrap::AGENT)
 }
 
 /// The names that are planned and not there.

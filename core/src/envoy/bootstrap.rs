@@ -22,7 +22,7 @@ use crate::plan::NodePlan;
 
 pub use access_log::{AccessEntry, AccessKind, BadEntry, MatchedRoute, WAY_HEADER};
 pub use logged::{logged_listener, logged_routes};
-pub use told::told;
+pub use told::{AGENT, told};
 
 /// Where an Envoy stands: how connections come to its listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

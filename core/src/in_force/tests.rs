@@ -138,6 +138,7 @@ fn a_node_that_does_what_is_planned_has_that_plan_at_its_own_ports() {
         }
     }
 }, "Envoy has other endpoints of")]
+#[case::what_a_dump_does_not_tell(|it: &mut Observed| it.envoys[0].dump.notes.push("Cluster x is not simulated: y".to_owned()), "config_dump of g1: Cluster x is not simulated: y")]
 #[case::other_rules(|it: &mut Observed| it.rules.differences.push("raw lacks a rule".to_owned()), "raw lacks a rule")]
 fn what_is_not_as_planned_is_told(#[case] change: impl FnOnce(&mut Observed), #[case] told: &str) {
     let all = differences(change);

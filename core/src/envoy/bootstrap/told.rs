@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Bootstrap, Settings};
 
 /// The cluster that is the agent.
-const AGENT: &str = "nodeway-agent";
+pub const AGENT: &str = "nodeway-agent";
 
 /// Makes the bootstrap; `agent` is the path of the agent's Unix socket, `settings.node` the name
 /// under which the agent knows this Envoy.
