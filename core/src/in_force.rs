@@ -151,17 +151,17 @@ impl InForce {
                 continue;
             };
             // An older Envoy's is another socket, to which frontends may still lead.
+            let mut listener = Arc::clone(listener);
+            let own = Arc::make_mut(&mut listener);
+            (own.port, own.own_address) = (at.port(), false);
+            if let Some(planned) = planned.listeners.get(name) {
+                own.config = planned.config.clone();
+            }
             let name: ResourceName = if self.plan.listeners.contains_key(name) {
                 format!("{name} of {generation}").into()
             } else {
                 Arc::clone(name)
             };
-            let mut listener = Arc::clone(listener);
-            let own = Arc::make_mut(&mut listener);
-            (own.port, own.own_address) = (at.port(), false);
-            if let Some(planned) = planned.listeners.get(&name) {
-                own.config = planned.config.clone();
-            }
             ports.entry(at.port()).or_insert_with(|| Arc::clone(&name));
             self.dumps.insert(Arc::clone(&name), dumped.clone());
             self.plan.listeners.insert(name, listener);

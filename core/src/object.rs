@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cilium_config::CiliumConfig;
 use crate::config_dump::ConfigDump;
 use crate::policy::Policy;
+use crate::selector::{BadSelector, Labels, selects};
 
 /// The kinds that can change an answer and that Nodeway reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -169,6 +170,17 @@ pub struct EnvoyConfigSpec {
     /// The nodes on which the config applies; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
+}
+
+impl EnvoyConfigSpec {
+    /// Whether the config is for a node with these labels: for every node without a selector.
+    ///
+    /// # Errors
+    /// When its selector is none: then it is for no node.
+    pub fn picks(&self, labels: Option<&Labels>) -> Result<bool, BadSelector> {
+        let selector = self.node_selector.as_ref();
+        selector.map_or(Ok(true), |it| selects(it, labels))
+    }
 }
 
 /// One entry of `spec.services`: a frontend that is led to a listener.

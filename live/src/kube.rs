@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  watches, one a kind ─► trimmed ─► Store ─► changes ─► the agent's plan
-//!  Ingresses and Services ─► core::ingress ─► Writer: what is not there yet, and nothing else
+//!  the agent's findings ─► Conditions: a node's entry in each config's status
+//!  Ingresses and Services ─► core::ingress ─► live::operator: what is not there yet, and nothing else
 //! ```
 //!
 //! A watch that breaks changes nothing: only a whole new list takes objects away. What cannot be read
@@ -20,6 +21,7 @@ mod watch;
 
 pub(crate) use cilium::refuse_beside_cilium;
 pub use cilium::{BesideCilium, Found};
+pub(crate) use client::connect;
 pub use client::{ClientError, client};
 pub(crate) use conditions::{Conditions, Said};
 pub use listed::{ListError, listed};

@@ -15,24 +15,23 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use nodeway_core::ingress::{self, Options};
-use nodeway_core::object::{Change, Object, ObjectRef, Objects};
+use nodeway_core::object::{Change, Kind, Object, ObjectRef, Objects};
 use nodeway_core::problem::{Code, Problem};
 use serde_json::{Value, json};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::kube::lease::{Leader, RENEWED};
 use crate::kube::{
-    BesideCilium, ClientError, Lost, Watched, Wish, api_of, client, refuse_beside_cilium, typed,
+    BesideCilium, ClientError, Lost, Watched, Wish, api_of, connect, refuse_beside_cilium,
+    resource, typed,
 };
 
 /// Who owns the fields that are written.
 const MANAGER: &str = "nodeway-operator";
 /// The name of the Lease.
 const LEASE: &str = "nodeway-operator";
-/// How long the first lists may take.
-const LISTED_WITHIN: Duration = Duration::from_secs(60);
 /// Between two tries to write what was refused.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -61,9 +60,6 @@ pub enum OperatorError {
     /// Not all was listed.
     #[error(transparent)]
     Lost(#[from] Lost),
-    /// Threads.
-    #[error("cannot start the threads that watch: {0}")]
-    Threads(#[from] std::io::Error),
 }
 
 enum Event {
@@ -105,6 +101,8 @@ pub struct Operator {
     leads: bool,
     /// What must be written: a put, or a deletion.
     waiting: BTreeMap<ObjectRef, Change>,
+    /// Whether an Ingress may not say yet what addresses it has.
+    addresses_wait: bool,
     problems: BTreeSet<Problem>,
     events: Receiver<Event>,
     sender: Sender<Event>,
@@ -117,11 +115,7 @@ impl Operator {
     /// # Errors
     /// When there is no API server, or it does not tell in time.
     pub fn start(options: OperatorOptions) -> Result<Self, OperatorError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
-        let client = runtime.block_on(client(options.kubeconfig.as_deref()))?;
+        let (client, runtime) = connect(options.kubeconfig.as_deref())?;
         runtime.block_on(refuse_beside_cilium(&client))?;
         let (sender, events) = channel();
         let told = sender.clone();
@@ -129,13 +123,13 @@ impl Operator {
             // It has ended.
             let _ = told.send(Event::Told);
         };
-        let mut watched = Watched::begin(runtime.handle(), &client, Wish::of_operator(), wake);
-        watched.wait(LISTED_WITHIN)?;
+        let watched = Watched::begin(runtime.handle(), &client, Wish::of_operator(), wake)?;
         let leader = Leader::new(client.clone(), &options.namespace, LEASE, &options.identity);
         let mut operator = Self {
             leader,
             leads: false,
             waiting: BTreeMap::new(),
+            addresses_wait: false,
             problems: BTreeSet::new(),
             model: ingress::Operator::new(options.ingress),
             writes: Writes::default(),
@@ -173,7 +167,8 @@ impl Operator {
             if self.leads {
                 self.write();
             }
-            let pause = if self.waiting.is_empty() || !self.leads {
+            let nothing_waits = self.waiting.is_empty() && !self.addresses_wait;
+            let pause = if nothing_waits || !self.leads {
                 until_renewed
             } else {
                 AGAIN.min(until_renewed)
@@ -214,7 +209,9 @@ impl Operator {
         // What is told of an object is newer than what waits to be written of it: another may have
         // written it meanwhile.
         for change in changes {
-            self.waiting.remove(&of(change));
+            let object = of(change);
+            self.addresses_wait |= matches!(object.kind, Kind::Service | Kind::Ingress);
+            self.waiting.remove(&object);
         }
         for change in self.model.apply_all(changes) {
             self.waiting.insert(of(&change), change);
@@ -248,7 +245,9 @@ impl Operator {
                 }
             }
         }
-        self.write_addresses();
+        if self.addresses_wait {
+            self.addresses_wait = !self.write_addresses();
+        }
     }
 
     fn put(&self, reference: &ObjectRef, wanted: &Object) -> Result<(), kube::Error> {
@@ -273,35 +272,21 @@ impl Operator {
         }
     }
 
-    /// An Ingress has the addresses of its Service, and says so where it does not yet.
-    fn write_addresses(&self) {
-        let objects = self.watched.store().objects();
-        for ingress in objects.ingresses() {
-            let reference = Object::Ingress(Arc::clone(ingress)).reference();
-            if self.model.model(&reference).is_none() {
-                continue;
-            }
-            let given = self.model.service(&reference);
-            let given =
-                given.and_then(|it| it.status.as_ref()?.load_balancer.as_ref()?.ingress.clone());
-            let given = serde_json::to_value(given.unwrap_or_default()).unwrap_or_default();
-            let said = ingress
-                .status
-                .as_ref()
-                .and_then(|it| it.load_balancer.as_ref()?.ingress.clone());
-            let said = serde_json::to_value(said.unwrap_or_default()).unwrap_or_default();
-            if addresses(&given) == addresses(&said) {
-                continue;
-            }
-            let api: Api<DynamicObject> = api_of(&self.client, &reference);
+    /// Whether every Ingress says the addresses that its Service was given.
+    fn write_addresses(&self) -> bool {
+        let mut all = true;
+        for (ingress, given) in self.model.unsaid() {
+            let api = api_of(&self.client, &ingress);
             let body = json!({"status": {"loadBalancer": {"ingress": given}}});
             self.count();
             let (params, patch) = (PatchParams::default(), Patch::Merge(&body));
-            let patched = api.patch_status(&reference.name, &params, &patch);
+            let patched = api.patch_status(&ingress.name, &params, &patch);
             if let Err(error) = self.runtime.block_on(patched) {
-                tracing::error!(object = %reference, %error, "its status is refused");
+                tracing::error!(object = %ingress, %error, "its status is refused; trying again");
+                all = false;
             }
         }
+        all
     }
 
     fn count(&self) {
@@ -324,18 +309,7 @@ fn of(change: &Change) -> ObjectRef {
     }
 }
 
-/// The addresses in `status.loadBalancer.ingress`: an Ingress's entries have other ports beside them
-/// than its Service's.
-fn addresses(entries: &Value) -> BTreeSet<String> {
-    let all = entries.as_array().into_iter().flatten();
-    let address = |it: &Value| {
-        let of = |field| it.get(field).and_then(Value::as_str).map(str::to_owned);
-        of("ip").or_else(|| of("hostname"))
-    };
-    all.filter_map(address).collect()
-}
-
-/// An object as it is applied: what others say of it is theirs.
+/// An object as it is applied: with what is wanted of it, and nothing else.
 fn applied(reference: &ObjectRef, object: &Object) -> Value {
     let body = match object {
         Object::Service(it) => serde_json::to_value(it.as_ref()),
@@ -344,20 +318,5 @@ fn applied(reference: &ObjectRef, object: &Object) -> Value {
         // The operator makes no others.
         _ => Ok(Value::Null),
     };
-    let mut body = typed(reference.kind, body.unwrap_or_default());
-    if let Some(body) = body.as_object_mut() {
-        body.remove("status");
-        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-            for theirs in [
-                "uid",
-                "resourceVersion",
-                "creationTimestamp",
-                "generation",
-                "managedFields",
-            ] {
-                metadata.remove(theirs);
-            }
-        }
-    }
-    body
+    typed(&resource(reference.kind), body.unwrap_or_default())
 }

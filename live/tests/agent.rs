@@ -61,15 +61,7 @@ impl Node {
             &folder.path().join("manifests"),
         );
         let machine = Machine::new(what);
-        for command in [
-            "ip link add uplink type veth peer name outside",
-            "ip addr add 172.18.0.2/16 dev uplink",
-            "ip link set outside up",
-            "ip link set uplink up",
-            "ip route add default dev uplink",
-        ] {
-            machine.run(command);
-        }
+        machine.link_up();
         serve_endpoints(&machine, &plan());
         let options = SupervisorOptions {
             run: folder.path().join("run"),

@@ -173,6 +173,12 @@ fn of_two_envoys_each_frontend_has_the_one_that_it_leads_to() {
     let in_force = InForce::of(observed, &planned, &objects);
     let led = in_force.plan.frontends.values().next().unwrap();
     assert_eq!(&*led.listener, "default/shop/web of g1");
+    let config = planned.listeners.values().next().unwrap().config.clone();
+    let mut listeners = in_force.plan.listeners.values();
+    assert!(
+        listeners.all(|it| it.config == config),
+        "both are of one config"
+    );
     let listeners = in_force.plan.listeners.iter();
     let ports: Vec<_> = listeners.map(|(name, it)| (&**name, it.port)).collect();
     assert_eq!(

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
@@ -142,17 +142,26 @@ impl Operator {
     /// The addresses and names that an Ingress has: those that its Service was given.
     #[must_use]
     pub fn addresses(&self, ingress: &ObjectRef) -> Vec<String> {
-        let status = self
-            .service(ingress)
-            .and_then(|service| service.status.as_ref());
-        let given = status
-            .and_then(|status| status.load_balancer.as_ref())
-            .and_then(|given| given.ingress.as_ref());
+        let given = self.given(ingress).iter();
         given
-            .into_iter()
-            .flatten()
             .filter_map(|given| given.ip.clone().or_else(|| given.hostname.clone()))
             .collect()
+    }
+
+    fn given(&self, ingress: &ObjectRef) -> &[LoadBalancerIngress] {
+        let status = self.service(ingress).and_then(|it| it.status.as_ref());
+        let given = status.and_then(|it| it.load_balancer.as_ref()?.ingress.as_deref());
+        given.unwrap_or_default()
+    }
+
+    /// Our Ingresses whose status says other addresses than they have, with those that it must say.
+    pub fn unsaid(&self) -> impl Iterator<Item = (ObjectRef, &[LoadBalancerIngress])> {
+        let ours = self
+            .ingresses
+            .iter()
+            .filter(|(_, held)| held.mode.is_some());
+        ours.filter(|(ingress, held)| self.addresses(ingress) != said(&held.ingress))
+            .map(|(ingress, _)| (ingress.clone(), self.given(ingress)))
     }
 
     /// An object that must be there, without what others added to it.
@@ -467,6 +476,15 @@ impl Operator {
             fix: "set it to `true` or `false`".into(),
         })
     }
+}
+
+/// The addresses and names that the status of an Ingress says.
+fn said(ingress: &Ingress) -> Vec<String> {
+    let status = ingress.status.as_ref();
+    let said = status.and_then(|it| it.load_balancer.as_ref()?.ingress.as_deref());
+    let said = said.unwrap_or_default().iter();
+    said.filter_map(|said| said.ip.clone().or_else(|| said.hostname.clone()))
+        .collect()
 }
 
 /// What a batch of changes concerns.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::object::{ObjectRef, Objects};
 use crate::plan::NodePlan;
 use crate::problem::{Code, Problem, Severity};
-use crate::selector::selects;
 
 use super::config::Config;
 
@@ -20,10 +19,9 @@ pub(super) fn defined_twice<'p>(
         let labels = objects
             .node("", node)
             .and_then(|node| node.metadata.labels.as_ref());
-        let here = configs.iter().filter(|config| {
-            let selector = config.source.spec.node_selector.as_ref();
-            selector.is_none_or(|it| selects(it, labels) == Ok(true))
-        });
+        let here = configs
+            .iter()
+            .filter(|config| config.source.spec.picks(labels) == Ok(true));
         for config in here {
             let clusters = config.resources.iter().enumerate();
             found.extend(clusters.filter_map(|(index, read)| {

@@ -624,3 +624,37 @@ fn of_an_announced_frontend_replies_alone_are_untracked(
     let found = packet.tracked == crate::conntrack::Tracked::Untracked;
     assert_eq!((found, packet.mark), (untracked, 0));
 }
+
+#[rstest]
+fn frontends_are_read_out_of_the_sets_that_they_were_put_into(
+    #[values(FrontendState::Arming, FrontendState::Active, FrontendState::Draining)]
+    state: FrontendState,
+) {
+    let mut rules = Ruleset::new(Family::V4);
+    tproxy::install(&mut rules);
+    let (service, frontend) = (
+        key("10.96.0.10:80"),
+        Frontend {
+            listener_port: 14_056,
+            state,
+            ranged: false,
+        },
+    );
+    tproxy::put(&mut rules, service, &frontend);
+    // A set tells the port of those alone that are led on.
+    let listener_port = match state {
+        FrontendState::Draining => 0,
+        _ => 14_056,
+    };
+    let found = frontends::read(Family::V4, &rules.sets);
+    assert_eq!(
+        found,
+        [(
+            service,
+            Frontend {
+                listener_port,
+                ..frontend
+            }
+        )]
+    );
+}

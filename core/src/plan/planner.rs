@@ -13,7 +13,6 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::ingress::Options;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
-use crate::selector::selects;
 use crate::service::{frontends, node_port_addresses, of_slice, source_ranges};
 
 use super::claims::{Claims, Rank};
@@ -537,11 +536,7 @@ impl Planner {
             .this_node
             .as_ref()
             .and_then(|node| node.metadata.labels.as_ref());
-        source
-            .spec
-            .node_selector
-            .as_ref()
-            .is_none_or(|selector| selects(selector, labels).unwrap_or(false))
+        source.spec.picks(labels).unwrap_or(false)
     }
 
     fn withdraw_frontends(

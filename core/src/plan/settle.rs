@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Service;
 use crate::envoy;
 use crate::object::ObjectRef;
 use crate::problem::{Code, Problem, Severity};
-use crate::selector::selects;
 use crate::service::{ALL_PORTS, endpoints, has_port, said_ranges, tcp_ports};
 
 use super::finding::Subject;
@@ -186,13 +185,7 @@ impl Planner {
             .as_ref()
             .and_then(|node| node.metadata.labels.as_ref());
         let mut problems: BTreeSet<Problem> = state.parsed.problems.iter().cloned().collect();
-        if let Some(Err(error)) = state
-            .source
-            .spec
-            .node_selector
-            .as_ref()
-            .map(|selector| selects(selector, labels))
-        {
+        if let Err(error) = state.source.spec.picks(labels) {
             problems.insert(Problem {
                 code: Code::BadNodeSelector,
                 severity: Severity::Error,

@@ -8,7 +8,6 @@ use nodeway_core::envoy::ResourceKind;
 use nodeway_core::object::{EnvoyConfig, Kind, Object, ObjectRef, Objects};
 use nodeway_core::plan::NodePlan;
 use nodeway_core::problem::Problem;
-use nodeway_core::selector::{Labels, selects};
 
 use super::Agent;
 use super::proxies::Seen;
@@ -33,7 +32,9 @@ impl Agent {
         let node = objects.node("", &self.options.node);
         let labels = node.and_then(|it| it.metadata.labels.as_ref());
         let all = configs(objects).map(|(reference, config)| {
-            let said = applies(config, labels).then(|| {
+            // A selector that is none is told on every node.
+            let is_told = config.spec.picks(labels).unwrap_or(true);
+            let said = is_told.then(|| {
                 let own = awaited.get(&reference).into_iter().flatten();
                 let awaited: Vec<String> = everywhere.iter().chain(own).cloned().collect();
                 let own = findings.get(&reference).into_iter().flatten();
@@ -111,10 +112,4 @@ const fn is_config(kind: Kind) -> bool {
         kind,
         Kind::CiliumEnvoyConfig | Kind::CiliumClusterwideEnvoyConfig
     )
-}
-
-/// Whether a config is for a node with these labels. A selector that is none is told on every node.
-fn applies(config: &EnvoyConfig, labels: Option<&Labels>) -> bool {
-    let selector = config.spec.node_selector.as_ref();
-    selector.is_none_or(|it| selects(it, labels).unwrap_or(true))
 }

@@ -6,24 +6,19 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Duration;
 
-use kube::Client;
 use nodeway_core::object::{Change, Objects};
 use nodeway_core::problem::Problem;
 use nodeway_sim::LoadErrors;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::Event;
 use super::folder::Folder;
 use super::status::SourceStatus;
 use super::watch::{NotWatched, Watch};
 use crate::kube::{
-    BesideCilium, ClientError, Conditions, Lost, Watched, Wish, client, refuse_beside_cilium,
+    BesideCilium, ClientError, Conditions, Lost, Watched, Wish, connect, refuse_beside_cilium,
 };
-
-/// How long the first lists of an API server may take.
-const LISTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What stands for the API server where a folder could stand.
 const KUBE: &str = "kube";
@@ -97,9 +92,6 @@ pub enum SourceError {
     /// It does not tell.
     #[error("{0}; are the kinds of nodeway known there? nodeway crds | kubectl apply -f -")]
     Lost(#[from] Lost),
-    /// Threads.
-    #[error("cannot start the threads that watch: {0}")]
-    Threads(#[from] std::io::Error),
 }
 
 /// The objects, followed as long as this lives.
@@ -151,7 +143,8 @@ impl Source {
                 };
                 let (client, runtime) = connect(kubeconfig.as_deref())?;
                 runtime.block_on(refuse_beside_cilium(&client))?;
-                let watched = watch(&client, &runtime, Wish::of_agent(node), wake)?;
+                let wishes = Wish::of_agent(Some(node));
+                let watched = Watched::begin(runtime.handle(), &client, wishes, wake)?;
                 let first = Objects::default().changes_to(watched.store().objects());
                 let source = Self::Kube {
                     conditions: Conditions::begin(runtime.handle(), client, node),
@@ -222,26 +215,6 @@ impl Drop for Source {
     }
 }
 
-fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Runtime), SourceError> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    let client = runtime.block_on(client(kubeconfig))?;
-    Ok((client, runtime))
-}
-
-fn watch(
-    client: &Client,
-    runtime: &Runtime,
-    wishes: Vec<Wish>,
-    wake: impl Fn() + Clone + Send + Sync + 'static,
-) -> Result<Watched, Lost> {
-    let mut watched = Watched::begin(runtime.handle(), client, wishes, wake);
-    watched.wait(LISTED_WITHIN)?;
-    Ok(watched)
-}
-
 /// The objects of the cluster that an agent is in, as it says where they come from: read once, with
 /// the pods of all nodes.
 ///
@@ -252,7 +225,8 @@ pub(crate) fn read_once(said: &SourceStatus) -> Result<Objects, SourceError> {
         Some(folder) => read_folder(folder),
         None => {
             let (client, runtime) = connect(said.kubeconfig.as_deref())?;
-            let watched = watch(&client, &runtime, Wish::of_simulation(), || {})?;
+            let wishes = Wish::of_agent(None);
+            let watched = Watched::begin(runtime.handle(), &client, wishes, || {})?;
             runtime.shutdown_background();
             Ok(watched.store().objects().clone())
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kube::Client;
 use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tokio::runtime::{Builder, Runtime};
 
 /// Why nobody can ask.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum ClientError {
         /// What is wrong.
         source: Box<KubeconfigError>,
     },
+    /// No thread to ask from.
+    #[error("cannot start the threads that ask an API server: {0}")]
+    Threads(#[from] std::io::Error),
     /// What says it makes no client.
     #[error("the kubeconfig makes no client: {0}")]
     Client(#[from] kube::Error),
@@ -46,4 +50,15 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
         }
     };
     Ok(Client::try_from(config)?)
+}
+
+/// The same, and what it runs on.
+///
+/// # Errors
+/// As [`client`].
+pub(crate) fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Runtime), ClientError> {
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    let client = runtime.block_on(client(kubeconfig))?;
+    Ok((client, runtime))
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
-use super::{api_of, typed};
+use super::{api_of, resource, typed};
 use crate::clock::Clock;
 
 /// How often what is said may change.
@@ -147,7 +147,7 @@ impl Writer {
             if let (Some(entry), Some(body)) = (&wanted, body.as_object_mut()) {
                 body.insert("status".to_owned(), json!({"nodes": [entry]}));
             }
-            let body = typed(config.kind, body);
+            let body = typed(&resource(config.kind), body);
             let params = PatchParams::apply(&manager(&self.node)).force();
             let patch = Patch::Apply(&body);
             let patched = api.patch_status(&config.name, &params, &patch).await;

@@ -9,11 +9,10 @@ use kube::core::GroupVersionKind;
 use nodeway_core::object::Kind;
 use nodeway_core::source::Text;
 use serde_json::{Value, json};
-use tokio::runtime::Builder;
 
 use super::trimmed::trim;
 use super::watch::Wish;
-use super::{ClientError, client};
+use super::{ClientError, connect, typed};
 
 /// Why a cluster cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +20,6 @@ pub enum ListError {
     /// Nobody to ask.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A thread to ask from.
-    #[error("cannot start to ask the API server: {0}")]
-    Thread(#[from] std::io::Error),
     /// A kind is not told.
     #[error("cannot list objects of kind {kind} in all namespaces: {source}")]
     Kind {
@@ -40,18 +36,18 @@ pub enum ListError {
 /// # Errors
 /// When a kind cannot be listed. One that the cluster does not know has no objects.
 pub fn listed(kubeconfig: Option<&Path>) -> Result<Vec<Text>, ListError> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (client, runtime) = connect(kubeconfig)?;
     runtime.block_on(async {
-        let client = client(kubeconfig).await?;
         let mut texts = Vec::new();
         for (resource, fields, kind) in wanted() {
-            let mut items = items(&client, &resource, fields).await?;
-            for item in &mut items {
+            let items = items(&client, &resource, fields).await?.into_iter();
+            let items = items.map(|mut item| {
                 if let Some(kind) = kind {
-                    trim(kind, item);
+                    trim(kind, &mut item);
                 }
-                say_what_it_is(&resource, item);
-            }
+                typed(&resource, item)
+            });
+            let items: Vec<Value> = items.collect();
             let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
             let name = format!("kube/{}", resource.plural);
             // Lines, so that what is wrong has a place.
@@ -102,13 +98,6 @@ fn wanted() -> Vec<(ApiResource, Option<String>, Option<Kind>)> {
         None,
     ));
     all
-}
-
-fn say_what_it_is(resource: &ApiResource, object: &mut Value) {
-    if let Some(fields) = object.as_object_mut() {
-        fields.insert("apiVersion".to_owned(), resource.api_version.clone().into());
-        fields.insert("kind".to_owned(), resource.kind.clone().into());
-    }
 }
 
 async fn items(

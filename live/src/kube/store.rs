@@ -26,8 +26,8 @@ pub enum Told {
     Gone(Kind, String, String),
     /// A watch does not go on; it is tried again.
     Broken(Kind, String),
-    /// The API server answers again.
-    Answers,
+    /// Its watch broke, and the API server tells of the kind again.
+    Answers(Kind),
 }
 
 /// The objects, and what is not as it should be with them.
@@ -75,8 +75,8 @@ impl Store {
                 self.broken.insert(kind, why);
                 Vec::new()
             }
-            Told::Answers => {
-                self.broken.clear();
+            Told::Answers(kind) => {
+                self.broken.remove(&kind);
                 Vec::new()
             }
         }
@@ -250,7 +250,7 @@ mod tests {
             store.error().unwrap(),
             "watching Service: connection refused"
         );
-        take(&mut store, [Told::Answers]);
+        take(&mut store, [Told::Answers(Kind::Service)]);
         assert_eq!((store.error(), store.objects().len()), (None, 1));
     }
 

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
@@ -12,10 +12,13 @@ use kube::{Client, ResourceExt as _};
 use nodeway_core::object::{Change, Kind};
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::store::{Store, Told};
 use super::trimmed::trim;
 
+/// How long the first lists may take.
+const LISTED_WITHIN: Duration = Duration::from_secs(60);
 /// How often is asked whether an API server that did not answer does again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -28,40 +31,29 @@ pub struct Wish {
 
 /// Not all was listed in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server has not told all that is watched within {within:?}{}", why.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+#[error("the API server has not told all that is watched within {LISTED_WITHIN:?}{}", why.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
 pub struct Lost {
-    within: Duration,
     why: Option<String>,
 }
 
 impl Wish {
-    /// What the agent of a node needs: of pods its node's, of Secrets the certificates.
+    /// What an agent needs: certificates of all Secrets, and of pods those of its node. Without a node
+    /// those of all, as a simulation of the cluster needs them.
     #[must_use]
-    pub fn of_agent(node: &str) -> Vec<Self> {
-        let all = |kind| Self { kind, fields: None };
-        let some = |kind, fields: String| Self {
-            kind,
-            fields: Some(fields),
-        };
-        vec![
-            all(Kind::Node),
-            all(Kind::Service),
-            all(Kind::EndpointSlice),
-            some(Kind::Pod, format!("spec.nodeName={node}")),
-            some(Kind::Secret, "type=kubernetes.io/tls".to_owned()),
-            all(Kind::CiliumEnvoyConfig),
-            all(Kind::CiliumClusterwideEnvoyConfig),
+    pub fn of_agent(node: Option<&str>) -> Vec<Self> {
+        let of_node = node.map(|node| format!("spec.nodeName={node}"));
+        let certificates = Some("type=kubernetes.io/tls".to_owned());
+        [
+            (Kind::Node, None),
+            (Kind::Service, None),
+            (Kind::EndpointSlice, None),
+            (Kind::Pod, of_node),
+            (Kind::Secret, certificates),
+            (Kind::CiliumEnvoyConfig, None),
+            (Kind::CiliumClusterwideEnvoyConfig, None),
         ]
-    }
-
-    /// What a simulation of the whole cluster needs: the pods of all nodes, too.
-    #[must_use]
-    pub fn of_simulation() -> Vec<Self> {
-        let mut all = Self::of_agent("");
-        for wish in all.iter_mut().filter(|it| it.kind == Kind::Pod) {
-            wish.fields = None;
-        }
-        all
+        .map(|(kind, fields)| Self { kind, fields })
+        .to_vec()
     }
 
     /// What the operator needs.
@@ -80,7 +72,7 @@ impl Wish {
     /// What changes an answer: what an agent or the operator needs, of all nodes.
     #[must_use]
     pub fn of_whoever_looks() -> Vec<Self> {
-        let mut all = Self::of_simulation();
+        let mut all = Self::of_agent(None);
         let has = |kind| all.iter().any(|it| it.kind == kind);
         let of_operator = Self::of_operator().into_iter();
         let more: Vec<Self> = of_operator.filter(|it| !has(it.kind)).collect();
@@ -114,30 +106,33 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
 /// A cluster that is watched as long as this lives.
 #[derive(Debug)]
 pub struct Watched {
-    kinds: Vec<Kind>,
     told: Receiver<Told>,
     store: Store,
 }
 
 impl Watched {
-    /// Begins; `wake` is called when something was told.
-    #[must_use]
+    /// Begins, and waits until all kinds were listed once; `wake` is called when something was told
+    /// since.
+    ///
+    /// # Errors
+    /// When not all is listed in time.
     pub fn begin(
         runtime: &Handle,
         client: &Client,
         wishes: Vec<Wish>,
         wake: impl Fn() + Clone + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Result<Self, Lost> {
         let (sender, told) = channel();
-        let kinds = wishes.iter().map(|it| it.kind).collect();
+        let kinds: Vec<Kind> = wishes.iter().map(|it| it.kind).collect();
         for wish in wishes {
             runtime.spawn(follow(client.clone(), wish, sender.clone(), wake.clone()));
         }
-        Self {
-            kinds,
+        let mut watched = Self {
             told,
             store: Store::default(),
-        }
+        };
+        watched.wait(&kinds)?;
+        Ok(watched)
     }
 
     /// The objects, and what is wrong with them.
@@ -154,23 +149,19 @@ impl Watched {
             .collect()
     }
 
-    /// Waits until all kinds were listed once. What has changed by then is everything.
-    ///
-    /// # Errors
-    /// When that is not so in time.
-    pub fn wait(&mut self, within: Duration) -> Result<(), Lost> {
+    fn wait(&mut self, kinds: &[Kind]) -> Result<(), Lost> {
         /// Between two looks at the bound.
         const LOOK: Duration = Duration::from_millis(100);
         let mut waited = Duration::ZERO;
-        while !self.store.has_listed(&self.kinds) {
+        while !self.store.has_listed(kinds) {
             match self.told.recv_timeout(LOOK) {
                 Ok(told) => {
                     self.store.take(told);
                 }
-                Err(RecvTimeoutError::Timeout) if waited < within => waited += LOOK,
+                Err(RecvTimeoutError::Timeout) if waited < LISTED_WITHIN => waited += LOOK,
                 Err(_) => {
                     let why = self.store.error();
-                    return Err(Lost { within, why });
+                    return Err(Lost { why });
                 }
             }
         }
@@ -183,15 +174,17 @@ async fn follow(
     client: Client,
     wish: Wish,
     sender: Sender<Told>,
-    wake: impl Fn() + Send + Sync + 'static,
+    wake: impl Fn() + Clone + Send + Sync + 'static,
 ) {
     let kind = wish.kind;
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &wish.resource());
+    let api: Api<DynamicObject> = Api::all_with(client, &wish.resource());
     let mut config = watcher::Config::default();
     if let Some(fields) = &wish.fields {
         config = config.fields(fields);
     }
-    let mut events = watch(api, config).default_backoff().boxed();
+    let mut events = watch(api.clone(), config).default_backoff().boxed();
+    // One at a time, however often the watch is tried meanwhile.
+    let mut asking: Option<JoinHandle<()>> = None;
     while let Some(event) = events.next().await {
         let told = match event {
             Ok(Event::Init) => Told::Listing(kind),
@@ -203,8 +196,15 @@ async fn follow(
                 object.name_any(),
             ),
             Err(error) => {
-                // A quiet watch that goes on again tells nothing by itself.
-                tokio::spawn(answers(client.clone(), sender.clone()));
+                if asking.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let (sender, wake) = (sender.clone(), wake.clone());
+                    asking = Some(tokio::spawn(answers(
+                        api.clone(),
+                        wish.clone(),
+                        sender,
+                        wake,
+                    )));
+                }
                 Told::Broken(kind, error.to_string())
             }
         };
@@ -218,26 +218,33 @@ async fn follow(
 fn has(kind: Kind, object: DynamicObject) -> Told {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     trim(kind, &mut value);
-    Told::Has(kind, typed(kind, value))
+    Told::Has(kind, typed(&resource(kind), value))
 }
 
 /// An object that says what it is: items of a list do not.
-pub(crate) fn typed(kind: Kind, mut object: Value) -> Value {
-    let resource = resource(kind);
+pub(crate) fn typed(resource: &ApiResource, mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
-        fields.insert("apiVersion".to_owned(), resource.api_version.into());
-        fields.insert("kind".to_owned(), resource.kind.into());
+        let text = |it: &String| Value::from(it.as_str());
+        fields.insert("apiVersion".to_owned(), text(&resource.api_version));
+        fields.insert("kind".to_owned(), text(&resource.kind));
     }
     object
 }
 
-/// Tells when the API server answers again.
-async fn answers(client: Client, sender: Sender<Told>) {
+/// Tells when a kind whose watch broke can be had again: a quiet watch that goes on tells nothing by
+/// itself.
+async fn answers(api: Api<DynamicObject>, wish: Wish, sender: Sender<Told>, wake: impl Fn()) {
+    let one = ListParams {
+        field_selector: wish.fields,
+        limit: Some(1),
+        ..ListParams::default()
+    };
     loop {
         tokio::time::sleep(ASK_AGAIN).await;
-        if client.apiserver_version().await.is_ok() {
+        if api.list_metadata(&one).await.is_ok() {
             // Nobody may listen any more.
-            let _ = sender.send(Told::Answers);
+            let _ = sender.send(Told::Answers(wish.kind));
+            wake();
             return;
         }
     }

@@ -99,16 +99,13 @@ fn sets(
     found: &BTreeMap<SetName, IpSet>,
     wanted: &BTreeMap<SetName, IpSet>,
 ) {
-    let entries = |set: Option<&IpSet>| -> BTreeMap<SocketAddr, _> {
-        let entries = set.map(IpSet::entries).unwrap_or_default();
-        entries.into_iter().collect()
-    };
+    let entries = |set: &IpSet| -> BTreeMap<SocketAddr, _> { set.entries().into_iter().collect() };
     for (name, set) in wanted {
         let Some(has) = found.get(name) else {
             all.push(format!("there is no ipset {name}"));
             continue;
         };
-        let (has, wanted) = (entries(Some(has)), entries(Some(set)));
+        let (has, wanted) = (entries(has), entries(set));
         for (at, entry) in &wanted {
             match has.get(at) {
                 None => all.push(format!("ipset {name} lacks {at}")),

@@ -36,6 +36,19 @@ impl Machine {
         Self::named(format!("nwtest-{what}-{}", std::process::id()))
     }
 
+    /// Gives it the address of the fixtures' first node, and a way to all others, where nobody is.
+    pub fn link_up(&self) {
+        for command in [
+            "ip link add uplink type veth peer name outside",
+            "ip addr add 172.18.0.2/16 dev uplink",
+            "ip link set outside up",
+            "ip link set uplink up",
+            "ip route add default dev uplink",
+        ] {
+            self.run(command);
+        }
+    }
+
     fn named(name: String) -> Self {
         let netns = NetNs::create(&name).unwrap_or_else(|error| panic!("{error}"));
         let machine = Self { name, netns };

@@ -1,14 +1,14 @@
 //! Nothing acts where Cilium itself is.
 
 use nodeway_core::source;
-use nodeway_live::agent::{Agent, AgentOptions, From};
+use nodeway_live::agent::Agent;
 use nodeway_live::kube::listed;
 use nodeway_live::operator::{Operator, OperatorOptions};
 use nodeway_sim::Redirect;
 use rstest::rstest;
 
 use super::control_plane::ControlPlane;
-use super::{INGRESS, WITHIN, cluster};
+use super::{INGRESS, agent_options, cluster};
 
 const AGENT: &str = "
 apiVersion: apps/v1
@@ -40,17 +40,11 @@ fn refusals(cluster: &ControlPlane) -> [String; 2] {
         ..OperatorOptions::default()
     });
     let folder = tempfile::tempdir().unwrap();
-    let agent = Agent::start(AgentOptions {
-        from: From::Kube(Some(cluster.kubeconfig())),
-        node: "node-1".to_owned(),
-        redirect: Redirect::Tc,
-        run: folder.path().join("run"),
-        pins: None,
-        access_log: false,
-        metrics: None,
-        arming: WITHIN,
-        draining: WITHIN,
-    });
+    let agent = Agent::start(agent_options(
+        cluster,
+        Redirect::Tc,
+        &folder.path().join("run"),
+    ));
     [
         operator.unwrap_err().to_string(),
         agent.unwrap_err().to_string(),

@@ -3,13 +3,13 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nodeway_live::agent::{Agent, AgentOptions, From, Stop};
+use nodeway_live::agent::{Agent, Stop};
 use nodeway_sim::Redirect;
 use serde_json::Value;
 
 use super::bed::Machine;
 use super::control_plane::ControlPlane;
-use super::{WITHIN, cluster, get, until};
+use super::{agent_options, cluster, get, until};
 
 const NODE: &str = "
 apiVersion: v1
@@ -77,14 +77,7 @@ struct Running {
 
 /// An agent without an Envoy.
 fn agent(machine: &Machine, objects: &[String]) -> Running {
-    for command in [
-        "ip link add uplink type veth peer name outside",
-        "ip addr add 172.18.0.2/16 dev uplink",
-        "ip link set outside up",
-        "ip link set uplink up",
-    ] {
-        machine.run(command);
-    }
+    machine.link_up();
     let folder = tempfile::tempdir().unwrap();
     let started = machine.netns.run(|| {
         let cluster = cluster();
@@ -102,17 +95,11 @@ fn agent(machine: &Machine, objects: &[String]) -> Running {
             addresses,
         ]);
         patched.unwrap();
-        let agent = Agent::start(AgentOptions {
-            from: From::Kube(Some(cluster.kubeconfig())),
-            node: "node-1".to_owned(),
-            redirect: Redirect::Iptables,
-            run: folder.path().join("run"),
-            pins: None,
-            access_log: false,
-            metrics: None,
-            arming: WITHIN,
-            draining: WITHIN,
-        });
+        let agent = Agent::start(agent_options(
+            &cluster,
+            Redirect::Iptables,
+            &folder.path().join("run"),
+        ));
         (cluster, agent.unwrap_or_else(|error| panic!("{error}")))
     });
     let (cluster, agent) = started.unwrap();
