@@ -296,6 +296,7 @@ fn cluster() -> Result<Source, Failure> {
     Ok(Source {
         name: KUBE.to_owned(),
         fixture: None,
+        recordings: Vec::new(),
         texts: texts.map_err(miette::Report::from_err)?,
     })
 }

@@ -18,6 +18,8 @@ mod logs;
 #[cfg(feature = "live")]
 mod operator;
 mod paint;
+mod record;
+mod replay;
 mod rules;
 mod screen;
 mod side_by_side;
@@ -71,6 +73,10 @@ enum Command {
     Crds,
     /// Shows the way of one request, with the reason and the evidence at each stage.
     Explain(explain::Arguments),
+    /// Writes down what a node has and does, to be replayed; or makes a fixture of a dump.
+    Record(record::Arguments),
+    /// Runs a recording in the simulator, and says where the two part.
+    Replay(replay::Arguments),
     /// Prints the CiliumEnvoyConfig that an Ingress becomes.
     Translate(translate::Arguments),
     /// Says what is wrong with manifests, before they are applied.
@@ -96,6 +102,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "live")]
         Command::Crds => operator::print_crds(),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Record(arguments) => record::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Rules(arguments) => rules::run(arguments),

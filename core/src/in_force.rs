@@ -328,7 +328,6 @@ impl InForce {
             Step::Verdict(step) if step.node == self.node => Some(&self.table),
             Step::Rule(step) if step.node == self.node && step.pod.is_none() => Some(&self.rules),
             Step::Listener(step) if step.node == self.node => of_dump(&step.listener),
-            Step::FilterChain(step) => of_dump(&step.listener),
             _ => None,
         }
     }

@@ -18,8 +18,9 @@
 //! 8. [`proxy`]: a connection finds its filter chain, a request its virtual host, route, cluster.
 //! 9. [`xds`]: a plan's resources become what a real Envoy is told, and its answers are judged.
 //! 10. [`in_force`]: what a node's kernel and Envoys say they have becomes a plan again.
-//! 11. [`condition`]: what of all that a config's status says.
-//! 12. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 11. [`recording`]: that, the objects and what was decided and answered, as texts to be replayed.
+//! 12. [`condition`]: what of all that a config's status says.
+//! 13. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
@@ -41,6 +42,7 @@ pub mod plan;
 pub mod policy;
 pub mod problem;
 pub mod proxy;
+pub mod recording;
 pub mod redirect;
 pub mod selector;
 pub mod service;

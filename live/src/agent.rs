@@ -28,6 +28,7 @@ mod serving;
 mod source;
 pub mod status;
 mod watch;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -58,17 +59,19 @@ use proxies::{Changed, Proxies, open_ports};
 use run_dir::RunDir;
 use source::Source;
 use status::Status;
+use watching::{LONGEST, Watching};
 use watch::{Changes, Watch};
 
 pub use cleanup::{CleanupError, cleanup};
 pub use memory::MemoryError;
 pub use proxies::ProxiesError;
-pub use report::{AskStatusError, ask_status};
+pub use report::{AskStatusError, ask_decisions, ask_status};
 pub use run_dir::RunDirError;
 pub use served::ServedError;
 pub(crate) use source::read_once;
 pub use source::{From, SourceError};
 pub use watch::NotWatched;
+pub use watching::Watched;
 
 /// How often is looked at what nobody tells of: sockets, and frontends that arm or drain.
 const LOOK: Duration = Duration::from_millis(50);
@@ -167,6 +170,8 @@ enum Event {
     Proxies,
     /// Somebody asks how it stands.
     Asked(Sender<(Status, Vec<Record>)>),
+    /// Somebody wants to know what the kernel's programs decide, for that long.
+    Watch(Duration, Sender<Watched>),
     /// It shall end.
     Stop,
 }
@@ -207,6 +212,7 @@ pub struct Agent {
     withheld: Withheld,
     redirect: NodeRedirect,
     devices: BTreeSet<String>,
+    watching: Option<Watching>,
     run_dir: RunDir,
     _watch: Watch,
     _served: served::Served,
@@ -265,6 +271,7 @@ impl Agent {
             datapath_error: None,
             withheld: Withheld::default(),
             devices: clients,
+            watching: None,
             run_dir,
             _watch: watch,
             _served: served,
@@ -295,7 +302,9 @@ impl Agent {
         loop {
             self.look();
             self.say();
+            self.watch();
             let awaited = !self.unapplied.is_empty()
+                || self.watching.is_some()
                 || self.steering.switching().next().is_some()
                 || self.proxies.is_awaited();
             let first = self.events.recv_timeout(if awaited { LOOK } else { REST });
@@ -313,12 +322,50 @@ impl Agent {
                 self.read();
             }
             for event in events {
-                if let Event::Asked(answer) = event {
-                    // Nobody may wait for it any more.
-                    let _ = answer.send(self.status());
+                match event {
+                    Event::Asked(answer) => {
+                        // Nobody may wait for it any more.
+                        let _ = answer.send(self.status());
+                    }
+                    Event::Watch(within, answer) => self.begin_to_watch(within, answer),
+                    Event::Source | Event::Proxies | Event::Stop => {}
                 }
             }
         }
+    }
+
+    /// Who asks where nobody tells gets no answer.
+    fn begin_to_watch(&mut self, within: Duration, answer: Sender<Watched>) {
+        let until = self.clock.now() + within.min(LONGEST);
+        if let Some(watching) = &mut self.watching {
+            watching.join(until, answer);
+            return;
+        }
+        match self.redirect.trace(true) {
+            Ok(true) => {
+                let lost = self.redirect.lost_decisions();
+                self.watching = Some(Watching::begin(until, lost, answer));
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "decisions cannot be told"),
+        }
+    }
+
+    /// Takes what was decided meanwhile, and ends that when its time has come.
+    fn watch(&mut self) {
+        let Some(mut watching) = self.watching.take() else {
+            return;
+        };
+        watching.take(self.redirect.decisions());
+        if !watching.is_over(self.clock.now()) {
+            self.watching = Some(watching);
+            return;
+        }
+        if let Err(error) = self.redirect.trace(false) {
+            tracing::warn!(%error, "decisions are told on; the next agent ends that");
+        }
+        watching.take(self.redirect.decisions());
+        watching.end(self.redirect.lost_decisions());
     }
 
     /// A thread of its own waits for changes of the Envoys' folder, as long as that is watched.

@@ -131,6 +131,20 @@ pub enum SocketsError {
     NetNs(#[from] NetNsError),
 }
 
+/// Why other programs cannot take over.
+#[derive(Debug, thiserror::Error)]
+pub enum AgainError {
+    /// They cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// They cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The network namespace.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+}
+
 /// Why it cannot be taken away as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum DetachError {
@@ -214,6 +228,29 @@ impl Datapath {
         }
         self.attach_calls()?;
         self.remove_leftovers()
+    }
+
+    /// The same redirect by programs that tell each decision, or that tell none any more: they take
+    /// the places of these without a gap, on the same maps. None where nothing is pinned, and so
+    /// nothing can be taken over.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Some places may have the new programs then; they decide alike.
+    pub fn again(&self, trace: bool) -> Result<Option<Self>, AgainError> {
+        let Some(pins) = &self.pins else {
+            return Ok(None);
+        };
+        let options = Options {
+            mode: self.mode,
+            tc: self.hook,
+            cgroup: self.cgroup.as_deref(),
+            pins: Some(pins.folder()),
+            trace,
+        };
+        let mut next = Self::load(self.netns.try_clone()?, &options)?;
+        let devices: Vec<&str> = self.devices.keys().map(String::as_str).collect();
+        next.attach(&devices)?;
+        Ok(Some(next))
     }
 
     /// Attaches to the calls of the cgroup's processes alone, if there is a cgroup.

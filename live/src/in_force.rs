@@ -75,8 +75,12 @@ pub struct Looked {
     pub redirect: Redirect,
     /// The objects that its agent reads, completed as controllers would.
     pub objects: Objects,
+    /// What its kernel and Envoys have.
+    pub observed: Observed,
     /// What is in force.
     pub in_force: InForce,
+    /// The dumps of its Envoys as they were, by generation.
+    pub dumps: Vec<(String, String)>,
 }
 
 /// Looks at the node whose agent has that run directory and whose namespace that is.
@@ -89,9 +93,10 @@ pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
     let objects = read_once(&status.source)?;
     let planner = Planner::with_objects(&objects, &status.node, Ledger::default());
     let planned = planner.plan();
+    let (envoys, dumps) = envoys(run)?.into_iter().unzip();
     let mut observed = Observed {
         node: status.node.as_str().into(),
-        envoys: envoys(run)?,
+        envoys,
         ..Observed::default()
     };
     let kernel = Kernel {
@@ -101,17 +106,19 @@ pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
     };
     kernel.frontends(&mut observed, &status, planned)?;
     observed.rules = kernel.rules(&observed)?;
-    let in_force = InForce::of(observed, planned, &objects);
+    let in_force = InForce::of(observed.clone(), planned, &objects);
     Ok(Looked {
         redirect,
+        observed,
         in_force,
+        dumps,
         objects,
         status,
     })
 }
 
-/// The Envoys that run, each with what it says it has.
-fn envoys(run: &Path) -> Result<Vec<Dumped>, LookError> {
+/// The Envoys that run, each with what it says it has, and how it said it.
+fn envoys(run: &Path) -> Result<Vec<(Dumped, (String, String))>, LookError> {
     let mut all = Vec::new();
     for record in generation::list(run)? {
         all.push(dumped(&record)?);
@@ -119,7 +126,7 @@ fn envoys(run: &Path) -> Result<Vec<Dumped>, LookError> {
     Ok(all)
 }
 
-fn dumped(record: &Record) -> Result<Dumped, LookError> {
+fn dumped(record: &Record) -> Result<(Dumped, (String, String)), LookError> {
     let generation = record.id.clone();
     let dump = record.admin().get("/config_dump?include_eds");
     let dump = dump.map_err(|source| LookError::Dump {
@@ -128,8 +135,9 @@ fn dumped(record: &Record) -> Result<Dumped, LookError> {
         source,
     })?;
     let text = Text::new(format!("config_dump of {generation}"), dump);
+    let said = (generation.clone(), text.content.clone());
     let dump = ConfigDump::of_running(&text)?;
-    Ok(Dumped { generation, dump })
+    Ok((Dumped { generation, dump }, said))
 }
 
 fn own_addresses(objects: &Objects, node: &str) -> Vec<IpAddr> {

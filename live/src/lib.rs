@@ -18,6 +18,7 @@ pub mod netfilter;
 pub mod netns;
 pub mod operator;
 pub mod process;
+pub mod record;
 pub mod redirect;
 pub mod routes;
 pub mod signal;

@@ -13,6 +13,7 @@ mod found;
 mod obstacle;
 mod own;
 mod saved;
+mod saved_text;
 mod settings;
 mod tool;
 mod wanted;
@@ -31,6 +32,7 @@ use crate::routes::{self, RoutesError};
 pub use clash::Clash;
 pub use obstacle::Obstacle;
 pub use settings::Setting;
+pub use saved_text::{SavedText, saved_texts};
 pub use tool::ToolError;
 pub use wanted::Wanted;
 

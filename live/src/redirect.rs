@@ -11,12 +11,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use nodeway_core::datapath::layout::Fault;
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::{FrontendKey, SourceRanges};
+use nodeway_core::recording::Decision;
 use nodeway_core::redirect::Redirect;
 
 use crate::bpf::{
-    AttachError, Counters, Datapath, DetachError, LoadError, MapIds, Mode, Options, PinError, Pins,
+    self, AgainError, AttachError, Counters, Datapath, DetachError, LoadError, MapIds, Mode, Options, PinError, Pins,
     SocketsError, TableError,
 };
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
@@ -34,6 +36,9 @@ pub enum RedirectError {
     /// They cannot be attached.
     #[error(transparent)]
     Attach(#[from] Box<AttachError>),
+    /// Others cannot take over.
+    #[error(transparent)]
+    Again(#[from] Box<AgainError>),
     /// They cannot be taken away.
     #[error(transparent)]
     Detach(#[from] Box<DetachError>),
@@ -288,6 +293,37 @@ impl NodeRedirect {
     pub fn counters(&self) -> Result<Option<Counters>, RedirectError> {
         let counters = self.programs.as_ref().map(Datapath::counters);
         Ok(counters.transpose()?)
+    }
+
+    /// Has the programs tell each decision, or none any more. False for a way of rules, and where
+    /// nothing is pinned: nobody tells there.
+    ///
+    /// # Errors
+    /// When the kernel refuses; it is led on as before.
+    pub fn trace(&mut self, trace: bool) -> Result<bool, RedirectError> {
+        let Some(programs) = &self.programs else {
+            return Ok(false);
+        };
+        let Some(next) = programs.again(trace).map_err(Box::new)? else {
+            return Ok(false);
+        };
+        self.programs = Some(next);
+        Ok(true)
+    }
+
+    /// What was decided since the last call, while decisions are told.
+    pub fn decisions(&mut self) -> Vec<Decision> {
+        let programs = self.programs.as_mut();
+        let events = programs.map(Datapath::events).unwrap_or_default();
+        events.iter().map(bpf::Event::decision).collect()
+    }
+
+    /// How many decisions the kernel could not tell, since its maps were made.
+    #[must_use]
+    pub fn lost_decisions(&self) -> u64 {
+        let counters = self.counters().ok().flatten();
+        let faults = counters.map(|it| it.faults).unwrap_or_default();
+        faults.get(&Fault::EventLost).copied().unwrap_or(0)
     }
 
     /// The way.

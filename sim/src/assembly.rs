@@ -25,6 +25,8 @@ pub struct Options {
     pub controllers: Controllers,
     /// Names of the hosts outside.
     pub outside: Vec<String>,
+    /// More of them, whose addresses are known: who was seen to ask, and stands in no object.
+    pub strangers: Vec<IpAddr>,
     /// The first and the last port that listeners get.
     pub ports: (u16, u16),
     /// Addresses that clients ask for and that stand nowhere else: of an Envoy's dump, where a
@@ -37,6 +39,7 @@ impl Default for Options {
         Self {
             controllers: Controllers::default(),
             outside: vec!["outside".to_owned()],
+            strangers: Vec::new(),
             ports: (FIRST_PORT, LAST_PORT),
             reached: Vec::new(),
         }
@@ -70,7 +73,11 @@ impl Assembly {
                 (node, planner)
             })
             .collect();
-        let outside = outside(&options.outside);
+        let mut outside = outside(&options.outside);
+        outside.extend(options.strangers.iter().map(|address| HostSpec {
+            name: address.to_string(),
+            addresses: vec![*address],
+        }));
         let mut names = Names::of(&objects);
         for host in &outside {
             names.add_outside(&host.name, &host.addresses);

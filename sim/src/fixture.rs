@@ -2,6 +2,7 @@
 //! asks for what and what must come of it. It names things, never addresses.
 
 mod fault_spec;
+mod made;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::source::{self, LoadErrors};
 use crate::time::Time;
 
 pub use fault_spec::{FaultSpec, Moment, What};
+pub use made::{Made, fixture_of};
 
 /// `fixture.yaml`
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -69,6 +69,7 @@ mod names;
 mod net;
 mod process;
 mod proxies;
+pub mod replay;
 mod reply;
 mod report;
 mod row;
@@ -90,7 +91,9 @@ pub use client::{Answer, Client, Outcome};
 pub use cluster::{Ask, AskError, Cause, Cluster, Failed, Family, tell};
 pub use envoy::{Counters, NodeProxy};
 pub use fault::{Fault, FaultError};
-pub use fixture::{Expect, FaultSpec, Fixture, IngressSpec, Moment, Nodes, RequestSpec, What};
+pub use fixture::{
+    Expect, FaultSpec, Fixture, IngressSpec, Made, Moment, Nodes, RequestSpec, What, fixture_of,
+};
 pub use net::{
     CapturedInterface, CapturedPacket, Datapath, Happening, Hop, HostSpec, Impairment, LinkSpec,
     NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,

@@ -125,6 +125,11 @@ impl Names {
         }
     }
 
+    /// The object that has an address.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<&ObjectRef> {
+        self.owners.get(&address)
+    }
+
     /// An address with the name of its holder; a Service's with the port, which is part of its name.
     pub(crate) fn seen(&self, address: SocketAddr) -> Seen {
         let owner = self.owners.get(&address.ip());

@@ -111,6 +111,12 @@ pub enum RunError {
     /// Its objects give no network.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// Somebody asks who cannot.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// A fixture cannot be written down.
+    #[error("the fixture cannot be written as YAML: {0}")]
+    Written(String),
     /// One of its requests cannot be sent.
     #[error("fixture.yaml: requests[{index}]: {error}")]
     Request {

@@ -60,8 +60,8 @@ pub struct Sim {
     /// Whether the first host outside is not simulated.
     external: bool,
     visits: Visits,
-    /// What a node has that is another than what is planned for it.
-    in_force: Option<InForce>,
+    /// What nodes have that were looked at, in the place of what is planned for them.
+    in_force: Vec<InForce>,
     last: Option<Last>,
 }
 
@@ -79,10 +79,10 @@ impl Sim {
         &self.chosen_by
     }
 
-    /// What is in force on a node that was looked at.
+    /// What is in force on nodes that were looked at.
     #[must_use]
-    pub const fn in_force(&self) -> Option<&InForce> {
-        self.in_force.as_ref()
+    pub fn in_force(&self) -> &[InForce] {
+        &self.in_force
     }
 
     /// The objects, with what was derived.

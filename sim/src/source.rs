@@ -1,7 +1,8 @@
-//! Where objects come from: files, folders, a fixture's folder, a sysdump, standard input. The only
-//! I/O here.
+//! Where objects come from: files, folders, a fixture's folder, a sysdump, a recording, standard input.
+//! The only I/O here.
 
 mod archive;
+mod recording;
 mod sysdump;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use nodeway_core::object::Objects;
+use nodeway_core::recording::Recording;
 use nodeway_core::source::{self, SourceError, Text};
 
 use crate::fixture::{Fixture, What};
@@ -28,8 +30,10 @@ pub struct Source {
     pub name: String,
     /// The fixture, when the one path is a fixture's folder or its `fixture.yaml`.
     pub fixture: Option<Fixture>,
-    /// The texts with objects; of a fixture those of its manifests.
+    /// The texts with objects; of a fixture those of its manifests, of recordings those of the newest.
     pub texts: Vec<Text>,
+    /// The recordings, when the paths are some: one of each node, the newest last.
+    pub recordings: Vec<Recording>,
 }
 
 impl Source {
@@ -51,7 +55,11 @@ impl Source {
                 name,
                 texts: fixture.manifests.clone(),
                 fixture: Some(fixture),
+                recordings: Vec::new(),
             });
+        }
+        if paths.iter().any(|path| recording::is_one(path)) {
+            return Self::recorded(name, paths);
         }
         let mut stdin = stdin;
         let mut texts = Vec::new();
@@ -82,10 +90,24 @@ impl Source {
                 name,
                 fixture: None,
                 texts,
+                recordings: Vec::new(),
             })
         } else {
             Err(LoadErrors { errors, texts })
         }
+    }
+
+    fn recorded(name: String, paths: &[PathBuf]) -> Result<Self, LoadErrors> {
+        let mut recordings = recording::read(paths)?;
+        // Times in UTC, written alike.
+        recordings.sort_by(|one, other| one.header.at.cmp(&other.header.at));
+        let newest = recordings.last();
+        Ok(Self {
+            name,
+            fixture: None,
+            texts: newest.map(|it| it.manifests.clone()).unwrap_or_default(),
+            recordings,
+        })
     }
 
     /// The objects in it.
@@ -191,18 +213,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Loa
             "look for a link that leads back",
         ));
     }
-    let entries = fs::read_dir(folder).map_err(|error| LoadError::of_io(folder, &error))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(
-            entry
-                .map_err(|error| LoadError::of_io(folder, &error))?
-                .path(),
-        );
-    }
-    // A folder's order is the file system's; a run must not depend on it.
-    paths.sort();
-    for path in paths {
+    for path in entries(folder)? {
         let hidden = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
@@ -216,6 +227,17 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Loa
         }
     }
     Ok(())
+}
+
+/// What is in a folder, sorted: its own order is the file system's, and a run must not depend on it.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let failed = |error| LoadError::of_io(folder, &error);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// Whether a file's name ends as a manifest's does.

@@ -62,6 +62,7 @@ fn ask_of(
     let source = Source {
         name: "manifests".to_owned(),
         fixture: None,
+        recordings: Vec::new(),
         texts: vec![Text::new("manifests", manifests)],
     };
     let builder = Sim::from_source(&source).unwrap();

@@ -169,7 +169,7 @@ proptest! {
             let text = &mut texts[at % count];
             *text = mangle(text, &[(at / count, slip.clone())]);
         }
-        let source = Source { name: name.to_owned(), fixture: None, texts };
+        let source = Source { name: name.to_owned(), fixture: None, texts, recordings: Vec::new() };
         let Ok(builder) = Sim::from_source(&source) else { return Ok(()) };
         let redirect = if sk_lookup { Redirect::SkLookup } else { Redirect::Tc };
         let Ok(mut sim) = builder.redirect(redirect).start() else { return Ok(()) };

@@ -86,6 +86,7 @@ spec: {containers: [{name: client, image: curl}]}
     let source = Source {
         name: "manifests".to_owned(),
         fixture: None,
+        recordings: Vec::new(),
         texts: vec![Text::new("manifests", manifests)],
     };
     let cluster = Sim::from_source(&source).unwrap();

@@ -55,6 +55,7 @@ impl Where {
             redirect,
             objects,
             in_force,
+            ..
         } = looked;
         let differences = in_force.differences.iter();
         let seen = Seen {

@@ -113,13 +113,13 @@ impl Stage {
 /// that is told.
 #[must_use]
 pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
-    stages_in_force(way, objects, None)
+    stages_in_force(way, objects, &[])
 }
 
-/// The same where a node did what is in force there: its stages name what they rest on.
+/// The same where nodes did what is in force there: their stages name what they rest on.
 #[must_use]
-pub fn stages_in_force(way: &Way, objects: &Objects, in_force: Option<&InForce>) -> Vec<Stage> {
-    let mut live = in_force.map(Live::new);
+pub fn stages_in_force(way: &Way, objects: &Objects, in_force: &[InForce]) -> Vec<Stage> {
+    let mut live = Live::new(in_force);
     let mut words = Words {
         objects,
         routed: None,
@@ -146,9 +146,7 @@ pub fn stages_in_force(way: &Way, objects: &Objects, in_force: Option<&InForce>)
             Some(dump) => words.of_dump(dump, step),
             None => words.step(step),
         };
-        if let Some(live) = &mut live {
-            live.rest_on(step, &mut found);
-        }
+        live.rest_on(step, &mut found);
         for stage in found {
             // A packet that comes again is looked up again.
             let again = objects.config_dump.is_some() && stages.last() == Some(&stage);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nodeway_core::envoy::ResourceKind;
 use nodeway_core::object::ObjectRef;
@@ -10,11 +11,11 @@ use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
 use super::proxies::Seen;
-use super::served::SOCKET;
+use super::served::{DECISIONS, SOCKET};
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
 };
-use super::{Agent, From};
+use super::{Agent, From, Watched};
 use crate::envoy::Admin;
 use crate::generation::Record;
 
@@ -46,6 +47,23 @@ pub enum AskStatusError {
 pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
     let path = run.join(SOCKET);
     let answer = Admin::at(run, SOCKET).get("/status");
+    let answer = answer.map_err(|source| AskStatusError::Nobody {
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_str(&answer).map_err(|source| AskStatusError::Answer { path, source })
+}
+
+/// Asks the agent of a run directory what its kernel's programs decide from now on, for that long.
+/// None by a way of rules, where nobody decides that could tell.
+///
+/// # Errors
+/// When none answers.
+pub fn ask_decisions(run: &Path, seconds: u64) -> Result<Option<Watched>, AskStatusError> {
+    let path = run.join(SOCKET);
+    let within = Duration::from_secs(seconds.saturating_add(10));
+    let agent = Admin::at(run, SOCKET).within(within);
+    let answer = agent.get(&format!("{DECISIONS}?seconds={seconds}"));
     let answer = answer.map_err(|source| AskStatusError::Nobody {
         path: path.clone(),
         source,

@@ -24,10 +24,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::status::Status;
+use super::watching::LONGEST;
 use super::{AgentOptions, Event, metrics, serving};
 
 /// The socket's name in the run directory.
 pub(super) const SOCKET: &str = "agent.sock";
+/// Where decisions are told for a while.
+pub(super) const DECISIONS: &str = "/decisions";
 /// Who asks and is not answered by then is told that the agent hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A client that does not say what it wants is not waited for.
@@ -149,7 +152,13 @@ fn serve(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let agent = agent.clone();
-        async move { Ok::<_, Infallible>(answer(request.uri().path(), door, agent).await) }
+        async move {
+            let (path, query) = (request.uri().path(), request.uri().query());
+            if (path, door) == (DECISIONS, Door::Own) {
+                return Ok::<_, Infallible>(decisions(query.unwrap_or_default(), agent).await);
+            }
+            Ok(answer(path, door, agent).await)
+        }
     });
     handle.spawn(async move {
         let mut server = http1::Builder::new();
@@ -192,6 +201,31 @@ async fn answer(path: &str, door: Door, agent: Sender<Event>) -> Response<Full<B
             with_type(StatusCode::OK, "application/json", json)
         }
     }
+}
+
+/// What is decided from now on, for as many seconds as the query says; null where nobody tells.
+async fn decisions(query: &str, agent: Sender<Event>) -> Response<Full<Bytes>> {
+    let Some(seconds) = query
+        .strip_prefix("seconds=")
+        .and_then(|it| it.parse().ok())
+    else {
+        return text(StatusCode::BAD_REQUEST, "ask for ?seconds=NUMBER\n");
+    };
+    let within = Duration::from_secs(seconds);
+    let (sender, answer) = channel();
+    if agent.send(Event::Watch(within, sender)).is_err() {
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent does not answer\n",
+        );
+    }
+    let watched = tokio::task::spawn_blocking(move || {
+        // Who cannot tell drops the sender.
+        answer.recv_timeout(within.min(LONGEST) + ANSWER_WITHIN)
+    });
+    let watched = watched.await.ok().and_then(Result::ok);
+    let json = serde_json::to_vec(&watched).unwrap_or_default();
+    with_type(StatusCode::OK, "application/json", json)
 }
 
 /// The kernel has what is planned, as far as there are Envoys to lead to.

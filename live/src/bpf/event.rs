@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nodeway_core::datapath::layout::Event as Raw;
 use nodeway_core::datapath::{Hook, Reason, layout};
+use nodeway_core::recording::Decision;
 
 use super::table::address;
 
@@ -43,6 +44,21 @@ impl Event {
             dst: place(raw.dst, raw.dport),
             raw,
         })
+    }
+
+    /// The same as a recording has it.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        Decision {
+            at: u64::try_from(self.at.as_micros()).unwrap_or(u64::MAX),
+            hook: self.hook.to_owned(),
+            verdict: self.verdict.to_owned(),
+            reason: self.reason,
+            from: self.src,
+            to: self.dst,
+            flags: self.raw.tcp_flags,
+            mark: self.raw.mark,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A cluster about to be simulated: what of, and what with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,11 @@ use std::time::Duration;
 use nodeway_core::in_force::InForce;
 use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::object::Objects;
-use nodeway_core::plan::Planner;
+use nodeway_core::plan::{Ledger, Planner};
+use nodeway_core::recording::Recording;
 use nodeway_core::redirect::Redirect;
+use nodeway_core::service;
+use nodeway_core::source::SourceError;
 
 use super::Sim;
 use super::fault::Faults;
@@ -19,7 +22,7 @@ use crate::chosen::{ChosenBy, by_cluster};
 use crate::fixture::Fixture;
 use crate::net::{Datapath, LinkSpec, NodewayDatapath, Settings, TopologyError};
 use crate::seed::Seed;
-use crate::source::{LoadErrors, Source};
+use crate::source::{LoadError, LoadErrors, Source, objects};
 use crate::visit::Visits;
 use crate::world::World;
 
@@ -32,7 +35,7 @@ pub struct SimBuilder {
     source: String,
     chosen_by: ChosenBy,
     external: bool,
-    in_force: Option<InForce>,
+    in_force: Vec<InForce>,
 }
 
 impl SimBuilder {
@@ -120,12 +123,12 @@ impl SimBuilder {
     }
 
     /// Gives a node what is in force there in the place of what is planned for it, and all of them
-    /// its redirect.
+    /// its redirect. To be called for each node that was looked at.
     #[must_use]
     pub fn in_force(mut self, redirect: Redirect, in_force: InForce) -> Self {
         self.settings.redirect = redirect;
         self.chosen_by = ChosenBy::Node(in_force.node.to_string());
-        self.in_force = Some(in_force);
+        self.in_force.push(in_force);
         self
     }
 
@@ -150,7 +153,7 @@ impl SimBuilder {
             services,
             names,
         } = Assembly::of(self.objects, &options);
-        if let Some(InForce { node, plan, .. }) = &self.in_force {
+        for InForce { node, plan, .. } in &self.in_force {
             let planner = Planner::with_plan(node, plan.clone());
             planners.insert(node.to_string(), planner);
         }
@@ -183,9 +186,9 @@ impl SimBuilder {
         for node in nodes {
             sim.start_proxies(&node);
         }
-        if let Some(InForce {
+        for InForce {
             node, switching, ..
-        }) = &sim.in_force
+        } in &sim.in_force
         {
             sim.world.halt(node, switching);
         }
@@ -210,9 +213,35 @@ impl Sim {
     pub fn from_source(source: &Source) -> Result<SimBuilder, LoadErrors> {
         let builder = match &source.fixture {
             Some(fixture) => Self::from_fixture(fixture)?,
-            None => Self::from_dump(source.objects()?),
+            None if source.recordings.is_empty() => Self::from_dump(source.objects()?),
+            None => Self::from_recordings(&source.recordings)?,
         };
         Ok(builder.named(source.name.clone()))
+    }
+
+    /// The nodes that were recorded, as they were, with the objects of the last recording around
+    /// them. Who asked there and is in no object is a host outside.
+    ///
+    /// # Errors
+    /// All that is wrong with the objects, or what is with a recording.
+    pub fn from_recordings(recordings: &[Recording]) -> Result<SimBuilder, LoadErrors> {
+        let Some(newest) = recordings.last() else {
+            return Ok(Self::from_objects(Objects::default()));
+        };
+        let objects = objects(&newest.manifests)?;
+        let mut builder = Self::from_dump(objects.clone());
+        builder.options.strangers = strangers(recordings, &objects);
+        for recording in recordings {
+            let node = &recording.header.node;
+            let failed = |error: Box<SourceError>| LoadErrors::from(LoadError::Text(error));
+            let observed = recording.observed().map_err(failed)?;
+            let planner = Planner::with_objects(&objects, node, Ledger::default());
+            let in_force = InForce::of(observed, planner.plan(), &objects);
+            builder = builder
+                .kube_proxy(recording.kube_proxy().map_err(failed)?)
+                .in_force(recording.header.redirect, in_force);
+        }
+        Ok(builder)
     }
 
     /// A fixture's cluster, with the fixture's redirect, seed and options.
@@ -280,7 +309,26 @@ impl Sim {
             source: "SOURCE".to_owned(),
             chosen_by: ChosenBy::Default,
             external: false,
-            in_force: None,
+            in_force: Vec::new(),
         }
     }
+}
+
+/// The addresses that asked at a recorded node and that no node or pod has.
+fn strangers(recordings: &[Recording], objects: &Objects) -> Vec<IpAddr> {
+    let pods = objects.pods().flat_map(|pod| service::pod_addresses(pod));
+    let nodes = objects
+        .nodes()
+        .flat_map(|node| service::node_port_addresses(node));
+    let known: BTreeSet<IpAddr> = pods.chain(nodes).collect();
+    let asked = recordings.iter().flat_map(|recording| {
+        let decided = recording.decisions.iter().filter(|it| it.opens());
+        let decided = decided.filter_map(|it| it.from);
+        decided.chain(recording.requests.iter().map(|it| it.peer))
+    });
+    let asked: BTreeSet<IpAddr> = asked.map(|it| it.ip()).collect();
+    let asked = asked.into_iter().filter(|it| !known.contains(it));
+    asked
+        .filter(|it| !it.is_loopback() && !it.is_unspecified() && !it.is_multicast())
+        .collect()
 }
