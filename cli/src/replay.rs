@@ -166,11 +166,7 @@ fn parted(it: &Asked) -> String {
     };
     let fields = it.parts.iter().map(|field| {
         let of = |answered: &Answered| value(answered, field);
-        format!(
-            "{field} was {}, is {}",
-            of(&it.recorded),
-            of(simulated)
-        )
+        format!("{field} was {}, is {}", of(&it.recorded), of(simulated))
     });
     let fields: Vec<String> = fields.collect();
     format!("{question}: {}", fields.join("; "))
@@ -189,7 +185,11 @@ fn value(of: &Answered, field: &str) -> String {
         "cluster" => of.cluster.clone().unwrap_or_else(none),
         "endpoints" => {
             let all: Vec<String> = of.endpoints.iter().map(ToString::to_string).collect();
-            if all.is_empty() { none() } else { all.join(" ") }
+            if all.is_empty() {
+                none()
+            } else {
+                all.join(" ")
+            }
         }
         "by_backend" => match of.by_backend {
             true => "a backend's answer".to_owned(),

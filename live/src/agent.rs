@@ -59,8 +59,8 @@ use proxies::{Changed, Proxies, open_ports};
 use run_dir::RunDir;
 use source::Source;
 use status::Status;
-use watching::{LONGEST, Watching};
 use watch::{Changes, Watch};
+use watching::{LONGEST, Watching};
 
 pub use cleanup::{CleanupError, cleanup};
 pub use memory::MemoryError;

@@ -371,6 +371,12 @@ impl Lab {
         }
     }
 
+    /// The run directory of a node's agent; none as by `sidecar`.
+    #[must_use]
+    pub fn run_dir(&self, node: &str) -> Option<&Path> {
+        self.proxied.get(node).map(Proxied::run)
+    }
+
     /// Kills a node's agent. Nothing that it led depends on it.
     ///
     /// # Errors

@@ -31,8 +31,8 @@ use crate::routes::{self, RoutesError};
 
 pub use clash::Clash;
 pub use obstacle::Obstacle;
-pub use settings::Setting;
 pub use saved_text::{SavedText, saved_texts};
+pub use settings::Setting;
 pub use tool::ToolError;
 pub use wanted::Wanted;
 

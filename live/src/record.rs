@@ -16,6 +16,7 @@ use nodeway_core::recording::{
 };
 
 use crate::agent::{AskStatusError, Watched, ask_decisions, ask_status};
+use crate::clock::Deadline;
 use crate::envoy;
 use crate::generation::{self, GenerationError};
 use crate::in_force::{LookError, Looked, look};
@@ -26,6 +27,8 @@ pub use packets::PacketsError;
 
 /// Of an access log no more than this is read, from its end.
 const LOG_BYTES: u64 = 16 << 20;
+/// Between two looks at the clock.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a node cannot be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -101,13 +104,13 @@ pub fn record(run: &Path, netns: &NetNs, wanted: Wanted) -> Result<Taken, Record
         .packets
         .then(|| packets::begin(netns, wanted.watch))
         .transpose()?;
+    let deadline = Deadline::within(wanted.watch);
     let watched = match seconds {
         0 => Some(Watched::default()),
         seconds => ask_decisions(run, seconds)?,
     };
-    if watched.is_none() && wanted.packets {
-        std::thread::sleep(wanted.watch);
-    }
+    // Where nobody tells, requests are recorded all the same.
+    while deadline.pause(PAUSE) {}
     let looked = look(run, netns).map_err(Box::new)?;
     let saved = saved_texts(netns).map_err(Box::new)?;
     let requests = requests(run, wanted.requests)?;
@@ -152,8 +155,7 @@ pub fn record(run: &Path, netns: &NetNs, wanted: Wanted) -> Result<Taken, Record
 
 impl Taken {
     fn file(&mut self, name: impl AsRef<Path>, content: impl Into<Vec<u8>>) {
-        self.files
-            .insert(name.as_ref().to_owned(), content.into());
+        self.files.insert(name.as_ref().to_owned(), content.into());
     }
 
     fn lay_out(&mut self, looked: &Looked, saved: &[SavedText]) -> Result<(), RecordError> {

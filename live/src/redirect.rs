@@ -18,8 +18,8 @@ use nodeway_core::recording::Decision;
 use nodeway_core::redirect::Redirect;
 
 use crate::bpf::{
-    self, AgainError, AttachError, Counters, Datapath, DetachError, LoadError, MapIds, Mode, Options, PinError, Pins,
-    SocketsError, TableError,
+    self, AgainError, AttachError, Counters, Datapath, DetachError, LoadError, MapIds, Mode,
+    Options, PinError, Pins, SocketsError, TableError,
 };
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use crate::netns::{NetNs, NetNsError};

@@ -74,7 +74,9 @@ impl Assembly {
             })
             .collect();
         let mut outside = outside(&options.outside);
-        outside.extend(options.strangers.iter().map(|address| HostSpec {
+        let known: Vec<IpAddr> = outside.iter().flat_map(|it| it.addresses.clone()).collect();
+        let strangers = options.strangers.iter().filter(|it| !known.contains(it));
+        outside.extend(strangers.map(|address| HostSpec {
             name: address.to_string(),
             addresses: vec![*address],
         }));

@@ -127,17 +127,16 @@ fn no_secret_is_in_a_recording(#[case] kind: Kind, #[case] mut object: Value) {
     left_out(kind, &mut object);
     let text = object.to_string();
     assert!(
-        !text.contains(":\"secret\"") && !text.contains("[\"secret\"") && !text.contains("c2VjcmV0"),
+        !text.contains(":\"secret\"")
+            && !text.contains("[\"secret\"")
+            && !text.contains("c2VjcmV0"),
         "{text}"
     );
 }
 
 #[test]
 fn objects_are_read_again_as_they_were_written() {
-    let written = Text::new(
-        "shop.yaml",
-        include_str!("../plan/shop.yaml"),
-    );
+    let written = Text::new("shop.yaml", include_str!("../plan/shop.yaml"));
     let objects = source::read(&[written]).unwrap();
     let files = manifests(&objects);
     let texts: Vec<Text> = files

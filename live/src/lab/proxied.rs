@@ -130,6 +130,11 @@ struct Kept {
 }
 
 impl Proxied {
+    /// Where its agent and Envoy meet.
+    pub(super) fn run(&self) -> &Path {
+        &self.run
+    }
+
     /// What the node really does.
     pub(super) fn look(&self, netns: &NetNs) -> Result<Looked, LookError> {
         look(&self.run, netns)

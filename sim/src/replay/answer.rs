@@ -1,11 +1,11 @@
 //! Requests that Envoys had, and what they did with them, as recorded and as simulated.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use nodeway_core::envoy::bootstrap::{AccessEntry, AccessKind};
 use nodeway_core::plan::NodePlan;
-use nodeway_core::recording::Recording;
+use nodeway_core::recording::{LedFrontend, Recording};
 use nodeway_core::trace::{ReplyStep, Step, Way};
 use serde::Serialize;
 
@@ -20,8 +20,8 @@ pub struct Asked {
     pub node: String,
     /// Who asked.
     pub from: String,
-    /// From which address.
-    pub address: IpAddr,
+    /// The same as a request is asked with it: an address, or `node/NAME` for the node itself.
+    pub asker: String,
     /// Whether by TLS.
     pub tls: bool,
     /// The address that was asked.
@@ -78,7 +78,7 @@ pub struct Answered {
 /// What is asked again: by whom, where, and for what.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
-    from: IpAddr,
+    asker: String,
     to: SocketAddr,
     tls: bool,
     method: String,
@@ -97,7 +97,7 @@ pub(super) fn replay(
         let plan = sim.plan(node).cloned().unwrap_or_default();
         let mut asked: BTreeMap<Question, BTreeMap<Answered, u64>> = BTreeMap::new();
         for entry in &recording.requests {
-            match Question::of(entry) {
+            match Question::of(entry, recording) {
                 Some(question) => {
                     let answers = asked.entry(question).or_default();
                     *answers.entry(Answered::recorded(entry, &plan)).or_default() += 1;
@@ -116,7 +116,7 @@ pub(super) fn replay(
     note(
         not_replayed,
         no_http,
-        "connections without HTTP: what they carried is not recorded",
+        "requests or connections that are no HTTP to a frontend: what they carried is not recorded",
     );
     note(
         not_replayed,
@@ -133,7 +133,7 @@ fn one(
     question: &Question,
     answers: BTreeMap<Answered, u64>,
 ) -> Vec<Asked> {
-    let (way, failure) = match sim.request(&question.from.to_string(), question.ask()) {
+    let (way, failure) = match sim.request(&question.asker, question.ask()) {
         Ok(reply) => (reply.way, None),
         Err(failed) => match failed.failure {
             Cause::Network(failure) => (failed.way, Some(failure.name().to_owned())),
@@ -141,11 +141,14 @@ fn one(
         },
     };
     let simulated = Answered::simulated(&way, node);
-    let from = who(sim, SocketAddr::new(question.from, 0));
+    let from = match question.asker.parse() {
+        Ok(address) => who(sim, SocketAddr::new(address, 0)),
+        Err(_) => format!("Node {node}"),
+    };
     let rows = answers.into_iter().map(|(recorded, times)| Asked {
         node: node.to_owned(),
         from: from.clone(),
-        address: question.from,
+        asker: question.asker.clone(),
         tls: question.tls,
         to: question.to,
         method: question.method.clone(),
@@ -188,12 +191,24 @@ fn parts(recorded: &Answered, simulated: Option<&Answered>) -> Vec<&'static str>
 }
 
 impl Question {
-    /// None of what was no HTTP.
-    fn of(entry: &AccessEntry) -> Option<Self> {
+    /// None of what was no HTTP. A call of the node's own that was led by its connect hook came to the
+    /// listener's own address: it is asked again at a frontend that leads there.
+    fn of(entry: &AccessEntry, recording: &Recording) -> Option<Self> {
         let host = entry.authority.clone();
+        let (mut asker, mut to) = (entry.peer.ip().to_string(), entry.destination);
+        if entry.peer.ip().is_loopback() {
+            asker = format!("node/{}", recording.header.node);
+        }
+        if to.ip().is_loopback() {
+            let mut frontends = recording.led.frontends.iter();
+            let led = |it: &&LedFrontend| {
+                it.listener_port == to.port() && it.address.is_ipv4() == to.is_ipv4()
+            };
+            to = frontends.find(led)?.address;
+        }
         Some(Self {
-            from: entry.peer.ip(),
-            to: entry.destination,
+            asker,
+            to,
             tls: entry.server_name.is_some(),
             method: entry.method.clone()?,
             host: host.unwrap_or_else(|| entry.destination.to_string()),

@@ -62,8 +62,15 @@ pub(super) fn replay(
         let mut openings: BTreeMap<Opening, BTreeMap<(String, String), u64>> = BTreeMap::new();
         for decision in &recording.decisions {
             if let Some(opening) = opening(decision) {
-                let given = (decision.hook.clone(), given(&decision.verdict, decision.reason));
-                *openings.entry(opening).or_default().entry(given).or_default() += 1;
+                let given = (
+                    decision.hook.clone(),
+                    given(&decision.verdict, decision.reason),
+                );
+                *openings
+                    .entry(opening)
+                    .or_default()
+                    .entry(given)
+                    .or_default() += 1;
             }
         }
         let node = &recording.header.node;
@@ -123,7 +130,9 @@ fn simulated(sim: &mut Sim, node: &str, (from, to): Opening) -> BTreeMap<String,
         // By the decision's own rule, whichever hook asks: the table does not have it.
         let pass = given("pass", Reason::NotAFrontend);
         let hooks = ["tc", "sk-lookup", "connect"].into_iter();
-        return hooks.map(|it| (it.to_owned(), vec![pass.clone()])).collect();
+        return hooks
+            .map(|it| (it.to_owned(), vec![pass.clone()]))
+            .collect();
     }
     let asker = from.map_or_else(|| format!("node/{node}"), |it| it.to_string());
     let way = match sim.request(&asker, Ask::get(format!("http://{to}/"))) {
