@@ -108,6 +108,7 @@ mod node {
 
     use clap::Args;
     use miette::miette;
+    use nodeway_live::agent::ask_status;
     use nodeway_live::netns::NetNs;
     use nodeway_live::record::{RecordError, Taken, Wanted, record as take};
 
@@ -146,6 +147,9 @@ mod node {
             ));
         }
         let netns = NetNs::current().map_err(|error| Failure::from(miette!("{error}")))?;
+        // Who is not there is not waited for.
+        ask_status(&node.run_dir)
+            .map_err(|error| failed(&RecordError::Agent(error), &node.run_dir))?;
         if node.watch > 0 {
             anstream::eprintln!(
                 "watching what is decided for {} s (--watch); Ctrl-C ends it, and nothing is written",
