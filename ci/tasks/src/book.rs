@@ -2,7 +2,9 @@
 //!
 //! A fence marked `console` holds commands (lines that begin with `$ `), each followed by what it
 //! prints, standard error included. `console exit=1` says how its last command ends, `console root`
-//! that a page needs root from there on: without it the rest of that page is left out, and counted. The commands
+//! that a page needs root from there on: without it the rest of that page is left out, and counted.
+//! A page with `console kind` needs Docker, kind and kubectl, and the checkout, which it runs in: such pages
+//! are run by themselves, when somebody asks for them. The commands
 //! of a page run in order, in a folder of their own that begins with a copy of `fixtures/`; so a
 //! page may edit what it likes. `…` at the end of an expected block stands for any further lines.
 //! The pages are the book's and those of the incidents' fixtures.
@@ -24,6 +26,8 @@ struct Fence {
     exit: i32,
     /// Whether it needs root.
     root: bool,
+    /// Whether it needs a cluster of kind.
+    kind: bool,
     /// Each command with what it must print.
     commands: Vec<(String, String)>,
 }
@@ -52,11 +56,20 @@ pub struct Outcome {
     pub differences: Vec<Difference>,
 }
 
-/// Runs every page of the book. With `update`, pages are rewritten to say what came out.
+/// Which pages are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those that need this machine alone.
+    Machine,
+    /// Those that need a cluster of kind.
+    Kind,
+}
+
+/// Runs every page of a part of the book. With `update`, pages are rewritten to say what came out.
 ///
 /// # Errors
 /// When a page cannot be read or written, or a shell cannot be started.
-pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
+pub fn run(root: &Path, part: Part, update: bool) -> miette::Result<Outcome> {
     let is_root = nix::unistd::geteuid().is_root();
     let (mut count, mut left_out) = (0, 0);
     let mut differences = Vec::new();
@@ -65,11 +78,13 @@ pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
     for page in all {
         let text = read(&page)?;
         let fences = fences(&text);
-        if fences.is_empty() {
+        let needs_kind = fences.iter().any(|fence| fence.kind);
+        if fences.is_empty() || needs_kind != (part == Part::Kind) {
             continue;
         }
-        let folder = tempfile::tempdir().into_diagnostic()?;
-        copy(&root.join("fixtures"), &folder.path().join("fixtures"))?;
+        let own = tempfile::tempdir().into_diagnostic()?;
+        copy(&root.join("fixtures"), &own.path().join("fixtures"))?;
+        let folder = if needs_kind { root } else { own.path() };
         let mut rewritten = String::new();
         let mut kept = 0;
         let mut possible = true;
@@ -83,7 +98,7 @@ pub fn run(root: &Path, update: bool) -> miette::Result<Outcome> {
             let last = fence.commands.len();
             for (number, (command, want)) in fence.commands.iter().enumerate() {
                 count += 1;
-                let (got, code) = shell(root, folder.path(), command)?;
+                let (got, code) = shell(root, folder, command)?;
                 let exit = if number + 1 == last { fence.exit } else { 0 };
                 if code != exit {
                     differences.push(difference(
@@ -127,7 +142,7 @@ impl Fence {
     /// Whether what came out is what the page says. What touches the kernel takes another time each
     /// time.
     fn matches(&self, want: &str, got: &str) -> bool {
-        if self.root {
+        if self.root || self.kind {
             matches(&timeless(want), &timeless(got))
         } else {
             matches(want, got)
@@ -204,12 +219,16 @@ fn fences(text: &str) -> Vec<Fence> {
                     let words: Vec<&str> = words.collect();
                     let code = words.iter().find_map(|word| word.strip_prefix("exit="));
                     let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
-                    (code, words.contains(&"root"))
+                    (code, words.contains(&"root"), words.contains(&"kind"))
                 });
             }
             Event::Text(_) => {
-                if let Some((exit, root)) = exit.take() {
-                    fences.push(fence(text, range, exit, root));
+                if let Some((exit, root, kind)) = exit.take() {
+                    fences.push(Fence {
+                        root,
+                        kind,
+                        ..fence(text, range, exit)
+                    });
                 }
             }
             _ => {}
@@ -218,7 +237,7 @@ fn fences(text: &str) -> Vec<Fence> {
     fences
 }
 
-fn fence(text: &str, range: std::ops::Range<usize>, exit: i32, root: bool) -> Fence {
+fn fence(text: &str, range: std::ops::Range<usize>, exit: i32) -> Fence {
     // A parser may hand out a block line by line; the block itself ends where its fence does.
     let rest = text.get(range.start..).unwrap_or_default();
     let length = rest.find("\n```").map_or(rest.len(), |end| end + 1);
@@ -236,7 +255,8 @@ fn fence(text: &str, range: std::ops::Range<usize>, exit: i32, root: bool) -> Fe
         range: range.start..range.start + length,
         line: before.lines().count() + 1,
         exit,
-        root,
+        root: false,
+        kind: false,
         commands,
     }
 }

@@ -1,9 +1,10 @@
-//! `ci/book [--update]`: the book's commands, run and compared.
+//! `ci/book [--update] [--kind]`: the book's commands, run and compared.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use nodeway_ci::book::Part;
 
 /// Runs every command of the book and compares what it prints with what the page says.
 #[derive(Parser)]
@@ -12,13 +13,20 @@ struct Arguments {
     /// Rewrites the pages to say what the commands print now.
     #[arg(long)]
     update: bool,
+    /// Runs the pages that need a cluster of kind, in the place of all others.
+    #[arg(long)]
+    kind: bool,
 }
 
 fn main() -> miette::Result<ExitCode> {
     let arguments = Arguments::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = std::fs::canonicalize(&root).unwrap_or(root);
-    let outcome = nodeway_ci::book::run(&root, arguments.update)?;
+    let part = match arguments.kind {
+        true => Part::Kind,
+        false => Part::Machine,
+    };
+    let outcome = nodeway_ci::book::run(&root, part, arguments.update)?;
     let differences = &outcome.differences;
     for difference in differences {
         let page = difference
