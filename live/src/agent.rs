@@ -316,6 +316,7 @@ impl Agent {
             // However much has happened meanwhile, one look is enough.
             let events: Vec<Event> = first.into_iter().chain(self.events.try_iter()).collect();
             if events.iter().any(|event| matches!(event, Event::Stop)) {
+                self.end_to_watch();
                 return;
             }
             if events.iter().any(|event| matches!(event, Event::Source)) {
@@ -361,6 +362,14 @@ impl Agent {
             self.watching = Some(watching);
             return;
         }
+        self.watching = Some(watching);
+        self.end_to_watch();
+    }
+
+    fn end_to_watch(&mut self) {
+        let Some(mut watching) = self.watching.take() else {
+            return;
+        };
         if let Err(error) = self.redirect.trace(false) {
             tracing::warn!(%error, "decisions are told on; the next agent ends that");
         }
