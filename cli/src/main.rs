@@ -5,6 +5,8 @@
 
 #[cfg(feature = "live")]
 mod agent;
+#[cfg(feature = "live")]
+mod backend;
 mod captures;
 mod check;
 #[cfg(feature = "live")]
@@ -68,6 +70,9 @@ enum Command {
     /// Writes the configs and Services that a cluster's Ingresses ask for.
     #[cfg(feature = "live")]
     Operator(operator::Arguments),
+    /// A pod's program, which says who it is and what it saw.
+    #[cfg(feature = "live")]
+    Backend(backend::Arguments),
     /// Prints the kinds of its own that a cluster must know, for `kubectl apply -f -`.
     #[cfg(feature = "live")]
     Crds,
@@ -99,6 +104,8 @@ fn main() -> ExitCode {
         Command::Envoy(arguments) => envoy::run(arguments),
         #[cfg(feature = "live")]
         Command::Operator(arguments) => operator::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Backend(arguments) => backend::run(arguments),
         #[cfg(feature = "live")]
         Command::Crds => operator::print_crds(),
         Command::Explain(arguments) => explain::run(arguments),

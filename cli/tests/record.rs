@@ -29,13 +29,24 @@ fn a_source_becomes_a_fixture_that_expects_what_comes_of_it_now() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("made");
     let folder = folder.to_str().unwrap();
-    let made = nodeway(&["record", "fixtures/bookinfo", "-o", folder, "--ask", DETAILS]);
+    let made = nodeway(&[
+        "record",
+        "fixtures/bookinfo",
+        "-o",
+        folder,
+        "--ask",
+        DETAILS,
+    ]);
     assert!(made.status.success(), "{}", told(&made));
     let fixture = fs::read_to_string(format!("{folder}/fixture.yaml")).unwrap();
     insta::assert_snapshot!(fixture);
     let run = nodeway(&["sim", folder]);
     assert!(run.status.success(), "{}", told(&run));
-    assert!(told(&run).contains("5 of 5 expectations hold"), "{}", told(&run));
+    assert!(
+        told(&run).contains("5 of 5 expectations hold"),
+        "{}",
+        told(&run)
+    );
 }
 
 #[test]
@@ -48,14 +59,22 @@ fn an_archive_on_standard_output_has_the_fixture() {
         .unwrap()
         .map(|it| it.unwrap().path().unwrap().display().to_string())
         .collect();
-    assert!(names.contains(&"manifests/services.yaml".to_owned()), "{names:?}");
+    assert!(
+        names.contains(&"manifests/services.yaml".to_owned()),
+        "{names:?}"
+    );
 }
 
 #[test]
 fn no_private_key_gets_into_a_fixture() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("made");
-    let made = nodeway(&["record", "fixtures/tls-two-hosts", "-o", folder.to_str().unwrap()]);
+    let made = nodeway(&[
+        "record",
+        "fixtures/tls-two-hosts",
+        "-o",
+        folder.to_str().unwrap(),
+    ]);
     assert!(made.status.success(), "{}", told(&made));
     let secrets = fs::read_to_string(folder.join("manifests/secrets.yaml")).unwrap();
     let written = fs::read_dir("../fixtures/tls-two-hosts/manifests").unwrap();
@@ -75,7 +94,9 @@ fn no_private_key_gets_into_a_fixture() {
 fn is_in_key(text: &str, line: &str) -> bool {
     let before = text.split(line).next().unwrap_or_default();
     let key = before.rfind("PRIVATE KEY").max(before.rfind("tls.key"));
-    let certificate = before.rfind("BEGIN CERTIFICATE").max(before.rfind("tls.crt"));
+    let certificate = before
+        .rfind("BEGIN CERTIFICATE")
+        .max(before.rfind("tls.crt"));
     key > certificate || line.contains("tls.key")
 }
 
@@ -91,14 +112,29 @@ fn what_is_there_already_is_not_written_over() {
 
 #[test]
 fn an_ask_without_a_url_says_how_it_is_written() {
-    let made = nodeway(&["record", "fixtures/bookinfo", "-o", "-", "--ask", "default/client"]);
+    let made = nodeway(&[
+        "record",
+        "fixtures/bookinfo",
+        "-o",
+        "-",
+        "--ask",
+        "default/client",
+    ]);
     assert_eq!(made.status.code(), Some(2));
-    assert!(told(&made).contains("--ask 'default/client http://shop/'"), "{}", told(&made));
+    assert!(
+        told(&made).contains("--ask 'default/client http://shop/'"),
+        "{}",
+        told(&made)
+    );
 }
 
 #[test]
 fn a_fixture_is_no_recording() {
     let replayed = nodeway(&["replay", "fixtures/bookinfo"]);
     assert_eq!(replayed.status.code(), Some(2));
-    assert!(told(&replayed).contains("is no recording"), "{}", told(&replayed));
+    assert!(
+        told(&replayed).contains("is no recording"),
+        "{}",
+        told(&replayed)
+    );
 }

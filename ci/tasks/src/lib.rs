@@ -4,4 +4,5 @@ pub mod bench;
 pub mod book;
 pub mod cases;
 pub mod differential;
+pub mod kind_fixtures;
 pub mod load;
