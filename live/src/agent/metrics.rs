@@ -55,6 +55,9 @@ fn health(metrics: &mut Metrics, status: &Status) {
     set(&problems, vec![], status.problems.len());
     let source = metrics.gauges("source_error", "Whether the source cannot be taken");
     set(&source, vec![], usize::from(status.source.error.is_some()));
+    let help = "What of Cilium's has come into the cluster";
+    let cilium = metrics.gauges("cilium", help);
+    set(&cilium, vec![], status.cilium.len());
     let help = "Whether the kernel lacks some of the plan";
     let datapath = metrics.gauges("datapath_error", help);
     set(

@@ -192,7 +192,7 @@ fn ready(status: &Status) -> Answer {
         let why = "frontends wait for their listeners\n";
         return text(StatusCode::SERVICE_UNAVAILABLE, why);
     }
-    // What was told before is served on: another agent would have nothing more.
+    // What was told before is served on, also beside Cilium: another agent would have nothing more.
     let ready = match status.source.lost_for() {
         None => "ready\n".to_owned(),
         Some(since) => format!("ready; the source cannot be taken for {since} s\n"),

@@ -1,5 +1,6 @@
 //! Watches of an API server, one a kind, on threads of their own.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use kube::core::GroupVersionKind;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
-use nodeway_core::object::{Change, Kind};
+use nodeway_core::object::{Change, Kind, ObjectRef};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::store::{Store, Told};
+use super::store::{Store, Told, is_config};
 use super::trimmed::trim;
 
 /// How long the first lists may take.
@@ -27,6 +28,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Wish {
     pub(super) kind: Kind,
     pub(super) fields: Option<String>,
+    /// Whether configs are told with their status: it is as long as the cluster has nodes.
+    pub(super) status: bool,
 }
 
 /// Not all was listed in time.
@@ -52,7 +55,11 @@ impl Wish {
             (Kind::CiliumEnvoyConfig, None),
             (Kind::CiliumClusterwideEnvoyConfig, None),
         ]
-        .map(|(kind, fields)| Self { kind, fields })
+        .map(|(kind, fields)| Self {
+            kind,
+            fields,
+            status: false,
+        })
         .to_vec()
     }
 
@@ -60,12 +67,18 @@ impl Wish {
     #[must_use]
     pub fn of_operator() -> Vec<Self> {
         [
+            Kind::Node,
             Kind::IngressClass,
             Kind::Ingress,
             Kind::Service,
             Kind::CiliumEnvoyConfig,
+            Kind::CiliumClusterwideEnvoyConfig,
         ]
-        .map(|kind| Self { kind, fields: None })
+        .map(|kind| Self {
+            kind,
+            fields: None,
+            status: true,
+        })
         .to_vec()
     }
 
@@ -149,6 +162,11 @@ impl Watched {
             .collect()
     }
 
+    /// The configs whose status says something else since this was asked last.
+    pub fn restated(&mut self) -> BTreeSet<ObjectRef> {
+        self.store.restated()
+    }
+
     fn wait(&mut self, kinds: &[Kind]) -> Result<(), Lost> {
         /// Between two looks at the bound.
         const LOOK: Duration = Duration::from_millis(100);
@@ -188,7 +206,7 @@ async fn follow(
     while let Some(event) = events.next().await {
         let told = match event {
             Ok(Event::Init) => Told::Listing(kind),
-            Ok(Event::InitApply(object) | Event::Apply(object)) => has(kind, object),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => has(&wish, object),
             Ok(Event::InitDone) => Told::Listed(kind),
             Ok(Event::Delete(object)) => Told::Gone(
                 kind,
@@ -215,9 +233,15 @@ async fn follow(
     }
 }
 
-fn has(kind: Kind, object: DynamicObject) -> Told {
+fn has(wish: &Wish, object: DynamicObject) -> Told {
+    let kind = wish.kind;
     let mut value = serde_json::to_value(object).unwrap_or_default();
     trim(kind, &mut value);
+    if let Some(fields) = value.as_object_mut().filter(|_| is_config(kind))
+        && !wish.status
+    {
+        fields.remove("status");
+    }
     Told::Has(kind, typed(&resource(kind), value))
 }
 
