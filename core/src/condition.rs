@@ -48,8 +48,9 @@ impl ConditionType {
         Self::Programmed,
     ];
 
-    /// Whether a condition is bad.
-    const fn is_bad(self, holds: bool) -> bool {
+    /// Whether it is bad that such a condition holds, or does not.
+    #[must_use]
+    pub const fn is_bad(self, holds: bool) -> bool {
         holds == matches!(self, Self::Conflicted)
     }
 

@@ -18,6 +18,7 @@ pub mod crds;
 pub(crate) mod lease;
 mod listed;
 mod store;
+mod told;
 mod trimmed;
 mod watch;
 
@@ -28,6 +29,7 @@ pub use client::{ClientError, client};
 pub(crate) use conditions::{Conditions, Said, done, manager};
 pub use listed::{ListError, listed};
 pub use store::{Store, Told};
+pub use told::{ToldCondition, ToldConfig, ToldNode, told};
 pub use watch::{Lost, Watched, Wish};
 pub(crate) use watch::{resource, typed};
 

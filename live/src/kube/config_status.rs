@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
-use nodeway_core::condition::{Condition, ConditionType, NodeSays, Overall};
+use nodeway_core::condition::{Condition, ConditionType, NodeSays, Overall, overall};
+use nodeway_core::object::EnvoyConfig;
+use nodeway_core::selector::Labels;
 use serde_json::{Value, json};
 
 /// A condition as it is written.
@@ -81,6 +83,21 @@ pub(crate) fn nodes(status: &Value) -> BTreeSet<&str> {
     all.filter_map(|it| it["name"].as_str()).collect()
 }
 
+/// What the nodes that a config is for say of it together; each is named with its labels.
+pub(crate) fn together<'a>(
+    config: &EnvoyConfig,
+    nodes: impl IntoIterator<Item = (&'a str, Option<&'a Labels>)>,
+    status: &Value,
+) -> [Overall; 4] {
+    // A selector that is none is told on every node.
+    let picked = nodes
+        .into_iter()
+        .filter(|(_, labels)| config.spec.picks(*labels).unwrap_or(true));
+    let picked: Vec<&str> = picked.map(|(name, _)| name).collect();
+    let generation = config.metadata.generation.unwrap_or_default();
+    overall(&picked, generation, &said(status))
+}
+
 /// What the nodes say of a config.
 pub(crate) fn said(status: &Value) -> Vec<NodeSays> {
     let all = status["nodes"].as_array().into_iter().flatten();
@@ -110,7 +127,7 @@ fn condition(it: &Value) -> Option<Condition> {
 
 #[cfg(test)]
 mod tests {
-    use nodeway_core::condition::{conditions, overall};
+    use nodeway_core::condition::conditions;
     use nodeway_core::object::{Kind, ObjectRef};
 
     use super::*;

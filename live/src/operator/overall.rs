@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
-use nodeway_core::condition::{self, Overall};
+use nodeway_core::condition::Overall;
 use nodeway_core::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
 use nodeway_core::selector::Labels;
 use serde_json::{Value, json};
 
 use super::events::Untold;
 use super::{AGAIN, MANAGER, Operator, WriteError};
-use crate::kube::config_status::{Stated, nodes, now, said, stated};
+use crate::kube::config_status::{Stated, nodes, now, stated, together};
 use crate::kube::{api_of, done, manager, resource, typed};
 
 /// Between a change and its writing: nodes say the same one after the other.
@@ -84,14 +84,9 @@ impl Unsaid {
 
     /// The conditions that a config shall say, by what its status says of nodes.
     fn conditions(&self, config: &EnvoyConfig, status: &Value) -> [Overall; 4] {
-        // A selector that is none is told on every node.
-        let picked = self
-            .nodes
-            .iter()
-            .filter(|(_, labels)| config.spec.picks(labels.as_ref()).unwrap_or(true));
-        let picked: Vec<&str> = picked.map(|(name, _)| name.as_str()).collect();
-        let generation = config.metadata.generation.unwrap_or_default();
-        condition::overall(&picked, generation, &said(status))
+        let nodes = self.nodes.iter();
+        let nodes = nodes.map(|(name, labels)| (name.as_str(), labels.as_ref()));
+        together(config, nodes, status)
     }
 }
 

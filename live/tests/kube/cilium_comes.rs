@@ -60,7 +60,7 @@ fn an_operator_writes_nothing_while_cilium_is_there_and_goes_on_when_it_has_gone
             .starts_with("HTTP/1.1 503")
             .then_some(())
     });
-    assert!(ask(&door, "/metrics").contains("\nnodeway_cilium 1\n"));
+    assert!(ask(&door, "/metrics").contains("\nnodeway_cilium{} 1\n"));
     let before = running.writes.count();
     cluster.apply(INGRESS);
     until("that it would write", || {

@@ -1,0 +1,57 @@
+//! A cluster where a source could stand, `kube`: which one it is. Nothing is ever written there.
+
+#[cfg(feature = "live")]
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "live")]
+use nodeway_sim::Source;
+
+#[cfg(feature = "live")]
+use crate::failure::Failure;
+
+/// What stands for a cluster where a source could stand; a folder of that name is `./kube`.
+#[cfg(feature = "live")]
+pub(crate) const KUBE: &str = "kube";
+
+/// Which cluster `kube` is.
+#[derive(Default, clap::Args)]
+pub(crate) struct Cluster {
+    /// The kubeconfig of the cluster that `kube` is; that of `KUBECONFIG`, or that this runs in, if
+    /// absent.
+    #[cfg(feature = "live")]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Asks a cluster only to get, list and watch. It is so without this, too.
+    #[cfg(feature = "live")]
+    #[arg(long)]
+    read_only: bool,
+}
+
+#[cfg(feature = "live")]
+impl Cluster {
+    /// The kubeconfig that was named.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// The cluster, if it is the one that is named; a kubeconfig is for nothing else.
+    pub(crate) fn source(&self, sources: &[String]) -> Result<Option<Source>, Failure> {
+        let is_cluster = matches!(sources, [only] if only == KUBE);
+        if !is_cluster {
+            return match &self.kubeconfig {
+                None => Ok(None),
+                Some(_) => Err(Failure::argument(
+                    "--kubeconfig: no cluster is asked for".to_owned(),
+                    "name `kube` as the only source, or leave --kubeconfig out",
+                )),
+            };
+        }
+        let texts = nodeway_live::kube::listed(self.kubeconfig());
+        Ok(Some(Source {
+            name: KUBE.to_owned(),
+            fixture: None,
+            recordings: Vec::new(),
+            texts: texts.map_err(miette::Report::from_err)?,
+        }))
+    }
+}
