@@ -55,3 +55,23 @@ impl Cluster {
         }))
     }
 }
+
+#[cfg(all(test, feature = "live"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_is_for_a_cluster_alone() {
+        let cluster = Cluster {
+            kubeconfig: Some("admin.conf".into()),
+            read_only: true,
+        };
+        assert!(cluster.source(&["manifests".to_owned()]).is_err());
+        let cluster = Cluster {
+            kubeconfig: None,
+            read_only: true,
+        };
+        let source = cluster.source(&["manifests".to_owned()]);
+        assert!(source.is_ok_and(|it| it.is_none()));
+    }
+}

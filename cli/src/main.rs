@@ -62,7 +62,7 @@ enum Command {
     /// Keeps a node's Envoys and its kernel on the plan of a folder's manifests. Needs root.
     #[cfg(feature = "live")]
     Agent(agent::Arguments),
-    /// Says what a node's agent has planned, told, acknowledged and served, or what a cluster's configs say of it.
+    /// Says what a node's agent has planned, told, acknowledged and served; `status kube`: what configs say of all nodes.
     #[cfg(feature = "live")]
     Status(status::Arguments),
     /// Keeps a node's Envoy running: starts, watches and replaces it. Needs root.

@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// The load balancer of an Ingress that asks for none: `dedicated` or `shared`.
     #[arg(long, value_name = "MODE", default_value = "dedicated", value_parser = mode)]
     default_mode: Mode,
+    /// The nodes that have an agent, if not all have one: a config is programmed when these have it.
+    #[arg(long, value_name = "LABELS")]
+    agents: Option<String>,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
@@ -72,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         },
         kubeconfig: arguments.kubeconfig.clone(),
         namespace: arguments.namespace.clone(),
+        agents: arguments.agents.clone(),
         metrics: arguments.metrics,
         identity: match &arguments.identity {
             Some(identity) => identity.clone(),

@@ -10,6 +10,7 @@
 //! The reason is the name of the first finding's code, the message its number, words and fix. What the
 //! nodes say of a config is put together in [`overall`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::object::ObjectRef;
@@ -192,12 +193,13 @@ impl Overall {
 /// is bad on one node is bad; `Programmed` holds when every node says so.
 #[must_use]
 pub fn overall(nodes: &[&str], generation: i64, said: &[NodeSays]) -> [Overall; 4] {
+    let meant: BTreeSet<&str> = nodes.iter().copied().collect();
     let current = said
         .iter()
-        .filter(|it| it.generation >= generation && nodes.contains(&it.node.as_str()));
+        .filter(|it| it.generation >= generation && meant.contains(it.node.as_str()));
     let current: Vec<&NodeSays> = current.collect();
-    let has_said = |node: &str| current.iter().any(|it| it.node == node);
-    let silent = nodes.iter().copied().filter(|node| !has_said(node));
+    let spoke: BTreeSet<&str> = current.iter().map(|it| it.node.as_str()).collect();
+    let silent = nodes.iter().copied().filter(|node| !spoke.contains(node));
     let silent: Vec<&str> = silent.collect();
     ConditionType::ALL.map(|about| {
         if nodes.is_empty() {

@@ -61,6 +61,8 @@ pub struct OperatorOptions {
     pub namespace: String,
     /// This one's name among others that wait.
     pub identity: String,
+    /// The nodes that have an agent, by a selector of labels as `kubectl` takes it; all if absent.
+    pub agents: Option<String>,
     /// Where metrics and health are served; none for nowhere.
     pub metrics: Option<SocketAddr>,
 }
@@ -170,7 +172,8 @@ impl Operator {
             figures.serve(&runtime, address)?;
         }
         let beside = Beside::follow(runtime.handle(), &client, wake.clone());
-        let watched = Watched::begin(runtime.handle(), &client, Wish::of_operator(), wake)?;
+        let wishes = Wish::of_operator(options.agents.as_deref());
+        let watched = Watched::begin(runtime.handle(), &client, wishes, wake)?;
         let leader = Leader::new(client.clone(), &options.namespace, LEASE, &options.identity);
         let mut operator = Self {
             leader,

@@ -125,12 +125,20 @@ struct Running {
 }
 
 fn operator(cluster: &ControlPlane, identity: &str) -> Running {
-    let operator = Operator::start(OperatorOptions {
+    start(options(cluster, identity))
+}
+
+fn options(cluster: &ControlPlane, identity: &str) -> OperatorOptions {
+    OperatorOptions {
         kubeconfig: Some(cluster.kubeconfig()),
         namespace: "default".to_owned(),
         identity: identity.to_owned(),
         ..OperatorOptions::default()
-    });
+    }
+}
+
+fn start(options: OperatorOptions) -> Running {
+    let operator = Operator::start(options);
     let operator = operator.unwrap_or_else(|error| panic!("{error}"));
     Running {
         stop: operator.stop(),

@@ -122,7 +122,10 @@ fn named(node: &Value) -> (String, Option<Labels>) {
 }
 
 fn of(kind: Kind, object: &Value, nodes: &[(String, Option<Labels>)]) -> ToldConfig {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    let text = |field: &str| {
+        let found = object.pointer(&format!("/metadata/{field}"));
+        found.and_then(Value::as_str).unwrap_or_default()
+    };
     // One that cannot be read is for every node, and what they say of it is told.
     let config: EnvoyConfig = serde_json::from_value(object.clone()).unwrap_or_default();
     let status = &object["status"];

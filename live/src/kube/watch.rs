@@ -28,6 +28,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Wish {
     pub(super) kind: Kind,
     pub(super) fields: Option<String>,
+    pub(super) labels: Option<String>,
     /// Whether configs are told with their status: it is as long as the cluster has nodes.
     pub(super) status: bool,
 }
@@ -58,14 +59,15 @@ impl Wish {
         .map(|(kind, fields)| Self {
             kind,
             fields,
+            labels: None,
             status: false,
         })
         .to_vec()
     }
 
-    /// What the operator needs.
+    /// What the operator needs; of nodes, those whose labels a selector picks.
     #[must_use]
-    pub fn of_operator() -> Vec<Self> {
+    pub fn of_operator(agents: Option<&str>) -> Vec<Self> {
         [
             Kind::Node,
             Kind::IngressClass,
@@ -76,6 +78,7 @@ impl Wish {
         ]
         .map(|kind| Self {
             kind,
+            labels: agents.filter(|_| kind == Kind::Node).map(str::to_owned),
             fields: None,
             status: true,
         })
@@ -87,7 +90,7 @@ impl Wish {
     pub fn of_whoever_looks() -> Vec<Self> {
         let mut all = Self::of_agent(None);
         let has = |kind| all.iter().any(|it| it.kind == kind);
-        let of_operator = Self::of_operator().into_iter();
+        let of_operator = Self::of_operator(None).into_iter();
         let more: Vec<Self> = of_operator.filter(|it| !has(it.kind)).collect();
         all.extend(more);
         all
@@ -200,6 +203,9 @@ async fn follow(
     if let Some(fields) = &wish.fields {
         config = config.fields(fields);
     }
+    if let Some(labels) = &wish.labels {
+        config = config.labels(labels);
+    }
     let mut events = watch(api.clone(), config).default_backoff().boxed();
     // One at a time, however often the watch is tried meanwhile.
     let mut asking: Option<JoinHandle<()>> = None;
@@ -260,6 +266,7 @@ pub(crate) fn typed(resource: &ApiResource, mut object: Value) -> Value {
 async fn answers(api: Api<DynamicObject>, wish: Wish, sender: Sender<Told>, wake: impl Fn()) {
     let one = ListParams {
         field_selector: wish.fields,
+        label_selector: wish.labels,
         limit: Some(1),
         ..ListParams::default()
     };

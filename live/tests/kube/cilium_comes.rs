@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 
 use nodeway_live::agent::ask_status;
-use nodeway_live::operator::{Operator, OperatorOptions};
+use nodeway_live::operator::OperatorOptions;
 
 use super::beside_cilium::{AGENT, until_there};
 use super::conditions::{NODE, WEB, agent, config, get_config, said};
 use super::control_plane::ControlPlane;
-use super::{CONFIG, INGRESS, Running, bed::Machine, cluster, get, until};
+use super::{CONFIG, INGRESS, Running, bed::Machine, cluster, get, options, start, until};
 
 /// An operator with a door for metrics, and its address.
 fn operator(cluster: &ControlPlane) -> (Running, String) {
@@ -16,19 +16,10 @@ fn operator(cluster: &ControlPlane) -> (Running, String) {
         .unwrap()
         .local_addr()
         .unwrap();
-    let operator = Operator::start(OperatorOptions {
-        kubeconfig: Some(cluster.kubeconfig()),
-        namespace: "default".to_owned(),
-        identity: "one".to_owned(),
+    let running = start(OperatorOptions {
         metrics: Some(door),
-        ..OperatorOptions::default()
+        ..options(cluster, "one")
     });
-    let operator = operator.unwrap_or_else(|error| panic!("{error}"));
-    let running = Running {
-        stop: operator.stop(),
-        writes: operator.writes(),
-        thread: std::thread::spawn(move || operator.run()),
-    };
     (running, door.to_string())
 }
 

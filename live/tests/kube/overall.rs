@@ -3,11 +3,13 @@
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
+use nodeway_live::kube::{ToldConfig, told};
+use nodeway_live::operator::OperatorOptions;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::control_plane::ControlPlane;
-use super::{INGRESS, Running, cluster, get, operator, until};
+use super::{INGRESS, Running, cluster, get, operator, options, start, until};
 
 const CONFIG: &str = "
 apiVersion: cilium.io/v2
@@ -176,6 +178,45 @@ fn conditions_that_stand_there_are_not_written_again() {
     std::thread::sleep(std::time::Duration::from_secs(7));
     assert_eq!(second.writes.count(), 0);
     end(second);
+}
+
+#[test]
+fn whoever_looks_is_told_the_same_without_an_operator() {
+    let cluster = cluster();
+    cluster.apply(&node("a"));
+    cluster.apply(CONFIG);
+    let kubeconfig = cluster.kubeconfig();
+    let look = || told(Some(&kubeconfig)).unwrap_or_else(|error| panic!("{error}"));
+    let programmed = |all: &[ToldConfig]| all[0].conditions[3].reason.clone();
+    let silent = look();
+    assert_eq!(
+        (silent.len(), programmed(&silent)),
+        (1, "Pending".to_owned())
+    );
+    assert!(!silent[0].is_good());
+    Agents::of(&cluster).say("a", None);
+    let all = look();
+    assert_eq!(programmed(&all), "Programmed");
+    assert!(all[0].is_good());
+    assert!(all[0].nodes[0].current);
+}
+
+#[test]
+fn a_node_that_has_no_agent_is_not_waited_for() {
+    let cluster = cluster();
+    cluster.apply(&node("a"));
+    cluster.apply(&node("b"));
+    cluster
+        .kubectl(&["label", "node", "a", "pool=edge"])
+        .unwrap();
+    cluster.apply(CONFIG);
+    let running = start(OperatorOptions {
+        agents: Some("pool=edge".to_owned()),
+        ..options(&cluster, "one")
+    });
+    Agents::of(&cluster).say("a", None);
+    until_programmed(&cluster, "True", "Programmed");
+    end(running);
 }
 
 /// The Events on an object, as `REASON MESSAGE`.
