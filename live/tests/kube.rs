@@ -16,6 +16,8 @@ mod cilium_comes;
 #[path = "kube/conditions.rs"]
 mod conditions;
 mod control_plane;
+#[path = "kube/operator_lives.rs"]
+mod operator_lives;
 #[path = "kube/overall.rs"]
 mod overall;
 

@@ -11,7 +11,7 @@ use super::control_plane::ControlPlane;
 use super::{CONFIG, INGRESS, Running, bed::Machine, cluster, get, options, start, until};
 
 /// An operator with a door for metrics, and its address.
-fn operator(cluster: &ControlPlane) -> (Running, String) {
+pub(super) fn operator(cluster: &ControlPlane) -> (Running, String) {
     let door = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -24,7 +24,7 @@ fn operator(cluster: &ControlPlane) -> (Running, String) {
 }
 
 /// What is answered, with its status line.
-fn ask(door: &str, path: &str) -> String {
+pub(super) fn ask(door: &str, path: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(door).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
