@@ -13,6 +13,7 @@ use nodeway_core::problem::{Code, Problem, Severity};
 use nodeway_sim::Sim;
 use serde::Serialize;
 
+use crate::cluster::Cluster;
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
@@ -24,13 +25,13 @@ Examples:
   nodeway check manifests/
   nodeway check fixtures/bookinfo --fail-on warning
   helm template shop charts/shop | nodeway check -
-  nodeway check kube
+  nodeway check kube --read-only --kubeconfig admin.conf
   nodeway check manifests/ -o sarif > nodeway.sarif
 
 Exit codes: 0 no finding as bad as --fail-on, 1 there is one, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, `kube` for the
-    /// cluster of KUBECONFIG, which is only listed, or `-` for standard input.
+    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, `kube` for a
+    /// cluster, which is only listed, or `-` for standard input.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// How bad a finding must be for exit code 1.
@@ -39,6 +40,8 @@ pub(crate) struct Arguments {
     /// `table`, `json` (see the book, "JSON output") or `sarif` (2.1.0).
     #[arg(short, long, default_value = "table")]
     output: Output,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -80,7 +83,7 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let source = load(&arguments.sources)?;
+    let source = load(&arguments.sources, &arguments.cluster)?;
     let sim = Sim::from_source(&source)
         .map_err(Failure::load)?
         .start()

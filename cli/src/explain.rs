@@ -23,6 +23,7 @@ use nodeway_sim::{
 use serde::Serialize;
 
 use crate::captures::Folder;
+use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
 use crate::screen::say;
@@ -36,14 +37,14 @@ Examples:
   nodeway explain a.yaml b.yaml --from node/node-1 --to http://productpage:9080/ --expect status=200,service=productpage
   nodeway explain cilium-sysdump-20260301-101500.zip --from outside --to http://192.0.2.10/
   nodeway explain config_dump.json --from outside --to http://10.0.0.5:8080/path -H 'host: shop.example'
-  nodeway explain kube --from outside --to http://192.0.2.10/       the cluster of KUBECONFIG, only listed
+  nodeway explain kube --read-only --from outside --to http://192.0.2.10/       the cluster of KUBECONFIG, only listed
   sudo nodeway explain --live --from default/client --to http://productpage:9080/
   kubectl get ing,svc,endpointslices,pods,nodes,cec,ccec -A -o yaml | nodeway explain - --from outside --to http://192.0.2.10/
 
 Exit codes: 0 an answer came, every --expect holds, and a node that was looked at is as planned; 1 not, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, `kube` for the
-    /// cluster of KUBECONFIG, which is only listed, or `-` for standard input.
+    /// Files, folders, a fixture, a sysdump (folder or .zip), Envoy's config_dump, `kube` for a
+    /// cluster, which is only listed, or `-` for standard input.
     #[cfg_attr(not(feature = "live"), arg(required = true))]
     #[cfg_attr(feature = "live", arg(required_unless_present = "live"))]
     #[arg(value_name = "SOURCE")]
@@ -88,6 +89,8 @@ pub(crate) struct Arguments {
     /// `table` or `json` (see the book, "JSON output").
     #[arg(short, long, default_value = "table")]
     output: Output,
+    #[command(flatten)]
+    cluster: Cluster,
     #[cfg(feature = "live")]
     #[command(flatten)]
     live: live::Where,
@@ -129,7 +132,7 @@ impl Asked {
             };
             return Ok((builder, asked));
         }
-        let source = load(&arguments.sources)?;
+        let source = load(&arguments.sources, &arguments.cluster)?;
         let builder = Sim::from_source(&source).map_err(Failure::load)?;
         let asked = Self {
             fixture: source.fixture,
@@ -285,29 +288,15 @@ fn asked_address(url: &str) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-/// What stands for a cluster where a source could stand; a folder of that name is `./kube`.
-#[cfg(feature = "live")]
-const KUBE: &str = "kube";
-
-/// The cluster of `KUBECONFIG`, or that this runs in: it is only listed.
-#[cfg(feature = "live")]
-fn cluster() -> Result<Source, Failure> {
-    let texts = nodeway_live::kube::listed(None);
-    Ok(Source {
-        name: KUBE.to_owned(),
-        fixture: None,
-        recordings: Vec::new(),
-        texts: texts.map_err(miette::Report::from_err)?,
-    })
-}
-
 /// Reads the sources that a user named; standard input once, if `-` is among them.
-pub(crate) fn load(sources: &[String]) -> Result<Source, Failure> {
+#[cfg_attr(
+    not(feature = "live"),
+    expect(unused_variables, reason = "there is no cluster to ask then")
+)]
+pub(crate) fn load(sources: &[String], cluster: &Cluster) -> Result<Source, Failure> {
     #[cfg(feature = "live")]
-    if let [only] = sources
-        && only == KUBE
-    {
-        return cluster();
+    if let Some(source) = cluster.source(sources)? {
+        return Ok(source);
     }
     let paths: Vec<_> = sources.iter().map(Into::into).collect();
     let stdin = if sources.iter().any(|source| source == "-") {

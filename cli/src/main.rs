@@ -9,6 +9,7 @@ mod agent;
 mod backend;
 mod captures;
 mod check;
+mod cluster;
 #[cfg(feature = "live")]
 mod envoy;
 mod explain;
@@ -61,7 +62,7 @@ enum Command {
     /// Keeps a node's Envoys and its kernel on the plan of a folder's manifests. Needs root.
     #[cfg(feature = "live")]
     Agent(agent::Arguments),
-    /// Says what a node's agent has planned, told, acknowledged and served.
+    /// Says what a node's agent has planned, told, acknowledged and served; `status kube`: what configs say of all nodes.
     #[cfg(feature = "live")]
     Status(status::Arguments),
     /// Keeps a node's Envoy running: starts, watches and replaces it. Needs root.

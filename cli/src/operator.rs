@@ -1,6 +1,7 @@
 //! `nodeway operator`: what the Ingresses of a cluster ask for, written there; `nodeway crds`: the kinds
 //! that it writes.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,10 +21,10 @@ use crate::screen::say;
 Examples:
   nodeway crds | kubectl apply -f -                  once
   nodeway operator --namespace nodeway               by KUBECONFIG, or in a pod by its service account
-  nodeway operator --class nodeway --default-mode shared
+  nodeway operator --class nodeway --default-mode shared --metrics 0.0.0.0:9965
 
 Of several the one that holds the Lease `nodeway-operator` writes. What is there as it should be is
-not written again.
+not written again. While Cilium is in the cluster nothing is written.
 Exit codes: 0 ended, 2 it cannot start.")]
 pub(crate) struct Arguments {
     /// Which cluster; that of `KUBECONFIG`, or that this runs in, if absent.
@@ -46,6 +47,12 @@ pub(crate) struct Arguments {
     /// The load balancer of an Ingress that asks for none: `dedicated` or `shared`.
     #[arg(long, value_name = "MODE", default_value = "dedicated", value_parser = mode)]
     default_mode: Mode,
+    /// The nodes that have an agent, if not all have one: a config is programmed when these have it.
+    #[arg(long, value_name = "LABELS")]
+    agents: Option<String>,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     logs: Logs,
 }
@@ -68,6 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         },
         kubeconfig: arguments.kubeconfig.clone(),
         namespace: arguments.namespace.clone(),
+        agents: arguments.agents.clone(),
+        metrics: arguments.metrics,
         identity: match &arguments.identity {
             Some(identity) => identity.clone(),
             None => format!("nodeway-operator-{}", std::process::id()),

@@ -8,6 +8,7 @@ use clap::Args;
 use miette::miette;
 use nodeway_sim::fixture_of;
 
+use crate::cluster::Cluster;
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{FAINT, HINT, paint};
@@ -42,6 +43,8 @@ pub(crate) struct Arguments {
     /// repeated.
     #[arg(long, value_name = "WHO URL", requires = "sources")]
     ask: Vec<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     #[cfg(feature = "live")]
     #[command(flatten)]
     node: node::Node,
@@ -57,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             "name a source, or build it on Linux with: cargo install --path cli --features live",
         ));
     }
-    let source = load(&arguments.sources)?;
+    let source = load(&arguments.sources, &arguments.cluster)?;
     let asks: Vec<(&str, &str)> = arguments
         .ask
         .iter()

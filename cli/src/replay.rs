@@ -4,6 +4,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use nodeway_sim::replay::{Answered, Asked, Decided, Replay, ReplayError, replay};
 
+use crate::cluster::Cluster;
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
@@ -30,7 +31,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let source = load(&arguments.recordings)?;
+    let source = load(&arguments.recordings, &Cluster::default())?;
     if source.recordings.is_empty() {
         return Err(Failure::argument(
             format!("{} is no recording", source.name),

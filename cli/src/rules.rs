@@ -6,6 +6,7 @@ use nodeway_core::netfilter::kube_proxy::{Mode, nftables};
 use nodeway_core::netfilter::{Routing, Ruleset, text};
 use nodeway_sim::{Redirect, Sim};
 
+use crate::cluster::Cluster;
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::screen::{put, say};
@@ -21,7 +22,8 @@ Examples:
 
 Exit codes: 0 printed, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, a dump, or `-` for standard input.
+    /// Files, folders, a fixture, a dump, `kube` for a cluster, which is only listed, or `-` for
+    /// standard input.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// The node; the first by name if absent.
@@ -43,6 +45,8 @@ pub(crate) struct Arguments {
     /// One part alone, without headings: for the tool that takes it.
     #[arg(long, value_name = "PART")]
     only: Option<Part>,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -60,7 +64,7 @@ enum Part {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let source = load(&arguments.sources)?;
+    let source = load(&arguments.sources, &arguments.cluster)?;
     let of_fixture = source.fixture.as_ref().map(|it| it.kube_proxy);
     let of_fixture = || of_fixture.unwrap_or_default();
     let asked = arguments.kube_proxy.map(|it| it.unwrap_or_else(of_fixture));

@@ -1,4 +1,7 @@
-//! `nodeway status`: what a node's agent says is planned, told, acknowledged and served.
+//! `nodeway status`: what a node's agent says is planned, told, acknowledged and served; `status kube`:
+//! what a cluster's configs say of all nodes.
+
+mod configs;
 
 use std::path::PathBuf;
 
@@ -7,6 +10,7 @@ use comfy_table::{Table, presets};
 use nodeway_live::agent::status::{ResourceStatus, Status};
 use nodeway_live::agent::{self, AskStatusError};
 
+use crate::cluster::{Cluster, KUBE};
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, GOOD, STRONG, paint};
 use crate::screen::say;
@@ -16,9 +20,15 @@ use crate::screen::say;
 Examples:
   nodeway status
   nodeway status -o json | jq '.resources[] | select(.rejected)'
+  nodeway status kube --read-only               a cluster's configs, by what each node says of them
 
-Exit codes: 0 all is in sync, 1 something is not, 2 no agent answers.")]
+Exit codes: 0 all is in sync, 1 something is not, 2 no agent or API server answers.")]
 pub(crate) struct Arguments {
+    /// `kube` for what the configs of a cluster say of its nodes; this node's agent if absent.
+    #[arg(value_name = "kube", value_parser = [KUBE], conflicts_with = "run_dir")]
+    source: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// The agent's run directory.
     #[arg(long, value_name = "FOLDER", default_value = "/run/nodeway")]
     run_dir: PathBuf,
@@ -34,6 +44,9 @@ enum Form {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if arguments.source.is_some() {
+        return configs::run(arguments);
+    }
     let status = agent::ask_status(&arguments.run_dir).map_err(failed)?;
     let out_of_sync = status.out_of_sync();
     match arguments.output {

@@ -6,6 +6,7 @@ use nodeway_core::object::EnvoyConfig;
 use nodeway_core::problem::Severity;
 use serde_json::{Value, json};
 
+use crate::cluster::Cluster;
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::screen::say;
@@ -19,8 +20,8 @@ Examples:
 
 Exit codes: 0 everything was translated, 1 part of an Ingress was left out, 2 bad input.")]
 pub(crate) struct Arguments {
-    /// Files, folders, a fixture, `kube` for the cluster of KUBECONFIG, which is only listed, or `-`
-    /// for standard input.
+    /// Files, folders, a fixture, `kube` for a cluster, which is only listed, or `-` for standard
+    /// input.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// Whose form: `today` (Cilium's main branch) or `1.11` (2022).
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
     /// `yaml` or `json`.
     #[arg(short, long, default_value = "yaml")]
     output: Output,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -38,7 +41,7 @@ enum Output {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let source = load(&arguments.sources)?;
+    let source = load(&arguments.sources, &arguments.cluster)?;
     let objects = source.objects().map_err(Failure::load)?;
     let mut options = match &source.fixture {
         Some(fixture) => fixture.ingress.options(),

@@ -46,6 +46,7 @@ use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 
 use crate::clock::Clock;
 use crate::generation::{self, GenerationError, Record};
+use crate::kube::{self, Found};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
 use crate::routes::RoutesError;
@@ -200,6 +201,8 @@ pub struct Agent {
     source_error: Option<String>,
     /// When the source could not be taken first.
     source_error_at: Duration,
+    /// What of Cilium's has come into the cluster.
+    cilium: Vec<Found>,
     planner: Planner,
     planned: Ages,
     proxies: Proxies,
@@ -266,6 +269,7 @@ impl Agent {
             read_at: Duration::ZERO,
             source_error: None,
             source_error_at: Duration::ZERO,
+            cilium: Vec::new(),
             generations: Vec::new(),
             unapplied: BTreeSet::new(),
             datapath_error: None,
@@ -320,6 +324,7 @@ impl Agent {
                 return;
             }
             if events.iter().any(|event| matches!(event, Event::Source)) {
+                self.look_for_cilium();
                 self.read();
             }
             for event in events {
@@ -381,6 +386,22 @@ impl Agent {
     fn follow(&self, changes: Changes) {
         let sender = self.sender.clone();
         thread::spawn(move || while changes.wait() && sender.send(Event::Proxies).is_ok() {});
+    }
+
+    /// What leads packets goes on, as everything else would be worse for who is served by it: that two
+    /// do it is told, and for the user to end.
+    fn look_for_cilium(&mut self) {
+        let found = self.source.cilium();
+        if found == self.cilium {
+            return;
+        }
+        if found.is_empty() {
+            tracing::info!("Cilium has left the cluster; configs' status is written again");
+        } else {
+            let found = kube::list(&found);
+            tracing::error!(%found, "Cilium has come into the cluster: what is led stays so, and configs' status is not written; take one of both away");
+        }
+        self.cilium = found;
     }
 
     fn read(&mut self) {

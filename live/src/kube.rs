@@ -3,6 +3,7 @@
 //! ```text
 //!  watches, one a kind ─► trimmed ─► Store ─► changes ─► the agent's plan
 //!  the agent's findings ─► Conditions: a node's entry in each config's status
+//!  what all nodes say of a config ─► live::operator: the conditions of its status
 //!  Ingresses and Services ─► core::ingress ─► live::operator: what is not there yet, and nothing else
 //! ```
 //!
@@ -12,20 +13,23 @@
 mod cilium;
 mod client;
 mod conditions;
+pub(crate) mod config_status;
 pub mod crds;
 pub(crate) mod lease;
 mod listed;
 mod store;
+mod told;
 mod trimmed;
 mod watch;
 
-pub(crate) use cilium::refuse_beside_cilium;
+pub(crate) use cilium::{Beside, list, refuse_beside_cilium};
 pub use cilium::{BesideCilium, Found};
 pub(crate) use client::connect;
 pub use client::{ClientError, client};
-pub(crate) use conditions::{Conditions, Said};
+pub(crate) use conditions::{Conditions, Said, done, manager};
 pub use listed::{ListError, listed};
 pub use store::{Store, Told};
+pub use told::{ToldCondition, ToldConfig, ToldNode, told};
 pub use watch::{Lost, Watched, Wish};
 pub(crate) use watch::{resource, typed};
 

@@ -1,13 +1,21 @@
-//! The operator: Ingresses of a cluster become configs and Services there.
+//! The operator: Ingresses of a cluster become configs and Services there, and what nodes say of configs
+//! becomes the conditions of their status.
 //!
 //! ```text
-//!  watches ─► core::ingress::Operator ─► what is not there yet ─► server-side apply
+//!  watches ─┬► core::ingress::Operator ─► what is not there yet ─┬► server-side apply
+//!           └► core::condition::overall ─► what is not said yet ─┘
 //! ```
 //!
 //! Every one watches and plans; the one that holds the Lease writes. What is there as it should be is
-//! not written again, so that a cluster in which nothing happens is left alone.
+//! not written again, so that a cluster in which nothing happens is left alone. While Cilium is in the
+//! cluster nothing is written.
+
+mod events;
+mod figures;
+mod overall;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,11 +30,16 @@ use nodeway_core::problem::{Code, Problem};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::clock::Clock;
+use crate::http::PortError;
 use crate::kube::lease::{Leader, RENEWED};
 use crate::kube::{
-    BesideCilium, ClientError, Lost, Watched, Wish, api_of, connect, refuse_beside_cilium,
-    resource, typed,
+    Beside, BesideCilium, ClientError, Found, Lost, Watched, Wish, api_of, connect, list,
+    refuse_beside_cilium, resource, typed,
 };
+use events::Untold;
+use figures::{Figures, Health};
+use overall::Unsaid;
 
 /// Who owns the fields that are written.
 const MANAGER: &str = "nodeway-operator";
@@ -34,6 +47,8 @@ const MANAGER: &str = "nodeway-operator";
 const LEASE: &str = "nodeway-operator";
 /// Between two tries to write what was refused.
 const AGAIN: Duration = Duration::from_secs(2);
+/// An API server that has not answered by then is asked again, while the Lease still holds.
+const ANSWERED: Duration = Duration::from_secs(4);
 
 /// What an operator is told.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +61,10 @@ pub struct OperatorOptions {
     pub namespace: String,
     /// This one's name among others that wait.
     pub identity: String,
+    /// The nodes that have an agent, by a selector of labels as `kubectl` takes it; all if absent.
+    pub agents: Option<String>,
+    /// Where metrics and health are served; none for nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Why there is no operator.
@@ -60,6 +79,20 @@ pub enum OperatorError {
     /// Not all was listed.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// Metrics and health.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Why something is not written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    /// The API server says why.
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+    /// It says nothing.
+    #[error("no answer within {ANSWERED:?}")]
+    Late,
 }
 
 enum Event {
@@ -104,9 +137,19 @@ pub struct Operator {
     /// Whether an Ingress may not say yet what addresses it has.
     addresses_wait: bool,
     problems: BTreeSet<Problem>,
+    unsaid: Unsaid,
+    untold: BTreeSet<Untold>,
+    identity: String,
+    beside: Beside,
+    /// What of Cilium's is there.
+    cilium: Vec<Found>,
+    clock: Clock,
+    /// When the Lease is renewed next; nothing is written later than that.
+    renew_at: Duration,
     events: Receiver<Event>,
     sender: Sender<Event>,
     writes: Writes,
+    figures: Figures,
 }
 
 impl Operator {
@@ -123,7 +166,14 @@ impl Operator {
             // It has ended.
             let _ = told.send(Event::Told);
         };
-        let watched = Watched::begin(runtime.handle(), &client, Wish::of_operator(), wake)?;
+        let clock = Clock::start();
+        let figures = Figures::new(clock);
+        if let Some(address) = options.metrics {
+            figures.serve(&runtime, address)?;
+        }
+        let beside = Beside::follow(runtime.handle(), &client, wake.clone());
+        let wishes = Wish::of_operator(options.agents.as_deref());
+        let watched = Watched::begin(runtime.handle(), &client, wishes, wake)?;
         let leader = Leader::new(client.clone(), &options.namespace, LEASE, &options.identity);
         let mut operator = Self {
             leader,
@@ -131,6 +181,14 @@ impl Operator {
             waiting: BTreeMap::new(),
             addresses_wait: false,
             problems: BTreeSet::new(),
+            unsaid: Unsaid::default(),
+            untold: BTreeSet::new(),
+            identity: options.identity,
+            beside,
+            cilium: Vec::new(),
+            clock,
+            renew_at: Duration::ZERO,
+            figures,
             model: ingress::Operator::new(options.ingress),
             writes: Writes::default(),
             runtime,
@@ -141,6 +199,7 @@ impl Operator {
         };
         let all = Objects::default().changes_to(operator.watched.store().objects());
         operator.take(&all);
+        operator.tell();
         Ok(operator)
     }
 
@@ -158,28 +217,27 @@ impl Operator {
 
     /// Runs until it is stopped.
     pub fn run(mut self) {
-        let mut until_renewed = Duration::ZERO;
         loop {
-            if until_renewed.is_zero() {
+            let now = self.clock.now();
+            if now >= self.renew_at {
                 self.hold();
-                until_renewed = RENEWED;
+                self.renew_at = now + RENEWED;
             }
-            if self.leads {
+            self.look_for_cilium();
+            if self.may_write() {
                 self.write();
+                self.write_overall();
+                self.tell_events();
             }
-            let nothing_waits = self.waiting.is_empty() && !self.addresses_wait;
-            let pause = if nothing_waits || !self.leads {
-                until_renewed
-            } else {
-                AGAIN.min(until_renewed)
-            };
-            let clock = crate::clock::Clock::start();
-            let first = self.events.recv_timeout(pause).ok();
-            until_renewed = until_renewed.saturating_sub(clock.now());
+            self.tell();
+            let first = self.events.recv_timeout(self.pause()).ok();
             let events: Vec<Event> = first.into_iter().chain(self.events.try_iter()).collect();
             if events.iter().any(|it| matches!(it, Event::Stop)) {
                 if self.leads {
-                    self.runtime.block_on(self.leader.release());
+                    let released = self.leader.release();
+                    let released = async { tokio::time::timeout(ANSWERED, released).await };
+                    // The next one waits then until it has run out.
+                    let _ = self.runtime.block_on(released);
                 }
                 self.runtime.shutdown_background();
                 return;
@@ -189,20 +247,83 @@ impl Operator {
         }
     }
 
+    fn may_write(&self) -> bool {
+        self.leads && self.cilium.is_empty()
+    }
+
+    /// Until something is to be done that nobody tells of.
+    fn pause(&self) -> Duration {
+        let now = self.clock.now();
+        let mut until = self.renew_at;
+        if self.may_write() {
+            if !self.waiting.is_empty() || self.addresses_wait {
+                until = until.min(now + AGAIN);
+            }
+            until = self.unsaid.due().map_or(until, |due| until.min(due));
+        }
+        until.saturating_sub(now)
+    }
+
     fn hold(&mut self) {
-        let held = self.runtime.block_on(self.leader.hold());
+        let held = self.leader.hold();
+        let held = async { tokio::time::timeout(ANSWERED, held).await };
+        let held = self.runtime.block_on(held);
+        let held = held.map_or(Err(WriteError::Late), |it| it.map_err(WriteError::from));
         let leads = held.unwrap_or_else(|error| {
+            self.figures.failed("lease");
             tracing::error!(%error, "the Lease cannot be had; nothing is written");
             false
         });
         if leads != self.leads {
             tracing::info!(leads, "the Lease");
+            self.figures.lease_changed();
+        }
+        if leads && !self.leads {
+            // What waited while another had it may have been done or undone by that one.
+            self.unsaid.take_all(self.watched.store().objects());
+            self.unsaid.await_until(self.clock.now());
+            self.untold = self.problems.iter().filter_map(Untold::of).collect();
         }
         self.leads = leads;
     }
 
+    /// Two operators would write the same objects: this one stops, and goes on when it is alone.
+    fn look_for_cilium(&mut self) {
+        let found = self.beside.found();
+        if found == self.cilium {
+            return;
+        }
+        if found.is_empty() {
+            tracing::info!("Cilium has left the cluster; writing again");
+        } else {
+            let found = list(&found);
+            tracing::error!(%found, "Cilium has come into the cluster: nothing is written; take one of both away");
+        }
+        self.cilium = found;
+    }
+
+    /// Tells whoever asks how it stands.
+    fn tell(&self) {
+        for kind in [Kind::CiliumEnvoyConfig, Kind::Service] {
+            let wanted = self.model.wanted_objects().filter(|it| it.kind == kind);
+            let waiting = self.waiting.keys().filter(|it| it.kind == kind);
+            self.figures.objects(kind, wanted.count(), waiting.count());
+        }
+        self.figures.turned(Health {
+            leads: self.leads,
+            follows: self.watched.store().error().is_none(),
+            cilium: self.cilium.len(),
+            problems: self.problems.len(),
+            ..Health::default()
+        });
+    }
+
     /// Takes changes of the cluster, and notes what follows from them.
     fn take(&mut self, changes: &[Change]) {
+        let restated = self.watched.restated();
+        let objects = self.watched.store().objects();
+        self.unsaid
+            .take(changes, restated, objects, self.clock.now());
         if changes.is_empty() {
             return;
         }
@@ -222,6 +343,9 @@ impl Operator {
         let problems: BTreeSet<Problem> = problems.collect();
         for problem in problems.difference(&self.problems) {
             tracing::warn!(%problem, "found");
+            // Whoever has the Lease tells it.
+            self.untold
+                .extend(Untold::of(problem).filter(|_| self.leads));
         }
         self.problems = problems;
     }
@@ -229,6 +353,11 @@ impl Operator {
     /// Writes what waits; what is refused waits on.
     fn write(&mut self) {
         for (reference, change) in std::mem::take(&mut self.waiting) {
+            // Later the Lease may be another's.
+            if self.clock.now() >= self.renew_at {
+                self.waiting.insert(reference, change);
+                continue;
+            }
             let done = match (&change, self.model.wanted(&reference)) {
                 (Change::Delete(_), None) => self.delete(&reference),
                 (_, Some(wanted)) => {
@@ -250,38 +379,40 @@ impl Operator {
         }
     }
 
-    fn put(&self, reference: &ObjectRef, wanted: &Object) -> Result<(), kube::Error> {
+    fn put(&self, reference: &ObjectRef, wanted: &Object) -> Result<(), WriteError> {
         let api = api_of(&self.client, reference);
         let params = PatchParams::apply(MANAGER).force();
         let body = applied(reference, wanted);
-        self.count();
         let patch = Patch::Apply(&body);
         let patched = api.patch(&reference.name, &params, &patch);
-        self.runtime.block_on(patched).map(drop)
+        self.ask(reference.kind.name(), "apply", patched).map(drop)
     }
 
-    fn delete(&self, reference: &ObjectRef) -> Result<(), kube::Error> {
+    fn delete(&self, reference: &ObjectRef) -> Result<(), WriteError> {
         const MISSING: u16 = 404;
         let api = api_of(&self.client, reference);
-        self.count();
         let params = DeleteParams::default();
-        let deleted = api.delete(&reference.name, &params);
-        match self.runtime.block_on(deleted) {
-            Err(kube::Error::Api(status)) if status.code == MISSING => Ok(()),
-            done => done.map(drop),
-        }
+        let deleted = async {
+            match api.delete(&reference.name, &params).await {
+                Err(kube::Error::Api(status)) if status.code == MISSING => Ok(()),
+                done => done.map(drop),
+            }
+        };
+        self.ask(reference.kind.name(), "delete", deleted)
     }
 
     /// Whether every Ingress says the addresses that its Service was given.
     fn write_addresses(&self) -> bool {
         let mut all = true;
         for (ingress, given) in self.model.unsaid() {
+            if self.clock.now() >= self.renew_at {
+                return false;
+            }
             let api = api_of(&self.client, &ingress);
             let body = json!({"status": {"loadBalancer": {"ingress": given}}});
-            self.count();
             let (params, patch) = (PatchParams::default(), Patch::Merge(&body));
             let patched = api.patch_status(&ingress.name, &params, &patch);
-            if let Err(error) = self.runtime.block_on(patched) {
+            if let Err(error) = self.ask(ingress.kind.name(), "status", patched) {
                 tracing::error!(object = %ingress, %error, "its status is refused; trying again");
                 all = false;
             }
@@ -289,8 +420,19 @@ impl Operator {
         all
     }
 
-    fn count(&self) {
+    /// Asks for one write, and counts it.
+    fn ask<T>(
+        &self,
+        kind: &'static str,
+        operation: &'static str,
+        asked: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, WriteError> {
         self.writes.0.fetch_add(1, Ordering::Relaxed);
+        let answered = async { tokio::time::timeout(ANSWERED, asked).await };
+        let answered = self.runtime.block_on(answered);
+        let answered = answered.map_or(Err(WriteError::Late), |it| it.map_err(WriteError::from));
+        self.figures.wrote(kind, operation, answered.is_ok());
+        answered
     }
 }
 

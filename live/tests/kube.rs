@@ -11,9 +11,15 @@
 mod bed;
 #[path = "kube/beside_cilium.rs"]
 mod beside_cilium;
+#[path = "kube/cilium_comes.rs"]
+mod cilium_comes;
 #[path = "kube/conditions.rs"]
 mod conditions;
 mod control_plane;
+#[path = "kube/operator_lives.rs"]
+mod operator_lives;
+#[path = "kube/overall.rs"]
+mod overall;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -121,12 +127,20 @@ struct Running {
 }
 
 fn operator(cluster: &ControlPlane, identity: &str) -> Running {
-    let operator = Operator::start(OperatorOptions {
+    start(options(cluster, identity))
+}
+
+fn options(cluster: &ControlPlane, identity: &str) -> OperatorOptions {
+    OperatorOptions {
         kubeconfig: Some(cluster.kubeconfig()),
         namespace: "default".to_owned(),
         identity: identity.to_owned(),
         ..OperatorOptions::default()
-    });
+    }
+}
+
+fn start(options: OperatorOptions) -> Running {
+    let operator = Operator::start(options);
     let operator = operator.unwrap_or_else(|error| panic!("{error}"));
     Running {
         stop: operator.stop(),
@@ -144,6 +158,12 @@ fn get(cluster: &ControlPlane, what: &str) -> Option<Value> {
 
 const CONFIG: &str = "ciliumenvoyconfig/cilium-ingress-default-basic-ingress";
 const SERVICE: &str = "service/cilium-ingress-basic-ingress";
+
+/// Whether the operator has said something of the config.
+fn has_conditions(cluster: &ControlPlane) -> Option<()> {
+    let config = get(cluster, CONFIG)?;
+    config["status"]["conditions"].is_array().then_some(())
+}
 
 #[test]
 fn an_ingress_has_its_config_and_service_and_takes_them_with_it() {
@@ -202,11 +222,12 @@ fn a_cluster_in_which_nothing_happens_is_left_alone() {
     let first = operator(&cluster, "one");
     until("the config", || get(&cluster, CONFIG));
     until("the Service", || get(&cluster, SERVICE));
+    until("the config's conditions", || has_conditions(&cluster));
     // Longer than the Lease takes to be renewed.
     let quiet = Duration::from_secs(7);
     std::thread::sleep(Duration::from_secs(1));
     let written = first.writes.count();
-    assert_eq!(written, 2, "a config and a Service");
+    assert_eq!(written, 3, "a config, its conditions and a Service");
     std::thread::sleep(quiet);
     assert_eq!(first.writes.count(), written);
     // The next one finds all as it should be.
@@ -233,15 +254,16 @@ fn of_two_operators_one_writes_and_the_other_when_it_ends() {
     cluster.apply(INGRESS);
     until("the config", || get(&cluster, CONFIG));
     until("the Service", || get(&cluster, SERVICE));
-    assert_eq!((first.writes.count(), second.writes.count()), (2, 0));
+    until("the config's conditions", || has_conditions(&cluster));
+    assert_eq!((first.writes.count(), second.writes.count()), (3, 0));
     first.stop.now();
     first.thread.join().unwrap();
     until("the other", || {
         (holder().as_deref() == Some("two")).then_some(())
     });
     cluster.kubectl(&["delete", CONFIG]).unwrap();
-    until("the config again", || get(&cluster, CONFIG));
-    assert_eq!(second.writes.count(), 1);
+    until("the config again", || has_conditions(&cluster));
+    assert_eq!(second.writes.count(), 2);
     second.stop.now();
     second.thread.join().unwrap();
 }

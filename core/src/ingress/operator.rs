@@ -170,6 +170,11 @@ impl Operator {
         self.wanted.get(reference)
     }
 
+    /// The objects that must be there.
+    pub fn wanted_objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.wanted.keys()
+    }
+
     /// The objects that must be there, as they are with what others added.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         self.wanted

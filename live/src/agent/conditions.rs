@@ -20,6 +20,10 @@ impl Agent {
         let Some(conditions) = self.source.conditions().filter(|it| it.is_due()) else {
             return;
         };
+        // The kinds are no longer ours alone.
+        if !self.cilium.is_empty() {
+            return;
+        }
         let plan = self.planner.plan();
         let refused = self.proxies.problems();
         let mut findings: BTreeMap<&ObjectRef, Vec<&Problem>> = BTreeMap::new();
@@ -32,8 +36,9 @@ impl Agent {
         let node = objects.node("", &self.options.node);
         let labels = node.and_then(|it| it.metadata.labels.as_ref());
         let all = configs(objects).map(|(reference, config)| {
-            // A selector that is none is told on every node.
-            let is_told = config.spec.picks(labels).unwrap_or(true);
+            // A selector that is none is told on every node. A node that the cluster has no more says
+            // nothing: the operator takes away what it said.
+            let is_told = node.is_some() && config.spec.picks(labels).unwrap_or(true);
             let said = is_told.then(|| {
                 let own = awaited.get(&reference).into_iter().flatten();
                 let awaited: Vec<String> = everywhere.iter().chain(own).cloned().collect();

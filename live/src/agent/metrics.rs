@@ -1,52 +1,32 @@
-//! A status as Prometheus reads it. Labels are the node's own words: no name of a user's object is
-//! among them.
-
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+//! A status as Prometheus reads it.
 
 use super::status::Status;
-
-/// The form of the text.
-pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-type Labels = Vec<(&'static str, String)>;
+use crate::metrics::{Metrics, set};
 
 /// All metrics of a status.
 pub(super) fn text(status: &Status) -> String {
-    let mut registry = Registry::with_prefix("nodeway");
-    frontends(&mut registry, status);
-    envoys(&mut registry, status);
-    health(&mut registry, status);
-    decisions(&mut registry, status);
-    let mut text = String::new();
-    // A string takes everything.
-    let _ = encode(&mut text, &registry);
-    text
+    let mut metrics = Metrics::new();
+    frontends(&mut metrics, status);
+    envoys(&mut metrics, status);
+    health(&mut metrics, status);
+    decisions(&mut metrics, status);
+    metrics.text()
 }
 
-fn gauges(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
-    let family = Family::default();
-    registry.register(name, help, Family::clone(&family));
-    family
-}
-
-fn frontends(registry: &mut Registry, status: &Status) {
-    let led = gauges(registry, "frontends", "Frontends that lead to a listener");
+fn frontends(metrics: &mut Metrics, status: &Status) {
+    let led = metrics.gauges("frontends", "Frontends that lead to a listener");
     for it in &status.frontends {
         let labels = vec![("state", it.state.name().to_owned())];
         led.get_or_create(&labels).inc();
     }
     let help = "Frontends of the plan whose listener no Envoy has";
-    let unserved = gauges(registry, "frontends_unserved", help);
+    let unserved = metrics.gauges("frontends_unserved", help);
     set(&unserved, vec![], status.unserved.len());
 }
 
-fn envoys(registry: &mut Registry, status: &Status) {
+fn envoys(metrics: &mut Metrics, status: &Status) {
     let help = "Resources that Envoys are told, by whether they have what is planned";
-    let resources = gauges(registry, "xds_resources", help);
+    let resources = metrics.gauges("xds_resources", help);
     for it in &status.resources {
         let state = match (&it.rejected, it.is_in_sync()) {
             (Some(_), _) => "rejected",
@@ -57,9 +37,9 @@ fn envoys(registry: &mut Registry, status: &Status) {
         let labels = vec![("kind", it.kind.clone()), ("state", state.to_owned())];
         resources.get_or_create(&labels).inc();
     }
-    let running = gauges(registry, "envoys", "Envoys of this node, by phase");
+    let running = metrics.gauges("envoys", "Envoys of this node, by phase");
     let help = "Clients' connections, by Envoy";
-    let connections = gauges(registry, "envoy_connections", help);
+    let connections = metrics.gauges("envoy_connections", help);
     for it in &status.generations {
         let labels = vec![("phase", it.phase.clone())];
         running.get_or_create(&labels).inc();
@@ -70,17 +50,16 @@ fn envoys(registry: &mut Registry, status: &Status) {
     }
 }
 
-fn health(registry: &mut Registry, status: &Status) {
-    let problems = gauges(registry, "problems", "What is wrong with the objects");
+fn health(metrics: &mut Metrics, status: &Status) {
+    let problems = metrics.gauges("problems", "What is wrong with the objects");
     set(&problems, vec![], status.problems.len());
-    let source = gauges(
-        registry,
-        "source_error",
-        "Whether the source cannot be taken",
-    );
+    let source = metrics.gauges("source_error", "Whether the source cannot be taken");
     set(&source, vec![], usize::from(status.source.error.is_some()));
+    let help = "What of Cilium's has come into the cluster";
+    let cilium = metrics.gauges("cilium", help);
+    set(&cilium, vec![], status.cilium.len());
     let help = "Whether the kernel lacks some of the plan";
-    let datapath = gauges(registry, "datapath_error", help);
+    let datapath = metrics.gauges("datapath_error", help);
     set(
         &datapath,
         vec![],
@@ -88,21 +67,14 @@ fn health(registry: &mut Registry, status: &Status) {
     );
 }
 
-fn decisions(registry: &mut Registry, status: &Status) {
-    let decisions = Family::<Labels, Counter>::default();
-    let help = "Decisions of the kernel's hooks";
-    registry.register("decisions", help, decisions.clone());
+fn decisions(metrics: &mut Metrics, status: &Status) {
+    let decisions = metrics.counters("decisions", "Decisions of the kernel's hooks");
     for (hook, reasons) in &status.counters {
         for (reason, count) in reasons {
             let labels = vec![("hook", hook.clone()), ("reason", reason.clone())];
             decisions.get_or_create(&labels).inc_by(*count);
         }
     }
-}
-
-fn set(family: &Family<Labels, Gauge>, labels: Labels, value: usize) {
-    let value = i64::try_from(value).unwrap_or(i64::MAX);
-    family.get_or_create(&labels).set(value);
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ impl Agent {
             unserved: self.unserved(plan),
             problems: self.problems(plan),
             datapath_error: self.datapath_error.clone(),
+            cilium: self.cilium.iter().map(ToString::to_string).collect(),
             ..Status::default()
         };
         // Who looks there says it where they cannot be told.

@@ -1,31 +1,23 @@
 //! What an agent answers: its status on a Unix socket that only its user may open, metrics and
 //! health also on a port of their own.
 
-use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use hyper::{StatusCode, Uri};
+use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::status::Status;
 use super::watching::LONGEST;
 use super::{AgentOptions, Event, metrics, serving};
+use crate::http::{Answer, PortError, not_found, serve, serve_at, text, with_type};
+use crate::metrics::CONTENT;
 
 /// The socket's name in the run directory.
 pub(super) const SOCKET: &str = "agent.sock";
@@ -33,8 +25,6 @@ pub(super) const SOCKET: &str = "agent.sock";
 pub(super) const DECISIONS: &str = "/decisions";
 /// Who asks and is not answered by then is told that the agent hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// A client that does not say what it wants is not waited for.
-const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +38,8 @@ pub enum ServedError {
         source: io::Error,
     },
     /// The port.
-    #[error("cannot serve metrics at {address}: {source}; choose another with --metrics")]
-    Port {
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Port(#[from] PortError),
 }
 
 /// It serves as long as it lives.
@@ -93,18 +78,16 @@ impl Served {
         let asked = agent.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = own.accept().await {
-                serve(&handle, stream, Door::Own, asked.clone());
+                let agent = asked.clone();
+                serve(&handle, stream, move |asked| {
+                    answer(asked, Door::Own, agent.clone())
+                });
             }
         });
         if let Some(address) = options.metrics {
-            let port = |source| ServedError::Port { address, source };
-            let listener = runtime.block_on(TcpListener::bind(address)).map_err(port)?;
-            let handle = runtime.handle().clone();
-            runtime.spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    serve(&handle, stream, Door::Open, agent.clone());
-                }
-            });
+            serve_at(&runtime, address, move |asked| {
+                answer(asked, Door::Open, agent.clone())
+            })?;
         }
         Ok(Self {
             socket: path,
@@ -144,43 +127,18 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn serve(
-    handle: &Handle,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    door: Door,
-    agent: Sender<Event>,
-) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let agent = agent.clone();
-        async move {
-            let (path, query) = (request.uri().path(), request.uri().query());
-            if (path, door) == (DECISIONS, Door::Own) {
-                return Ok::<_, Infallible>(decisions(query.unwrap_or_default(), agent).await);
-            }
-            Ok(answer(path, door, agent).await)
-        }
-    });
-    handle.spawn(async move {
-        let mut server = http1::Builder::new();
-        let server = server
-            .timer(TokioTimer::new())
-            .header_read_timeout(ASK_WITHIN);
-        // Who breaks off has no more use for an answer.
-        let _ = server.serve_connection(TokioIo::new(stream), service).await;
-    });
-}
-
-async fn answer(path: &str, door: Door, agent: Sender<Event>) -> Response<Full<Bytes>> {
+async fn answer(asked: Uri, door: Door, agent: Sender<Event>) -> Answer {
+    let path = asked.path();
+    if (path, door) == (DECISIONS, Door::Own) {
+        return decisions(asked.query().unwrap_or_default(), agent).await;
+    }
     let known = match path {
         "/healthz" | "/readyz" | "/metrics" => true,
         "/status" => door == Door::Own,
         _ => false,
     };
     if !known {
-        return text(
-            StatusCode::NOT_FOUND,
-            "there is /healthz, /readyz and /metrics\n",
-        );
+        return not_found();
     }
     let Some(status) = ask(agent).await else {
         return text(
@@ -191,11 +149,7 @@ async fn answer(path: &str, door: Door, agent: Sender<Event>) -> Response<Full<B
     match path {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => ready(&status),
-        "/metrics" => with_type(
-            StatusCode::OK,
-            metrics::CONTENT,
-            metrics::text(&status).into(),
-        ),
+        "/metrics" => with_type(StatusCode::OK, CONTENT, metrics::text(&status)),
         _ => {
             let json = serde_json::to_vec(&status).unwrap_or_default();
             with_type(StatusCode::OK, "application/json", json)
@@ -204,7 +158,7 @@ async fn answer(path: &str, door: Door, agent: Sender<Event>) -> Response<Full<B
 }
 
 /// What is decided from now on, for as many seconds as the query says; null where nobody tells.
-async fn decisions(query: &str, agent: Sender<Event>) -> Response<Full<Bytes>> {
+async fn decisions(query: &str, agent: Sender<Event>) -> Answer {
     let Some(seconds) = query
         .strip_prefix("seconds=")
         .and_then(|it| it.parse().ok())
@@ -229,7 +183,7 @@ async fn decisions(query: &str, agent: Sender<Event>) -> Response<Full<Bytes>> {
 }
 
 /// The kernel has what is planned, as far as there are Envoys to lead to.
-fn ready(status: &Status) -> Response<Full<Bytes>> {
+fn ready(status: &Status) -> Answer {
     if status.datapath_error.is_some() {
         let why = "the kernel does not have all of the plan\n";
         return text(StatusCode::SERVICE_UNAVAILABLE, why);
@@ -238,15 +192,13 @@ fn ready(status: &Status) -> Response<Full<Bytes>> {
         let why = "frontends wait for their listeners\n";
         return text(StatusCode::SERVICE_UNAVAILABLE, why);
     }
-    // What was told before is served on: another agent would have nothing more.
+    // What was told before is served on, also beside Cilium: another agent would have nothing more.
     let ready = match status.source.lost_for() {
         None => "ready\n".to_owned(),
         Some(since) => format!("ready; the source cannot be taken for {since} s\n"),
     };
-    with_type(StatusCode::OK, TEXT, ready.into())
+    text(StatusCode::OK, ready)
 }
-
-const TEXT: &str = "text/plain; charset=utf-8";
 
 async fn ask(agent: Sender<Event>) -> Option<Status> {
     let (sender, answer) = channel();
@@ -257,16 +209,4 @@ async fn ask(agent: Sender<Event>) -> Option<Status> {
         Some(status)
     });
     answered.await.ok()?
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    with_type(status, TEXT, body.into())
-}
-
-fn with_type(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let kind = hyper::header::HeaderValue::from_static(kind);
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
 }

@@ -17,7 +17,8 @@ use super::folder::Folder;
 use super::status::SourceStatus;
 use super::watch::{NotWatched, Watch};
 use crate::kube::{
-    BesideCilium, ClientError, Conditions, Lost, Watched, Wish, connect, refuse_beside_cilium,
+    Beside, BesideCilium, ClientError, Conditions, Found, Lost, Watched, Wish, connect,
+    refuse_beside_cilium,
 };
 
 /// What stands for the API server where a folder could stand.
@@ -110,6 +111,8 @@ pub(crate) enum Source {
         watched: Box<Watched>,
         /// What it is told of configs.
         conditions: Conditions,
+        /// Whether Cilium has come.
+        beside: Beside,
         /// What the watches run on.
         runtime: Option<Runtime>,
     },
@@ -144,9 +147,10 @@ impl Source {
                 let (client, runtime) = connect(kubeconfig.as_deref())?;
                 runtime.block_on(refuse_beside_cilium(&client))?;
                 let wishes = Wish::of_agent(Some(node));
-                let watched = Watched::begin(runtime.handle(), &client, wishes, wake)?;
+                let watched = Watched::begin(runtime.handle(), &client, wishes, wake.clone())?;
                 let first = Objects::default().changes_to(watched.store().objects());
                 let source = Self::Kube {
+                    beside: Beside::follow(runtime.handle(), &client, wake),
                     conditions: Conditions::begin(runtime.handle(), client, node),
                     watched: Box::new(watched),
                     runtime: Some(runtime),
@@ -186,6 +190,14 @@ impl Source {
         match self {
             Self::Folder { .. } => None,
             Self::Kube { conditions, .. } => Some(conditions),
+        }
+    }
+
+    /// What of Cilium's has come into the cluster since the beginning.
+    pub(super) fn cilium(&self) -> Vec<Found> {
+        match self {
+            Self::Folder { .. } => Vec::new(),
+            Self::Kube { beside, .. } => beside.found(),
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Status {
     pub problems: BTreeSet<String>,
     /// Why the kernel does not have what it should; it is tried again.
     pub datapath_error: Option<String>,
+    /// What of Cilium's has come into the cluster since the agent began.
+    #[serde(default)]
+    pub cilium: Vec<String>,
 }
 
 /// The objects' source.
@@ -254,6 +257,12 @@ impl Status {
         }
         let kernel = self.datapath_error.iter();
         all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
+        if !self.cilium.is_empty() {
+            all.push(format!(
+                "Cilium has come into the cluster ({}): both lead packets now; take one of them away",
+                self.cilium.join(", ")
+            ));
+        }
         if !self.generations.iter().any(|it| it.connected) {
             all.push("no Envoy talks to this agent; start one with `nodeway envoy`".to_owned());
         }
@@ -372,6 +381,7 @@ mod tests {
         it.source.error_for_ms = Some(12_345);
     }, "the source cannot be taken for 12 s: refused")]
     #[case::kernel(|it: &mut Status| it.datapath_error = Some("full".to_owned()), "full")]
+    #[case::cilium(|it: &mut Status| it.cilium.push("DaemonSet kube-system/cilium".to_owned()), "DaemonSet kube-system/cilium")]
     #[case::nobody(|it: &mut Status| it.generations.clear(), "no Envoy")]
     #[case::refused(|it: &mut Status| it.resources[0].rejected = Some("bad".to_owned()), "refused by Envoy: bad")]
     #[case::not_sent(|it: &mut Status| it.resources[0].planned = Some("02".to_owned()), "not sent yet")]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
+use super::config_status::{Stated, now, stated};
 use super::{api_of, resource, typed};
 use crate::clock::Clock;
 
@@ -138,9 +139,8 @@ impl Writer {
             },
         };
         let conditions = said.conditions.as_ref();
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         let wanted =
-            conditions.map(|it| entry(&self.node, it, said.generation, known.as_ref(), now));
+            conditions.map(|it| entry(&self.node, it, said.generation, known.as_ref(), now()));
         if wanted != known {
             let mut body = json!({"metadata": {"name": config.name, "uid": said.uid}});
             // What is no longer said by who said it goes away. An empty status would be refused.
@@ -162,7 +162,7 @@ impl Writer {
 }
 
 /// Whether it was written; not so if the object is gone, or is another: the watch tells.
-fn done(written: Result<(), kube::Error>) -> Result<bool, kube::Error> {
+pub(crate) fn done(written: Result<(), kube::Error>) -> Result<bool, kube::Error> {
     const MISSING: u16 = 404;
     const CONFLICT: u16 = 409;
     match written {
@@ -173,7 +173,7 @@ fn done(written: Result<(), kube::Error>) -> Result<bool, kube::Error> {
 }
 
 /// Who owns a node's entry.
-fn manager(node: &str) -> String {
+pub(crate) fn manager(node: &str) -> String {
     let mut manager = format!("nodeway-agent-{node}");
     manager.truncate(manager.floor_char_boundary(LONGEST_MANAGER));
     manager
@@ -193,24 +193,10 @@ fn entry(
     before: Option<&Value>,
     now: Timestamp,
 ) -> Value {
-    let before = before.and_then(|it| it["conditions"].as_array());
-    let all = conditions.iter().map(|it| {
-        let about = it.about.to_string();
-        let status = if it.holds { "True" } else { "False" };
-        let same = |old: &&Value| old["type"] == *about && old["status"] == status;
-        let since = before.into_iter().flatten().find(same);
-        let since = since.map(|old| old["lastTransitionTime"].clone());
-        json!({
-            "type": about,
-            "status": status,
-            "reason": it.reason,
-            "message": it.message,
-            "lastTransitionTime": since.unwrap_or_else(|| now.to_string().into()),
-            // An API server counts the specs of all of these kinds.
-            "observedGeneration": generation.unwrap_or_default(),
-        })
-    });
-    json!({"name": node, "conditions": all.collect::<Vec<_>>()})
+    let all = conditions.iter().map(Stated::from);
+    // An API server counts the specs of all of these kinds.
+    let conditions = stated(all, generation.unwrap_or_default(), before, now);
+    json!({"name": node, "conditions": conditions})
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn wanted() -> Vec<(ApiResource, Option<String>, Option<Kind>)> {
     all
 }
 
-async fn items(
+pub(super) async fn items(
     client: &Client,
     resource: &ApiResource,
     fields: Option<String>,

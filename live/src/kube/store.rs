@@ -41,6 +41,10 @@ pub struct Store {
     /// Objects that say what cannot be read; what they said before stays.
     unread: BTreeMap<ObjectRef, String>,
     broken: BTreeMap<Kind, String>,
+    /// What configs' status says, where that is watched.
+    statuses: BTreeMap<ObjectRef, Value>,
+    /// The configs whose status is another since somebody asked.
+    restated: BTreeSet<ObjectRef>,
 }
 
 impl Store {
@@ -88,6 +92,17 @@ impl Store {
         &self.objects
     }
 
+    /// What a config's status says; nothing where that is not watched.
+    #[must_use]
+    pub fn status(&self, config: &ObjectRef) -> Option<&Value> {
+        self.statuses.get(config)
+    }
+
+    /// The configs whose status says something else since this was asked last.
+    pub fn restated(&mut self) -> BTreeSet<ObjectRef> {
+        std::mem::take(&mut self.restated)
+    }
+
     /// Whether all of these kinds were listed as a whole.
     #[must_use]
     pub fn has_listed(&self, kinds: &[Kind]) -> bool {
@@ -118,6 +133,10 @@ impl Store {
         if let Some(seen) = self.listing.get_mut(&kind) {
             seen.insert(reference.clone());
         }
+        if is_config(kind) {
+            let status = value.as_object_mut().and_then(|it| it.remove("status"));
+            self.restate(&reference, status);
+        }
         match read(&value) {
             Ok(object) => {
                 self.unread.remove(&reference);
@@ -135,10 +154,31 @@ impl Store {
         }
     }
 
+    /// No plan hangs on it, and so it is no change of an object.
+    fn restate(&mut self, config: &ObjectRef, status: Option<Value>) {
+        if self.statuses.get(config) == status.as_ref() {
+            return;
+        }
+        match status {
+            Some(status) => self.statuses.insert(config.clone(), status),
+            None => self.statuses.remove(config),
+        };
+        self.restated.insert(config.clone());
+    }
+
     fn remove(&mut self, reference: &ObjectRef) -> Option<Change> {
+        self.statuses.remove(reference);
         let removed = self.objects.remove(reference);
         removed.map(|_| Change::Delete(reference.clone()))
     }
+}
+
+/// Whether objects of this kind say what became of them on each node.
+pub(super) const fn is_config(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::CiliumEnvoyConfig | Kind::CiliumClusterwideEnvoyConfig
+    )
 }
 
 fn reference(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
@@ -238,6 +278,27 @@ mod tests {
         assert_eq!(take(&mut store, [Told::Has(Kind::Service, again)]), [""; 0]);
         let (_, entry) = store.objects().iter().next().unwrap();
         assert_eq!(entry.provenance.to_string(), "the API server, version 8");
+    }
+
+    #[test]
+    fn what_a_configs_status_says_is_kept_beside_it_and_is_no_change_of_it() {
+        let mut store = Store::default();
+        let config = |status: Value| {
+            let config = json!({
+                "apiVersion": "cilium.io/v2", "kind": "CiliumEnvoyConfig",
+                "metadata": {"name": "web", "namespace": "default"}, "spec": {}, "status": status,
+            });
+            Told::Has(Kind::CiliumEnvoyConfig, config)
+        };
+        let reference = ObjectRef::new(Kind::CiliumEnvoyConfig, "default", "web");
+        assert_eq!(take(&mut store, [config(json!({"nodes": []}))]), ["+web"]);
+        assert_eq!(store.restated(), [reference.clone()].into());
+        let said = json!({"nodes": [{"name": "a"}]});
+        assert_eq!(take(&mut store, [config(said.clone())]), [""; 0]);
+        assert_eq!(store.status(&reference), Some(&said));
+        assert_eq!(store.restated(), [reference].into());
+        assert_eq!(take(&mut store, [config(said)]), [""; 0]);
+        assert_eq!(store.restated(), [].into());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Watches of an API server, one a kind, on threads of their own.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use kube::core::GroupVersionKind;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
-use nodeway_core::object::{Change, Kind};
+use nodeway_core::object::{Change, Kind, ObjectRef};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::store::{Store, Told};
+use super::store::{Store, Told, is_config};
 use super::trimmed::trim;
 
 /// How long the first lists may take.
@@ -27,6 +28,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Wish {
     pub(super) kind: Kind,
     pub(super) fields: Option<String>,
+    pub(super) labels: Option<String>,
+    /// Whether configs are told with their status: it is as long as the cluster has nodes.
+    pub(super) status: bool,
 }
 
 /// Not all was listed in time.
@@ -52,20 +56,32 @@ impl Wish {
             (Kind::CiliumEnvoyConfig, None),
             (Kind::CiliumClusterwideEnvoyConfig, None),
         ]
-        .map(|(kind, fields)| Self { kind, fields })
+        .map(|(kind, fields)| Self {
+            kind,
+            fields,
+            labels: None,
+            status: false,
+        })
         .to_vec()
     }
 
-    /// What the operator needs.
+    /// What the operator needs; of nodes, those whose labels a selector picks.
     #[must_use]
-    pub fn of_operator() -> Vec<Self> {
+    pub fn of_operator(agents: Option<&str>) -> Vec<Self> {
         [
+            Kind::Node,
             Kind::IngressClass,
             Kind::Ingress,
             Kind::Service,
             Kind::CiliumEnvoyConfig,
+            Kind::CiliumClusterwideEnvoyConfig,
         ]
-        .map(|kind| Self { kind, fields: None })
+        .map(|kind| Self {
+            kind,
+            labels: agents.filter(|_| kind == Kind::Node).map(str::to_owned),
+            fields: None,
+            status: true,
+        })
         .to_vec()
     }
 
@@ -74,7 +90,7 @@ impl Wish {
     pub fn of_whoever_looks() -> Vec<Self> {
         let mut all = Self::of_agent(None);
         let has = |kind| all.iter().any(|it| it.kind == kind);
-        let of_operator = Self::of_operator().into_iter();
+        let of_operator = Self::of_operator(None).into_iter();
         let more: Vec<Self> = of_operator.filter(|it| !has(it.kind)).collect();
         all.extend(more);
         all
@@ -149,6 +165,11 @@ impl Watched {
             .collect()
     }
 
+    /// The configs whose status says something else since this was asked last.
+    pub fn restated(&mut self) -> BTreeSet<ObjectRef> {
+        self.store.restated()
+    }
+
     fn wait(&mut self, kinds: &[Kind]) -> Result<(), Lost> {
         /// Between two looks at the bound.
         const LOOK: Duration = Duration::from_millis(100);
@@ -182,13 +203,16 @@ async fn follow(
     if let Some(fields) = &wish.fields {
         config = config.fields(fields);
     }
+    if let Some(labels) = &wish.labels {
+        config = config.labels(labels);
+    }
     let mut events = watch(api.clone(), config).default_backoff().boxed();
     // One at a time, however often the watch is tried meanwhile.
     let mut asking: Option<JoinHandle<()>> = None;
     while let Some(event) = events.next().await {
         let told = match event {
             Ok(Event::Init) => Told::Listing(kind),
-            Ok(Event::InitApply(object) | Event::Apply(object)) => has(kind, object),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => has(&wish, object),
             Ok(Event::InitDone) => Told::Listed(kind),
             Ok(Event::Delete(object)) => Told::Gone(
                 kind,
@@ -215,9 +239,15 @@ async fn follow(
     }
 }
 
-fn has(kind: Kind, object: DynamicObject) -> Told {
+fn has(wish: &Wish, object: DynamicObject) -> Told {
+    let kind = wish.kind;
     let mut value = serde_json::to_value(object).unwrap_or_default();
     trim(kind, &mut value);
+    if let Some(fields) = value.as_object_mut().filter(|_| is_config(kind))
+        && !wish.status
+    {
+        fields.remove("status");
+    }
     Told::Has(kind, typed(&resource(kind), value))
 }
 
@@ -236,6 +266,7 @@ pub(crate) fn typed(resource: &ApiResource, mut object: Value) -> Value {
 async fn answers(api: Api<DynamicObject>, wish: Wish, sender: Sender<Told>, wake: impl Fn()) {
     let one = ListParams {
         field_selector: wish.fields,
+        label_selector: wish.labels,
         limit: Some(1),
         ..ListParams::default()
     };

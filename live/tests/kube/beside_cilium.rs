@@ -10,7 +10,7 @@ use rstest::rstest;
 use super::control_plane::ControlPlane;
 use super::{INGRESS, agent_options, cluster};
 
-const AGENT: &str = "
+pub(super) const AGENT: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: some-cilium, namespace: kube-system, labels: {k8s-app: cilium}}
@@ -140,7 +140,7 @@ stringData: {password: secret}
 ";
 
 /// A new API server makes its namespaces after it has begun to answer.
-fn until_there(cluster: &ControlPlane) {
+pub(super) fn until_there(cluster: &ControlPlane) {
     super::until("kube-system", || {
         cluster
             .kubectl(&["get", "namespace", "kube-system", "default"])

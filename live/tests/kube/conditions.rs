@@ -1,5 +1,6 @@
 //! What an agent writes into configs' status.
 
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use super::bed::Machine;
 use super::control_plane::ControlPlane;
 use super::{agent_options, cluster, get, until};
 
-const NODE: &str = "
+pub(super) const NODE: &str = "
 apiVersion: v1
 kind: Node
 metadata: {name: node-1, labels: {pool: edge}}
 ";
-const WEB: &str = "
+pub(super) const WEB: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: default}
@@ -24,7 +25,7 @@ spec: {ports: [{port: 80}]}
 ";
 
 /// A config that claims the Service for its listener.
-fn config(name: &str, selector: &str) -> String {
+pub(super) fn config(name: &str, selector: &str) -> String {
     format!(
         "
 apiVersion: cilium.io/v2
@@ -63,20 +64,20 @@ pub(super) fn said(config: &Value, node: &str) -> Vec<String> {
     all.collect()
 }
 
-fn get_config(machine: &Machine, cluster: &ControlPlane, name: &str) -> Value {
+pub(super) fn get_config(machine: &Machine, cluster: &ControlPlane, name: &str) -> Value {
     let what = format!("ciliumenvoyconfig/{name}");
     machine.netns.run(|| get(cluster, &what)).unwrap().unwrap()
 }
 
-struct Running {
-    cluster: ControlPlane,
+pub(super) struct Running {
+    pub(super) cluster: ControlPlane,
     stop: Stop,
     thread: JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// An agent without an Envoy.
-fn agent(machine: &Machine, objects: &[String]) -> Running {
+pub(super) fn agent(machine: &Machine, objects: &[String]) -> Running {
     machine.link_up();
     let folder = tempfile::tempdir().unwrap();
     let started = machine.netns.run(|| {
@@ -107,12 +108,17 @@ fn agent(machine: &Machine, objects: &[String]) -> Running {
         cluster,
         stop: agent.stop(),
         thread: std::thread::spawn(move || agent.run()),
-        _folder: folder,
+        folder,
     }
 }
 
 impl Running {
-    fn end(self) {
+    /// The agent's run directory.
+    pub(super) fn run(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    pub(super) fn end(self) {
         self.stop.now();
         self.thread.join().unwrap();
     }
@@ -153,12 +159,6 @@ fn the_older_of_two_configs_has_the_frontend_and_the_younger_is_told_in_its_stat
     );
     let older = get_config(&machine, cluster, "zz-older");
     assert_eq!(said(&older, "node-1"), pending("-NoConflict"));
-    let shown = machine
-        .netns
-        .run(|| cluster.kubectl(&["get", "cec", "a-younger", "--no-headers"]));
-    let shown = shown.unwrap().unwrap();
-    let columns: Vec<&str> = shown.split_whitespace().take(4).collect();
-    assert_eq!(columns, ["a-younger", "True", "True", "False"]);
     // The winner goes: the other has it.
     let deleted = machine
         .netns
@@ -168,6 +168,29 @@ fn the_older_of_two_configs_has_the_frontend_and_the_younger_is_told_in_its_stat
         let younger = get_config(&machine, cluster, "a-younger");
         (said(&younger, "node-1") == pending("-NoConflict")).then_some(())
     });
+    running.end();
+}
+
+#[test]
+fn a_node_that_the_cluster_has_no_more_takes_back_what_it_said() {
+    let machine = Machine::new("kube-no-node");
+    let here = config("here", "");
+    let running = agent(&machine, &[NODE.to_owned(), WEB.to_owned(), here]);
+    let cluster = &running.cluster;
+    let says = |what: &str, count: usize| {
+        until(what, || {
+            let here = get_config(&machine, cluster, "here");
+            (said(&here, "node-1").len() == count).then_some(())
+        });
+    };
+    says("a status", 4);
+    let gone = machine
+        .netns
+        .run(|| cluster.kubectl(&["delete", "node", "node-1"]));
+    gone.unwrap().unwrap();
+    says("the end of it", 0);
+    machine.netns.run(|| cluster.apply(NODE)).unwrap();
+    says("a status again", 4);
     running.end();
 }
 
