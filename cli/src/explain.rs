@@ -309,6 +309,11 @@ pub(crate) fn load(sources: &[String]) -> Result<Source, Failure> {
     {
         return cluster();
     }
+    texts(sources)
+}
+
+/// The same, where a cluster is no source.
+pub(crate) fn texts(sources: &[String]) -> Result<Source, Failure> {
     let paths: Vec<_> = sources.iter().map(Into::into).collect();
     let stdin = if sources.iter().any(|source| source == "-") {
         let content = std::io::read_to_string(std::io::stdin());
