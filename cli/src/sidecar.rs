@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic as _, Report};
 use nodeway_core::datapath::Family;
 use nodeway_core::netfilter::{sidecar, text};
-use nodeway_live::sidecar::{Sidecar, SidecarOptions, Stop, install_rules};
+use nodeway_live::sidecar::{PodEnvoyOptions, Sidecar, SidecarOptions, Stop, install_rules};
 use nodeway_live::{envoy, signal};
 
 use crate::failure::{Outcome, verdict};
@@ -111,11 +111,13 @@ fn keep(arguments: &Run) -> Outcome {
     let options = SidecarOptions {
         kubeconfig: arguments.kubeconfig.clone(),
         node: arguments.node.clone(),
-        pod: format!("{}/{}", arguments.namespace, arguments.pod),
-        addresses: arguments.addresses.clone(),
-        run: arguments.run_dir.clone(),
-        program: envoy::find(arguments.envoy.as_deref()).map_err(Report::from_err)?,
-        access_log: arguments.access_log,
+        envoy: PodEnvoyOptions {
+            pod: format!("{}/{}", arguments.namespace, arguments.pod),
+            addresses: arguments.addresses.clone(),
+            run: arguments.run_dir.clone(),
+            program: envoy::find(arguments.envoy.as_deref()).map_err(Report::from_err)?,
+            access_log: arguments.access_log,
+        },
     };
     // Before its threads begin: they inherit who waits for signals.
     let (stops, stop) = std::sync::mpsc::channel::<Stop>();

@@ -95,7 +95,7 @@ fn arguments_come_to_the_pods() {
 #[case::nothing_makes_pods(&["-"], "apiVersion: v1\nkind: Service\n", 0, "note: nothing in - makes pods")]
 #[case::bad_input(&["-"], "kind: [Pod\n", 2, "-:")]
 #[case::no_such_file(&["fixtures/none"], "", 2, "no such file")]
-#[case::no_port(&["-", "--exclude-port", "0"], "", 2, "0 is not in 1..65536")]
+#[case::no_port(&["-", "--exclude-port", "0"], "", 2, "0 is not in 1")]
 fn the_exit_code_tells_pods_without_a_sidecar_from_bad_input(
     #[case] arguments: &[&str],
     #[case] stdin: &str,
