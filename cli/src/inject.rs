@@ -15,13 +15,13 @@ use crate::screen::{put, say};
 Examples:
   nodeway inject manifests/ | kubectl apply -f -
   kubectl get deployment shop -o yaml | nodeway inject - | kubectl apply -f -
-  nodeway inject shop.yaml --image registry.example/nodeway:1.0 --exclude-port 8081
+  nodeway inject shop.yaml --image my/nodeway:1.0 --exclude-port 8081
 
 The pods ask the API server what their Envoys shall do; once before them:
   kubectl apply -f live/deploy/sidecar.yaml
 
-Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, Jobs and CronJobs are
-rewritten; all else stays. A second time changes nothing. Kubernetes 1.29 or later.
+Pods and all that makes some in Kubernetes itself (Deployment to CronJob) are rewritten; all else
+means what it meant. A second time changes nothing. Kubernetes 1.29 or later.
 Exit codes: 0 all pods have a sidecar, 1 some cannot have one, and are as they were, 2 bad input.")]
 pub(crate) struct Arguments {
     /// Files, folders, or `-` for standard input.
