@@ -22,6 +22,8 @@ use crate::whole_file;
 const BOOTSTRAP: &str = "bootstrap.json";
 const CLUSTERS: &str = "clusters.json";
 const LISTENERS: &str = "listeners.json";
+/// As many files Envoy follows, and for each it takes an inotify instance of its user's. Seen with 1.40.
+const WATCHES: usize = 2;
 /// How long it may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// Between two looks at whether it has.
@@ -53,6 +55,11 @@ pub enum PodEnvoyError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Its files cannot be watched: it would abort.
+    #[error(
+        "Envoy cannot watch its files: {0}; each Envoy takes {WATCHES} inotify instances of user {PROXY_UID}: raise fs.inotify.max_user_instances on the node"
+    )]
+    NotWatched(notify::Error),
     /// It does not start.
     #[error("cannot start {program}: {source}; name another with --envoy", program = program.display())]
     Start {
@@ -90,6 +97,7 @@ impl PodEnvoy {
         write(run, BOOTSTRAP, &written.json)?;
         write(run, CLUSTERS, &written.clusters)?;
         write(run, LISTENERS, &written.listeners)?;
+        watches_are_left().map_err(PodEnvoyError::NotWatched)?;
         // What it says stands where our own words do.
         let spawned = Command::new(&options.program)
             .args(["--config-path", BOOTSTRAP, "--disable-hot-restart"])
@@ -144,6 +152,13 @@ impl Drop for PodEnvoy {
             while process.lives() && deadline.pause(LOOK) {}
         }
     }
+}
+
+/// Whether the kernel has what Envoy takes: without, Envoy aborts and names no reason.
+fn watches_are_left() -> notify::Result<()> {
+    let watcher = || notify::recommended_watcher(|_: notify::Result<notify::Event>| {});
+    let all: notify::Result<Vec<_>> = (0..WATCHES).map(|_| watcher()).collect();
+    all.map(drop)
 }
 
 /// What the pod's Envoy has of a plan.
