@@ -62,11 +62,11 @@ fn started(pod: &Pod, run: &Path, plan: &NodePlan) -> PodEnvoy {
         pod: "default/client".to_owned(),
         addresses: Vec::new(),
         run: run.to_owned(),
-        program: find(None).unwrap_or_else(|error| panic!("{error}")),
+        program: find(None).unwrap(),
         access_log: false,
     };
     let envoy = pod.0.run(|| PodEnvoy::start(plan, options, drop)).unwrap();
-    let envoy = envoy.unwrap_or_else(|error| panic!("{error}"));
+    let envoy = envoy.unwrap();
     let at = (Ipv4Addr::LOCALHOST, OUTBOUND);
     until("the listener", || {
         pod.0.run(|| TcpStream::connect(at).is_ok()).unwrap()
