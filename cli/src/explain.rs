@@ -298,6 +298,11 @@ pub(crate) fn load(sources: &[String], cluster: &Cluster) -> Result<Source, Fail
     if let Some(source) = cluster.source(sources)? {
         return Ok(source);
     }
+    texts(sources)
+}
+
+/// The same, where a cluster is no source.
+pub(crate) fn texts(sources: &[String]) -> Result<Source, Failure> {
     let paths: Vec<_> = sources.iter().map(Into::into).collect();
     let stdin = if sources.iter().any(|source| source == "-") {
         let content = std::io::read_to_string(std::io::stdin());

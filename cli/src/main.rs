@@ -14,6 +14,7 @@ mod cluster;
 mod envoy;
 mod explain;
 mod failure;
+mod inject;
 #[cfg(feature = "live")]
 mod lab;
 #[cfg(feature = "live")]
@@ -26,6 +27,8 @@ mod replay;
 mod rules;
 mod screen;
 mod side_by_side;
+#[cfg(feature = "live")]
+mod sidecar;
 mod sim;
 #[cfg(feature = "live")]
 mod status;
@@ -85,6 +88,11 @@ enum Command {
     Replay(replay::Arguments),
     /// Prints the CiliumEnvoyConfig that an Ingress becomes.
     Translate(translate::Arguments),
+    /// Gives each pod of manifests an Envoy of its own: sidecars, the baseline to compare with.
+    Inject(inject::Arguments),
+    /// What `inject` puts into a pod: its rules, and who keeps its Envoy.
+    #[cfg(feature = "live")]
+    Sidecar(sidecar::Arguments),
     /// Says what is wrong with manifests, before they are applied.
     Check(check::Arguments),
     /// Prints the rules of a node's packet filter, as the tools take them.
@@ -113,6 +121,9 @@ fn main() -> ExitCode {
         Command::Record(arguments) => record::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Translate(arguments) => translate::run(arguments),
+        Command::Inject(arguments) => inject::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Sidecar(arguments) => sidecar::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Rules(arguments) => rules::run(arguments),
     };

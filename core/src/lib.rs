@@ -20,7 +20,8 @@
 //! 10. [`in_force`]: what a node's kernel and Envoys say they have becomes a plan again.
 //! 11. [`recording`]: that, the objects and what was decided and answered, as texts to be replayed.
 //! 12. [`condition`]: what of all that a config's status says.
-//! 13. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
+//! 13. [`inject`]: manifests whose pods get an Envoy of their own.
+//! 14. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
 pub mod backend;
 pub mod certificate;
@@ -35,6 +36,7 @@ pub mod envoy;
 pub mod frontend;
 pub mod in_force;
 pub mod ingress;
+pub mod inject;
 pub mod lint;
 pub mod netfilter;
 pub mod object;

@@ -23,6 +23,7 @@ pub mod process;
 pub mod record;
 pub mod redirect;
 pub mod routes;
+pub mod sidecar;
 pub mod signal;
 mod tcp_table;
 pub mod tun;

@@ -7,6 +7,7 @@
 
 mod access_log;
 mod cluster;
+mod in_files;
 mod listener;
 mod logged;
 mod sidecar;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::plan::NodePlan;
 
 pub use access_log::{AccessEntry, AccessKind, BadEntry, MatchedRoute, WAY_HEADER};
+pub use in_files::InFiles;
 pub use logged::{logged_listener, logged_routes};
 pub use told::{AGENT, told};
 

@@ -83,6 +83,30 @@ pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
     reader.finish()
 }
 
+/// Reads texts as bare values, a document each, of whatever kind: for who rewrites them.
+///
+/// # Errors
+///
+/// Every mistake of syntax, sorted by file and line.
+pub fn values(texts: &[Text]) -> Result<Vec<serde_json::Value>, Vec<SourceError>> {
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    for text in texts {
+        if let Some(error) = helm::words_around(text) {
+            errors.push(error);
+            continue;
+        }
+        let (documents, mistakes) = document::documents(text);
+        values.extend(documents.iter().map(Node::value));
+        errors.extend(mistakes);
+    }
+    errors.sort();
+    if errors.is_empty() {
+        Ok(values)
+    } else {
+        Err(errors)
+    }
+}
+
 /// Reads a text of one document as a type of the caller's own, as strictly as an object: a fixture.
 ///
 /// # Errors

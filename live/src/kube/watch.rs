@@ -65,6 +65,26 @@ impl Wish {
         .to_vec()
     }
 
+    /// What the Envoy of a pod needs. Certificates are not among it: a pod's account must not read all
+    /// Secrets, and handshakes with a frontend that shows one fail at the sidecar.
+    #[must_use]
+    pub fn of_sidecar() -> Vec<Self> {
+        [
+            Kind::Node,
+            Kind::Service,
+            Kind::EndpointSlice,
+            Kind::CiliumEnvoyConfig,
+            Kind::CiliumClusterwideEnvoyConfig,
+        ]
+        .map(|kind| Self {
+            kind,
+            fields: None,
+            labels: None,
+            status: false,
+        })
+        .to_vec()
+    }
+
     /// What the operator needs; of nodes, those whose labels a selector picks.
     #[must_use]
     pub fn of_operator(agents: Option<&str>) -> Vec<Self> {

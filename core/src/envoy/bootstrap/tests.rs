@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use rstest::rstest;
 
 use super::*;
@@ -190,4 +192,49 @@ fn what_is_no_line_is_an_error_that_shows_it(#[case] what: &str, #[case] with: &
     let line = LINE.replace(what, with);
     let error = AccessEntry::parse(&line).unwrap_err();
     assert!(error.to_string().contains(&line));
+}
+
+#[test]
+fn what_changes_of_a_pods_envoy_stands_in_two_files() {
+    let whole = bootstrap(&planned(str::to_owned), &settings(Placement::Sidecar));
+    let files = whole.clone().in_files("clusters.json", "listeners.json");
+    let names = |all: &Value| -> Vec<String> {
+        let all = all.as_array().into_iter().flatten();
+        all.map(|it| text(it, "name").to_owned()).collect()
+    };
+    let resources = &whole.json["staticResources"];
+    assert_eq!(
+        names(&files.listeners["resources"]),
+        names(&resources["listeners"])
+    );
+    let stay = names(&files.json["staticResources"]["clusters"]);
+    assert_eq!(stay, [NOBODY]);
+    let both = [names(&files.clusters["resources"]), stay].concat();
+    let (both, all) = (
+        BTreeSet::from_iter(both),
+        BTreeSet::from_iter(names(&resources["clusters"])),
+    );
+    assert_eq!(both, all);
+}
+
+#[test]
+fn a_bootstrap_with_files_and_all_that_they_hold_are_envoys_own_messages() {
+    let whole = bootstrap(&planned(str::to_owned), &settings(Placement::Sidecar));
+    let files = whole.in_files("clusters.json", "listeners.json");
+    let is_one = |name: &str, value: &Value| {
+        let message = decode_message(pool().get_message_by_name(name).unwrap(), value).unwrap();
+        validate(&message).unwrap();
+    };
+    is_one("envoy.config.bootstrap.v3.Bootstrap", &files.json);
+    for (file, kind) in [
+        (&files.clusters, "envoy.config.cluster.v3.Cluster"),
+        (&files.listeners, "envoy.config.listener.v3.Listener"),
+    ] {
+        for resource in file["resources"].as_array().unwrap() {
+            assert_eq!(resource["@type"], format!("type.googleapis.com/{kind}"));
+            let mut bare = resource.clone();
+            bare.as_object_mut().unwrap().remove("@type");
+            is_one(kind, &bare);
+        }
+    }
 }
