@@ -24,5 +24,6 @@ pub mod routes;
 pub mod signal;
 mod tcp_table;
 pub mod tun;
+pub mod uninstall;
 mod whole_file;
 pub mod xds;

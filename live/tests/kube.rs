@@ -14,6 +14,10 @@ mod beside_cilium;
 #[path = "kube/conditions.rs"]
 mod conditions;
 mod control_plane;
+#[path = "kube/manifests.rs"]
+mod manifests;
+#[path = "kube/uninstall.rs"]
+mod uninstall;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
