@@ -139,7 +139,8 @@ impl<'a> Worker<'a> {
     async fn take_away(&self, clock: Clock) -> Result<(), UninstallError> {
         const MISSING: u16 = 404;
         // In the foreground: it is gone when its last pod is.
-        let deleted = self.api.delete(self.name, &DeleteParams::foreground());
+        let params = DeleteParams::foreground();
+        let deleted = self.api.delete(self.name, &params);
         match deleted.await {
             Err(kube::Error::Api(status)) if status.code == MISSING => return Ok(()),
             done => done.map_err(|error| self.refused("deleted", error))?,
