@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::control_plane::ControlPlane;
 use super::{cluster, until};
 
-/// Where a kind's example may be of a namespace that is not there.
+/// Where Nodeway is.
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: nodeway-system}\n";
 
 /// A server that has what manifests are applied into.
@@ -59,14 +59,9 @@ fn manifests_of(page: &str) -> Vec<String> {
 #[test]
 fn every_manifest_that_is_applied_is_admitted_and_has_no_field_that_is_unknown() {
     let cluster = ready();
-    let folders = [
-        "crds",
-        "deploy",
-        "../ci/kind.d",
-        "../fixtures/bookinfo/manifests",
-    ]
-    .map(yaml_of);
-    for file in folders.iter().flatten() {
+    let folders = ["crds", "../ci/kind.d", "../fixtures/bookinfo/manifests"].map(yaml_of);
+    let deployed = ["deploy/nodeway.yaml", "deploy/cleanup.yaml"].map(PathBuf::from);
+    for file in folders.iter().flatten().chain(&deployed) {
         let admitted = asked(&cluster, file);
         let admitted = admitted.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         assert!(!admitted.is_empty(), "{}", file.display());
