@@ -33,6 +33,8 @@ mod sim;
 #[cfg(feature = "live")]
 mod status;
 mod translate;
+#[cfg(feature = "live")]
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -77,6 +79,9 @@ enum Command {
     /// A pod's program, which says who it is and what it saw.
     #[cfg(feature = "live")]
     Backend(backend::Arguments),
+    /// Takes Nodeway off a cluster's nodes, and waits until they are clean.
+    #[cfg(feature = "live")]
+    Uninstall(uninstall::Arguments),
     /// Prints the kinds of its own that a cluster must know, for `kubectl apply -f -`.
     #[cfg(feature = "live")]
     Crds,
@@ -115,6 +120,8 @@ fn main() -> ExitCode {
         Command::Operator(arguments) => operator::run(arguments),
         #[cfg(feature = "live")]
         Command::Backend(arguments) => backend::run(arguments),
+        #[cfg(feature = "live")]
+        Command::Uninstall(arguments) => uninstall::run(arguments),
         #[cfg(feature = "live")]
         Command::Crds => operator::print_crds(),
         Command::Explain(arguments) => explain::run(arguments),

@@ -27,5 +27,6 @@ pub mod sidecar;
 pub mod signal;
 mod tcp_table;
 pub mod tun;
+pub mod uninstall;
 mod whole_file;
 pub mod xds;

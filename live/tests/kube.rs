@@ -16,10 +16,14 @@ mod cilium_comes;
 #[path = "kube/conditions.rs"]
 mod conditions;
 mod control_plane;
+#[path = "kube/manifests.rs"]
+mod manifests;
 #[path = "kube/operator_lives.rs"]
 mod operator_lives;
 #[path = "kube/overall.rs"]
 mod overall;
+#[path = "kube/uninstall.rs"]
+mod uninstall;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;

@@ -137,6 +137,8 @@ impl ControlPlane {
                 "--token-auth-file",
                 &folder.join("tokens").display().to_string(),
             ])
+            // As every installer of Kubernetes sets it.
+            .arg("--allow-privileged=true")
             .args([
                 "--disable-admission-plugins",
                 "ServiceAccount",
