@@ -108,6 +108,17 @@ impl NetNs {
         }
     }
 
+    /// Opens a namespace that a file stands for: `/proc/PID/ns/net`, or a name in another mount
+    /// namespace, as pods of a kind node have it.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn at(path: &Path) -> Result<Self, NetNsError> {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(refused("enter", &name))?;
+        Ok(Self { name, file })
+    }
+
     /// The namespace that the calling thread is in.
     ///
     /// # Errors

@@ -361,6 +361,26 @@ fn a_watch_that_cannot_go_on_where_it_was_is_begun_anew_with_a_whole_list() {
     assert_eq!(gone, [Change::Delete(one)], "nothing else has changed");
 }
 
+#[test]
+fn a_source_without_an_error_knows_what_there_is_also_after_the_api_server_was_away() {
+    let mut cluster = cluster();
+    cluster.apply(&service("one"));
+    let (runtime, client) = cluster.client();
+    let mut watched = watched(&runtime, &client);
+    cluster.kill_server();
+    until("the error", || {
+        watched.take();
+        watched.store().error().filter(|it| it.contains("Service"))
+    });
+    cluster.forget_service("one");
+    cluster.start_server();
+    until("no error", || {
+        watched.take();
+        watched.store().error().is_none().then_some(())
+    });
+    assert!(!names(&watched).contains(&"one".to_owned()));
+}
+
 /// What a cluster has of the fixture: addresses are those that it would give.
 fn objects_of_bookinfo() -> (Objects, NodePlan, Vec<Value>) {
     let fixture = Fixture::load(PathBuf::from("../fixtures/bookinfo")).unwrap();

@@ -5,4 +5,5 @@ pub mod book;
 pub mod cases;
 pub mod differential;
 pub mod kind_fixtures;
+pub mod kind_load;
 pub mod load;

@@ -24,10 +24,8 @@ pub enum Told {
     Listed(Kind),
     /// An object is gone: its namespace, empty for none, and its name.
     Gone(Kind, String, String),
-    /// A watch does not go on; it is tried again.
+    /// A watch does not go on; the kind is listed anew when it can be.
     Broken(Kind, String),
-    /// Its watch broke, and the API server tells of the kind again.
-    Answers(Kind),
 }
 
 /// The objects, and what is not as it should be with them.
@@ -55,10 +53,7 @@ impl Store {
                 self.listing.insert(kind, BTreeSet::new());
                 Vec::new()
             }
-            Told::Has(kind, value) => {
-                self.broken.remove(&kind);
-                self.put(kind, value).into_iter().collect()
-            }
+            Told::Has(kind, value) => self.put(kind, value).into_iter().collect(),
             Told::Listed(kind) => {
                 self.broken.remove(&kind);
                 self.listed.insert(kind);
@@ -77,10 +72,6 @@ impl Store {
             }
             Told::Broken(kind, why) => {
                 self.broken.insert(kind, why);
-                Vec::new()
-            }
-            Told::Answers(kind) => {
-                self.broken.remove(&kind);
                 Vec::new()
             }
         }
@@ -302,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_breaks_changes_nothing_and_is_told_until_it_goes_on() {
+    fn a_watch_that_breaks_changes_nothing_and_is_told_until_all_is_listed_anew() {
         let mut store = Store::default();
         take(&mut store, listed(&["a"]));
         let broken = Told::Broken(Kind::Service, "connection refused".to_owned());
@@ -311,7 +302,10 @@ mod tests {
             store.error().unwrap(),
             "watching Service: connection refused"
         );
-        take(&mut store, [Told::Answers(Kind::Service)]);
+        // What is known by then may be long gone.
+        take(&mut store, [Told::Listing(Kind::Service), has("a", 80)]);
+        assert!(store.error().is_some());
+        take(&mut store, [Told::Listed(Kind::Service)]);
         assert_eq!((store.error(), store.objects().len()), (None, 1));
     }
 

@@ -7,20 +7,21 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
 use nodeway_core::object::{Change, Kind, ObjectRef};
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use super::store::{Store, Told, is_config};
 use super::trimmed::trim;
 
 /// How long the first lists may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
-/// How often is asked whether an API server that did not answer does again.
+/// How often is asked whether an API server whose watch broke tells of the kind again. The watcher's
+/// own tries come up to half a minute apart, long after the API server is back, and a watch that is
+/// too old by then fails once more before it lists: so long a node would not hear of endpoints.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A kind that is watched, and which objects of it.
@@ -210,13 +211,10 @@ impl Watched {
     }
 }
 
-/// Follows one kind until nobody listens.
-async fn follow(
-    client: Client,
-    wish: Wish,
-    sender: Sender<Told>,
-    wake: impl Fn() + Clone + Send + Sync + 'static,
-) {
+/// Follows one kind until nobody listens. A watch that broke is begun anew as soon as the API server
+/// answers, with a whole list: until that is told, the kind is broken, and nobody takes what is known
+/// of it for what there is.
+async fn follow(client: Client, wish: Wish, sender: Sender<Told>, wake: impl Fn()) {
     let kind = wish.kind;
     let api: Api<DynamicObject> = Api::all_with(client, &wish.resource());
     let mut config = watcher::Config::default();
@@ -226,9 +224,8 @@ async fn follow(
     if let Some(labels) = &wish.labels {
         config = config.labels(labels);
     }
-    let mut events = watch(api.clone(), config).default_backoff().boxed();
-    // One at a time, however often the watch is tried meanwhile.
-    let mut asking: Option<JoinHandle<()>> = None;
+    let begin = || watch(api.clone(), config.clone()).boxed();
+    let mut events = begin();
     while let Some(event) = events.next().await {
         let told = match event {
             Ok(Event::Init) => Told::Listing(kind),
@@ -240,16 +237,13 @@ async fn follow(
                 object.name_any(),
             ),
             Err(error) => {
-                if asking.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let (sender, wake) = (sender.clone(), wake.clone());
-                    asking = Some(tokio::spawn(answers(
-                        api.clone(),
-                        wish.clone(),
-                        sender,
-                        wake,
-                    )));
+                if sender.send(Told::Broken(kind, error.to_string())).is_err() {
+                    return;
                 }
-                Told::Broken(kind, error.to_string())
+                wake();
+                until_it_answers(&api, &wish).await;
+                events = begin();
+                continue;
             }
         };
         if sender.send(told).is_err() {
@@ -281,21 +275,17 @@ pub(crate) fn typed(resource: &ApiResource, mut object: Value) -> Value {
     object
 }
 
-/// Tells when a kind whose watch broke can be had again: a quiet watch that goes on tells nothing by
-/// itself.
-async fn answers(api: Api<DynamicObject>, wish: Wish, sender: Sender<Told>, wake: impl Fn()) {
+/// Waits a second, and then until objects of a kind can be listed.
+async fn until_it_answers(api: &Api<DynamicObject>, wish: &Wish) {
     let one = ListParams {
-        field_selector: wish.fields,
-        label_selector: wish.labels,
+        field_selector: wish.fields.clone(),
+        label_selector: wish.labels.clone(),
         limit: Some(1),
         ..ListParams::default()
     };
     loop {
         tokio::time::sleep(ASK_AGAIN).await;
         if api.list_metadata(&one).await.is_ok() {
-            // Nobody may listen any more.
-            let _ = sender.send(Told::Answers(wish.kind));
-            wake();
             return;
         }
     }

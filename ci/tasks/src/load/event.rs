@@ -213,6 +213,6 @@ impl Bed {
 
 /// Waits.
 #[expect(clippy::disallowed_methods, reason = "a load takes its time")]
-pub(super) fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use nodeway_live::netns::{NetNs, NetNsError};
 use serde::Serialize;
 
@@ -89,6 +91,20 @@ impl Hey {
 }
 
 impl Loading {
+    /// Ends it before its time: it tells what came of the requests so far.
+    ///
+    /// # Errors
+    /// When it gives up, or prints what cannot be read.
+    pub fn end(self) -> Result<Loaded, HeyError> {
+        if let Some(child) = &self.0 {
+            let pid = i32::try_from(child.id()).map_err(io::Error::other);
+            let pid = Pid::from_raw(pid.map_err(HeyError::NoHey)?);
+            // One that has ended by itself has told already.
+            let _ = kill(pid, Signal::SIGINT);
+        }
+        self.wait()
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

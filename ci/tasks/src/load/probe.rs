@@ -17,6 +17,8 @@ use super::event::pause;
 const EACH: Duration = Duration::from_millis(10);
 /// A connection that is not open by then is not served: a lost SYN is sent again after a second.
 const WITHIN: Duration = Duration::from_millis(500);
+/// A connection that took longer to open than that lost its first SYN.
+const RESENT: Duration = Duration::from_millis(900);
 
 /// What a probe saw.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -27,6 +29,11 @@ pub struct Seen {
     pub outage: Duration,
     /// Why some were not, with how often.
     pub failed: BTreeMap<String, u32>,
+    /// The longest time from a connection's begin to its answer, of those that were served.
+    #[serde(rename = "slowestMs", serialize_with = "in_ms")]
+    pub slowest: Duration,
+    /// How many were served after their SYN was sent again: the first was lost.
+    pub resent: u32,
 }
 
 fn in_ms<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -46,10 +53,22 @@ impl Probe {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn start(from: &Arc<NetNs>, to: SocketAddr) -> Result<Self, NetNsError> {
+        Self::patient(from, to, WITHIN)
+    }
+
+    /// The same, with more patience: where the machine is busy, a late answer is no missing one.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn patient(
+        from: &Arc<NetNs>,
+        to: SocketAddr,
+        within: Duration,
+    ) -> Result<Self, NetNsError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (from, stopped) = (from.try_clone()?, Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let seen = from.run(|| watch(to, &stopped));
+            let seen = from.run(|| watch(to, within, &stopped));
             seen.unwrap_or_default()
         });
         Ok(Self { stop, thread })
@@ -61,23 +80,25 @@ impl Probe {
         self.stop.store(true, Ordering::Relaxed);
         let panicked = |_| Seen {
             outage: Duration::MAX,
-            failed: BTreeMap::new(),
+            ..Seen::default()
         };
         self.thread.join().unwrap_or_else(panicked)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]
-fn watch(to: SocketAddr, stop: &AtomicBool) -> Seen {
+fn watch(to: SocketAddr, within: Duration, stop: &AtomicBool) -> Seen {
     let (mut seen, mut since) = (Seen::default(), None);
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
-        match ask(to) {
+        match ask(to, within) {
             Err(error) => {
                 since = since.or(Some(begun));
                 *seen.failed.entry(error.to_string()).or_default() += 1;
             }
-            Ok(()) => {
+            Ok(open) => {
+                seen.slowest = seen.slowest.max(begun.elapsed());
+                seen.resent += u32::from(open.duration_since(begun) > RESENT);
                 let failed = since.take();
                 let outage = failed.map(|failed| begun.duration_since(failed));
                 seen.outage = seen.outage.max(outage.unwrap_or_default());
@@ -91,14 +112,17 @@ fn watch(to: SocketAddr, stop: &AtomicBool) -> Seen {
     seen
 }
 
-fn ask(to: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, WITHIN)?;
-    stream.set_read_timeout(Some(WITHIN))?;
+/// When the connection was open, once there is an answer.
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+fn ask(to: SocketAddr, within: Duration) -> io::Result<Instant> {
+    let mut stream = TcpStream::connect_timeout(&to, within)?;
+    let open = Instant::now();
+    stream.set_read_timeout(Some(within))?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n")?;
     let mut status = [0; 12];
     stream.read_exact(&mut status)?;
     if &status == b"HTTP/1.1 200" {
-        Ok(())
+        Ok(open)
     } else {
         Err(io::Error::other("another status"))
     }
