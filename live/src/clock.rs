@@ -29,6 +29,16 @@ impl Deadline {
     }
 }
 
+/// What a capture says of a packet: the time since the beginning of 1970, by this machine's clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "packets of a real network are told with the time of day"
+)]
+pub(crate) fn time_of_day() -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
 /// Time since some moment of this process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(Instant);

@@ -80,8 +80,11 @@ pub struct Looked {
     /// What is in force.
     pub in_force: InForce,
     /// The dumps of its Envoys as they were, by generation.
-    pub dumps: Vec<(String, String)>,
+    pub dumps: Vec<Said>,
 }
+
+/// A generation, and its dump as it was.
+type Said = (String, String);
 
 /// Looks at the node whose agent has that run directory and whose namespace that is.
 ///
@@ -118,7 +121,7 @@ pub fn look(run: &Path, netns: &NetNs) -> Result<Looked, LookError> {
 }
 
 /// The Envoys that run, each with what it says it has, and how it said it.
-fn envoys(run: &Path) -> Result<Vec<(Dumped, (String, String))>, LookError> {
+fn envoys(run: &Path) -> Result<Vec<(Dumped, Said)>, LookError> {
     let mut all = Vec::new();
     for record in generation::list(run)? {
         all.push(dumped(&record)?);
@@ -126,7 +129,7 @@ fn envoys(run: &Path) -> Result<Vec<(Dumped, (String, String))>, LookError> {
     Ok(all)
 }
 
-fn dumped(record: &Record) -> Result<(Dumped, (String, String)), LookError> {
+fn dumped(record: &Record) -> Result<(Dumped, Said), LookError> {
     let generation = record.id.clone();
     let dump = record.admin().get("/config_dump?include_eds");
     let dump = dump.map_err(|source| LookError::Dump {

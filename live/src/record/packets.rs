@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -21,6 +21,7 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::{DataLink, PcapError};
 
+use crate::clock::{Clock, time_of_day};
 use crate::netns::{NetNs, NetNsError};
 
 /// No more bytes than these are kept.
@@ -90,8 +91,8 @@ fn capture(socket: &OwnedFd, over: &AtomicBool, within: Duration) -> Result<Vec<
     };
     writer.write_pcapng_block(device).map_err(form)?;
     let mut packet = vec![0; LONGEST];
-    let begun = std::time::Instant::now();
-    while !over.load(Ordering::Acquire) && begun.elapsed() < within.saturating_add(SLACK) {
+    let (clock, longest) = (Clock::start(), within.saturating_add(SLACK));
+    while !over.load(Ordering::Acquire) && clock.now() < longest {
         let mut waits = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut waits, PollTimeout::from(LOOK));
         if ready.map_err(|errno| PacketsError::Refused(errno.into()))? == 0 {
@@ -104,9 +105,8 @@ fn capture(socket: &OwnedFd, over: &AtomicBool, within: Duration) -> Result<Vec<
         if !is_ip || writer.get_ref().len() + length > MOST {
             continue;
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let mut block = EnhancedPacketBlock::default();
-        block.timestamp = now.unwrap_or_default();
+        block.timestamp = time_of_day();
         block.original_len = u32::try_from(length).unwrap_or(u32::MAX);
         block.data = Cow::Borrowed(data);
         writer.write_pcapng_block(block).map_err(form)?;

@@ -2,12 +2,14 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use miette::{IntoDiagnostic as _, miette};
+use nodeway_core::object::{Kind, Provenance};
 use nodeway_sim::Sim;
 use serde_json::Value;
+
+use crate::load::event::pause;
 
 /// How long something may take to get ready.
 const PATIENCE: &str = "120s";
@@ -26,25 +28,23 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn of_kubeconfig(image: &str) -> miette::Result<Self> {
         let nodes = json(&["get", "nodes", "-o", "json"])?;
-        let workers = nodes["items"].as_array().into_iter().flatten();
-        let mut workers = workers.filter(|node| {
-            let labels = &node["metadata"]["labels"];
-            labels
-                .get("node-role.kubernetes.io/control-plane")
-                .is_none()
+        let mut workers = items(&nodes, "/items").filter(|node| {
+            let control_plane = "/metadata/labels/node-role.kubernetes.io~1control-plane";
+            node.pointer(control_plane).is_none()
         });
         let worker = workers
             .next()
             .ok_or_else(|| miette!("the cluster has no node that runs pods"))?;
-        let addresses = worker["status"]["addresses"].as_array();
-        let mut addresses = addresses.into_iter().flatten();
-        let address = addresses.find(|it| it["type"] == "InternalIP");
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("").to_owned();
+        let mut addresses = items(worker, "/status/addresses");
+        let address = addresses.find(|it| text(it, "/type") == "InternalIP");
         Ok(Self {
             image: image.to_owned(),
             node: (
-                text(worker.pointer("/metadata/name")),
-                text(address.map(|it| &it["address"])),
+                text(worker, "/metadata/name").to_owned(),
+                address
+                    .map(|it| text(it, "/address"))
+                    .unwrap_or_default()
+                    .to_owned(),
             ),
         })
     }
@@ -62,7 +62,19 @@ impl Cluster {
             "-f",
             "-",
         ];
-        kubectl(&arguments, manifests).map(drop)
+        kubectl(&arguments, manifests)?;
+        // Pods of Deployments go a moment later; where there are none, that is said as an error.
+        let pods = [
+            "wait",
+            "--for",
+            "delete",
+            "--timeout",
+            PATIENCE,
+            "pods",
+            "--all",
+        ];
+        let _ = kubectl(&pods, "");
+        Ok(())
     }
 
     /// Waits until pods run, the operator has made what Ingresses ask for, and each agent and its Envoy
@@ -74,18 +86,21 @@ impl Cluster {
             let what = format!("deployment/{name}");
             kubectl(&["rollout", "status", "--timeout", PATIENCE, &what], "")?;
         }
-        kubectl(
-            &[
-                "wait",
-                "--for",
-                "condition=Ready",
-                "--timeout",
-                PATIENCE,
-                "pods",
-                "--all",
-            ],
-            "",
-        )?;
+        for (reference, entry) in objects.iter() {
+            let is_written = matches!(entry.provenance, Provenance::Written { .. });
+            if reference.kind == Kind::Pod && is_written {
+                let what = format!("pod/{}", reference.name);
+                let arguments = [
+                    "wait",
+                    "--for",
+                    "condition=Ready",
+                    "--timeout",
+                    PATIENCE,
+                    &what,
+                ];
+                kubectl(&arguments, "")?;
+            }
+        }
         let frontends = objects.services().filter(|service| {
             let name = service.metadata.name.as_deref().unwrap_or_default();
             name.starts_with("cilium-ingress-")
@@ -100,7 +115,7 @@ impl Cluster {
             if there && in_sync(&names)? {
                 return Ok(());
             }
-            thread::sleep(PAUSE);
+            pause(PAUSE);
         }
         Err(miette!(
             "the agents are not on the plan of {names:?}; ask one: kubectl -n nodeway-system exec daemonset/nodeway-agent -c agent -- nodeway status"
@@ -131,8 +146,9 @@ impl Cluster {
     pub(super) fn service(&self, path: &str) -> miette::Result<(String, Option<u16>)> {
         let (namespace, name) = path.split_once('/').unwrap_or(("default", path));
         let service = json(&["-n", namespace, "get", "service", name, "-o", "json"])?;
-        let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
-        let port = service["spec"]["ports"][0]["nodePort"].as_u64();
+        let address = text(&service, "/spec/clusterIP");
+        let port = service.pointer("/spec/ports/0/nodePort");
+        let port = port.and_then(Value::as_u64);
         Ok((
             address.to_owned(),
             port.and_then(|port| u16::try_from(port).ok()),
@@ -152,8 +168,8 @@ fn in_sync(services: &[String]) -> miette::Result<bool> {
         "-o",
         "json",
     ])?;
-    for pod in pods["items"].as_array().into_iter().flatten() {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    for pod in items(&pods, "/items") {
+        let name = text(pod, "/metadata/name");
         let status = [
             "-n",
             "nodeway-system",
@@ -171,17 +187,28 @@ fn in_sync(services: &[String]) -> miette::Result<bool> {
         let Ok(status) = json(&status) else {
             return Ok(false);
         };
-        let frontends = status["frontends"].as_array();
         let led = |service: &String| {
-            let mut frontends = frontends.into_iter().flatten();
-            frontends
-                .any(|it| it["service"] == format!("default/{service}") && it["state"] == "active")
+            let service = format!("default/{service}");
+            let is_led =
+                |it: &Value| text(it, "/service") == service && text(it, "/state") == "active";
+            items(&status, "/frontends").any(is_led)
         };
         if !services.iter().all(led) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The items of a list in an object, by its place there.
+fn items<'a>(of: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> {
+    let list = of.pointer(at).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+/// A text in an object, by its place there; empty if there is none.
+fn text<'a>(of: &'a Value, at: &str) -> &'a str {
+    of.pointer(at).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn json(arguments: &[&str]) -> miette::Result<Value> {
