@@ -49,6 +49,8 @@ fn give_programs(object: &mut Value, programs: &BTreeMap<String, Vec<Backend>>, 
     // Nothing of the program that stood there is needed, and a pod ends at once.
     if let Some(spec) = spec.as_object_mut() {
         spec.insert("terminationGracePeriodSeconds".to_owned(), json!(1));
+        // Its nodes have other names.
+        spec.remove("nodeName");
         spec.remove("serviceAccountName");
         spec.remove("volumes");
         spec.remove("initContainers");
