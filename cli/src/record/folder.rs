@@ -43,7 +43,10 @@ pub(crate) fn write(folder: &Path, files: &Files) -> Result<(), FolderError> {
         _ => Path::new("."),
     };
     let mut beside = tempfile::Builder::new();
-    let beside = beside.prefix(".nodeway-").tempdir_in(parent);
+    beside.prefix(".nodeway-");
+    #[cfg(unix)]
+    beside.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let beside = beside.tempdir_in(parent);
     // It goes when this ends early.
     let beside = beside.map_err(refused(folder))?;
     for (name, content) in files {
