@@ -1,14 +1,13 @@
 //! `nodeway replay`: what was recorded, simulated; and where the two part.
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use nodeway_sim::replay::{Answered, Asked, Decided, Replay, ReplayError, replay};
 
 use crate::cluster::Cluster;
 use crate::explain::load;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
-use crate::screen::say;
+use crate::screen::{say, table};
 use crate::sim::Output;
 
 #[derive(Args)]
@@ -197,17 +196,5 @@ fn value(of: &Answered, field: &str) -> String {
             false => format!("Envoy's own answer ({})", status(of)),
         },
         _ => status(of),
-    }
-}
-
-/// Nothing at all when there is no row.
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    if table.row_count() > 0 {
-        say!("{}", table.trim_fmt());
-        say!();
     }
 }

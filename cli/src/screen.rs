@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use comfy_table::{Table, presets};
+
 /// Prints a line.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
     put(format_args!("{text}\n"));
@@ -17,6 +19,17 @@ pub(crate) fn put(text: fmt::Arguments<'_>) {
             std::process::exit(2);
         }
         std::process::exit(0);
+    }
+}
+
+/// Prints a table without lines, and an empty line behind it; nothing at all when there is no row.
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header.iter().copied());
+    table.add_rows(rows);
+    if table.row_count() > 0 {
+        line(format_args!("{}\n", table.trim_fmt()));
     }
 }
 

@@ -6,14 +6,13 @@ mod configs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
 use nodeway_live::agent::status::{ResourceStatus, Status};
 use nodeway_live::agent::{self, AskStatusError};
 
 use crate::cluster::{Cluster, KUBE};
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, GOOD, STRONG, paint};
-use crate::screen::say;
+use crate::screen::{say, table};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -163,17 +162,5 @@ fn age(ms: u64) -> String {
         1_000..120_000 => format!("{}s", ms / 1_000),
         120_000..7_200_000 => format!("{}m", ms / 60_000),
         _ => format!("{}h", ms / 3_600_000),
-    }
-}
-
-/// Nothing at all when there is no row.
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    if table.row_count() > 0 {
-        say!("{}", table.trim_fmt());
-        say!();
     }
 }

@@ -3,6 +3,7 @@
 //! Services have frontends, plans lead them to listeners: the noun belongs to neither.
 
 mod life;
+pub mod state_name;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_dump::ConfigDump;
 use crate::envoy::bootstrap::AccessEntry;
-use crate::frontend::{FrontendKey, SourceRanges};
+use crate::frontend::{FrontendKey, SourceRanges, state_name};
 use crate::in_force::{Dumped, Observed, Rules};
 use crate::netfilter::kube_proxy;
 use crate::redirect::Redirect;
@@ -67,7 +67,8 @@ pub struct Header {
     /// How packets are led there.
     pub redirect: Redirect,
     /// How kube-proxy translates services there: `iptables`, `nftables` or `none`.
-    pub kube_proxy: String,
+    #[serde(with = "mode_name")]
+    pub kube_proxy: kube_proxy::Mode,
     /// The node's kernel (`Linux 6.12.1`).
     #[serde(default)]
     pub kernel: String,
@@ -102,7 +103,8 @@ pub struct LedFrontend {
     /// The listener's port.
     pub listener_port: u16,
     /// `arming`, `active`, `draining`
-    pub state: String,
+    #[serde(with = "state_name")]
+    pub state: FrontendState,
     /// Who may come by it; everybody if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<Vec<IpNet>>,
@@ -160,7 +162,7 @@ impl Recording {
     /// The node as it was seen.
     ///
     /// # Errors
-    /// When a frontend or a dump cannot be read.
+    /// When a dump cannot be read.
     pub fn observed(&self) -> Result<Observed, Box<SourceError>> {
         let mut observed = Observed {
             node: self.header.node.as_str().into(),
@@ -171,17 +173,8 @@ impl Recording {
             },
             ..Observed::default()
         };
-        for (index, one) in self.led.frontends.iter().enumerate() {
-            let (key, frontend) = one.frontend().ok_or_else(|| {
-                let folder = Folder {
-                    name: &self.name,
-                    texts: &[],
-                };
-                let field = format!("frontends[{index}].state");
-                let reason = format!("`{}` is no state of a frontend", one.state);
-                let fix = "write arming, active or draining".to_owned();
-                Box::new(folder.wrong(FRONTENDS, 1, &field, reason, fix))
-            })?;
+        for one in &self.led.frontends {
+            let (key, frontend) = one.frontend();
             observed.frontends.insert(key, frontend);
             if let Some(ranges) = &one.ranges {
                 observed.ranges.insert(key, ranges.clone().into());
@@ -194,23 +187,6 @@ impl Recording {
             });
         }
         Ok(observed)
-    }
-
-    /// How kube-proxy translated services.
-    ///
-    /// # Errors
-    /// When it says something else than the modes that there are.
-    pub fn kube_proxy(&self) -> Result<kube_proxy::Mode, Box<SourceError>> {
-        let mode = self.header.kube_proxy.parse();
-        mode.map_err(|bad: kube_proxy::BadMode| {
-            let reason = bad.to_string();
-            let folder = Folder {
-                name: &self.name,
-                texts: &[],
-            };
-            let fix = "write iptables, nftables or none".to_owned();
-            Box::new(folder.wrong(HEADER, 1, "kubeProxy", reason, fix))
-        })
     }
 }
 
@@ -236,25 +212,39 @@ impl LedFrontend {
         Self {
             address: key.into(),
             listener_port: frontend.listener_port,
-            state: frontend.state.name().to_owned(),
+            state: frontend.state,
             ranges: frontend.ranged.then(|| own.unwrap_or_default()),
         }
     }
 
-    /// As the kernel had it; none when its state is no state.
-    fn frontend(&self) -> Option<(FrontendKey, Frontend)> {
-        let mut states = FrontendState::ALL.into_iter();
-        let state = states.find(|it| it.name() == self.state)?;
+    /// As the kernel had it.
+    fn frontend(&self) -> (FrontendKey, Frontend) {
         let key = FrontendKey {
             address: self.address.ip(),
             port: self.address.port(),
         };
         let frontend = Frontend {
             listener_port: self.listener_port,
-            state,
+            state: self.state,
             ranged: self.ranges.is_some(),
         };
-        Some((key, frontend))
+        (key, frontend)
+    }
+}
+
+/// A mode of kube-proxy by its name.
+mod mode_name {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::netfilter::kube_proxy::Mode;
+
+    pub(super) fn serialize<S: Serializer>(it: &Mode, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(it)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mode, D::Error> {
+        let name = String::deserialize(from)?;
+        name.parse().map_err(D::Error::custom)
     }
 }
 

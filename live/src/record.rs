@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use nodeway_core::netfilter::kube_proxy::Mode;
 use nodeway_core::recording::{
     DECISIONS, ENVOY, FRONTENDS, HEADER, Header, Led, MANIFESTS, REQUESTS, VERSION, manifests,
 };
@@ -121,7 +122,7 @@ pub fn record(run: &Path, netns: &NetNs, wanted: Wanted) -> Result<Taken, Record
         node: status.node,
         at: now(),
         redirect: looked.redirect,
-        kube_proxy: kube_proxy(&saved).to_owned(),
+        kube_proxy: kube_proxy(&saved),
         kernel: kernel(),
         watched: if watched.is_some() { seconds } else { 0 },
         lost,
@@ -212,17 +213,17 @@ fn kernel() -> String {
 }
 
 /// How kube-proxy stands there, by the chains or the table that it always has.
-fn kube_proxy(saved: &[SavedText]) -> &'static str {
+fn kube_proxy(saved: &[SavedText]) -> Mode {
     let has = |word: &str, name: &str| {
         let of = saved.iter().filter(|it| it.name.starts_with(name));
         of.into_iter().any(|it| it.text.contains(word))
     };
     if has(":KUBE-SERVICES ", "ip") {
-        "iptables"
+        Mode::Iptables
     } else if has("\"kube-proxy\"", "nft") {
-        "nftables"
+        Mode::Nftables
     } else {
-        "none"
+        Mode::None
     }
 }
 
@@ -273,12 +274,12 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::rules(&[("iptables-save.txt", "*nat\n:KUBE-SERVICES - [0:0]\n")], "iptables")]
-    #[case::a_table(&[("iptables-save.txt", ""), ("nft.json", "{\"table\": {\"name\": \"kube-proxy\"}}")], "nftables")]
-    #[case::nobody(&[("iptables-save.txt", "*nat\n:DOCKER - [0:0]\n")], "none")]
+    #[case::rules(&[("iptables-save.txt", "*nat\n:KUBE-SERVICES - [0:0]\n")], Mode::Iptables)]
+    #[case::a_table(&[("iptables-save.txt", ""), ("nft.json", "{\"table\": {\"name\": \"kube-proxy\"}}")], Mode::Nftables)]
+    #[case::nobody(&[("iptables-save.txt", "*nat\n:DOCKER - [0:0]\n")], Mode::None)]
     fn kube_proxy_is_known_by_what_it_always_has(
         #[case] saved: &[(&'static str, &str)],
-        #[case] mode: &str,
+        #[case] mode: Mode,
     ) {
         let saved: Vec<SavedText> = saved
             .iter()

@@ -23,7 +23,7 @@ fn led() -> Led {
         frontends: vec![LedFrontend {
             address: "10.96.0.9:80".parse().unwrap(),
             listener_port: 10_001,
-            state: "arming".to_owned(),
+            state: FrontendState::Arming,
             ranges: Some(vec!["192.0.2.0/24".parse().unwrap()]),
         }],
         rules: "rules of iptables-save".to_owned(),
@@ -91,15 +91,24 @@ fn what_is_no_recording_is_told_with_its_place(
     assert!(error.contains(told), "{error}");
 }
 
-#[test]
-fn a_state_that_is_none_names_its_field() {
-    let mut recording = Recording::read("incident", &texts()).unwrap();
-    recording.led.frontends[0].state = "armed".to_owned();
-    let error = recording.observed().unwrap_err().to_string();
-    assert!(
-        error.contains("frontends[0].state: `armed` is no state"),
-        "{error}"
-    );
+#[rstest]
+#[case::a_state(
+    1,
+    "arming",
+    "armed",
+    "frontends[0].state: no state of a frontend: `armed`"
+)]
+#[case::a_mode_of_kube_proxy(0, "iptables", "ipfilter", "kubeProxy")]
+fn a_name_that_is_none_is_told_with_its_file_and_field(
+    #[case] index: usize,
+    #[case] name: &str,
+    #[case] wrong: &str,
+    #[case] told: &str,
+) {
+    let mut texts = texts();
+    texts[index].content = texts[index].content.replace(name, wrong);
+    let error = Recording::read("incident", &texts).unwrap_err()[0].to_string();
+    assert!(error.contains(told) && error.contains(wrong), "{error}");
 }
 
 #[rstest]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nodeway_core::datapath::FrontendState;
-use nodeway_core::frontend::FrontendKey;
+use nodeway_core::frontend::{FrontendKey, state_name};
 use serde::{Deserialize, Serialize};
 
 use crate::bpf::MapIds;
@@ -175,26 +175,8 @@ pub struct FrontendStatus {
     /// The listener's port there.
     pub port: u16,
     /// `arming`, `active`, `draining`
-    #[serde(with = "state")]
+    #[serde(with = "state_name")]
     pub state: FrontendState,
-}
-
-/// A frontend's state by its name.
-mod state {
-    use nodeway_core::datapath::FrontendState;
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(it: &FrontendState, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(it.name())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<FrontendState, D::Error> {
-        let name = String::deserialize(from)?;
-        let known = FrontendState::ALL.into_iter().find(|it| it.name() == name);
-        known.ok_or_else(|| D::Error::custom(format!("no state of a frontend: `{name}`")))
-    }
 }
 
 /// A frontend that waits for its listener.

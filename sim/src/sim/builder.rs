@@ -238,7 +238,7 @@ impl Sim {
             let planner = Planner::with_objects(&objects, node, Ledger::default());
             let in_force = InForce::of(observed, planner.plan(), &objects);
             builder = builder
-                .kube_proxy(recording.kube_proxy().map_err(failed)?)
+                .kube_proxy(recording.header.kube_proxy)
                 .in_force(recording.header.redirect, in_force);
         }
         Ok(builder)

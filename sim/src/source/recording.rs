@@ -29,6 +29,13 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Recording>, LoadErrors> {
             let reason = format!("it is of node {node}, and so is {}", other.name);
             return Err(LoadError::io(path, &reason, "name one recording of each node").into());
         }
+        let redirect = recording.header.redirect;
+        if let Some(other) = all.iter().find(|it| it.header.redirect != redirect) {
+            let (its, name) = (other.header.redirect, &other.name);
+            let reason = format!("it is led by {redirect}, and {name} by {its}");
+            let fix = "replay recordings of one cluster together, which is led in one way";
+            return Err(LoadError::io(path, &reason, fix).into());
+        }
         all.push(recording);
     }
     Ok(all)

@@ -287,3 +287,38 @@ fn a_truncated_file_of_a_sysdump_is_told_by_name_and_line() {
         .to_string();
     assert!(error.contains("k8s-pods-20260301-101500.yaml:"), "{error}");
 }
+
+/// A recording's folder, with as little in it as one can have.
+fn recording(folder: &std::path::Path, node: &str, redirect: &str) {
+    let manifests = folder.join("manifests");
+    std::fs::create_dir_all(&manifests).unwrap();
+    let header = format!(
+        "version: 1\nnodeway: 0.1.0\nnode: {node}\nat: 2026-11-27T06:00:00Z\nredirect: {redirect}\nkubeProxy: iptables\n"
+    );
+    std::fs::write(folder.join("recording.yaml"), header).unwrap();
+    let led = r#"{"table": "map 1", "frontends": [], "rules": "", "differences": []}"#;
+    std::fs::write(folder.join("frontends.json"), led).unwrap();
+}
+
+#[rstest::rstest]
+#[case::of_two_nodes("node-2", "tc", None)]
+#[case::of_one_node("node-1", "tc", Some("it is of node node-1, and so is"))]
+#[case::led_otherwise("node-2", "iptables", Some("it is led by iptables, and"))]
+fn recordings_of_one_cluster_belong_together(
+    #[case] node: &str,
+    #[case] redirect: &str,
+    #[case] refused: Option<&str>,
+) {
+    let place = tempfile::tempdir().unwrap();
+    let folders = ["a", "b"].map(|name| place.path().join(name));
+    recording(&folders[0], "node-1", "tc");
+    recording(&folders[1], node, redirect);
+    let loaded = Source::load(&folders, None);
+    match (loaded, refused) {
+        (Ok(source), None) => assert_eq!(source.recordings.len(), 2),
+        (Err(errors), Some(told)) => {
+            assert!(errors.to_string().contains(told), "{errors}");
+        }
+        (loaded, _) => panic!("{loaded:?}"),
+    }
+}
