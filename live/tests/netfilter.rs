@@ -169,6 +169,35 @@ fn what_a_killed_process_left_half_is_made_whole_by_the_next() {
     bed.pod.ask(VIP[0], 80).unwrap();
 }
 
+/// As an agent that is started again with another redirect finds them. A table that came with us
+/// stays until all of ours goes.
+#[rstest]
+fn another_redirect_takes_the_place_of_one(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] one: Redirect,
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Iptables)] other: Redirect,
+) {
+    let bed = Bed::new("other");
+    let before = bed.node.state();
+    let own: Vec<_> = bed::NODE.iter().map(|it| it.parse().unwrap()).collect();
+    let apply = |redirect| {
+        let wanted = Wanted::node(redirect, &frontends(&[80]), &own);
+        nodeway().apply(&bed.node.netns, &wanted).unwrap();
+        bed.node.shell(
+            "for it in iptables-save ip6tables-save; do $it | grep NODEWAY_ | grep -v MADE || true; done
+             ipset save | sed 's/ initval [^ ]*//'; ip rule; ip route show table all proto 78",
+        )
+    };
+    let alone = apply(other);
+    apply(one);
+    assert_eq!(apply(other), alone);
+    if other == Redirect::Iptables {
+        let _listener = Listener::transparent(&bed.node, LISTENER);
+        bed.pod.ask(VIP[0], 80).unwrap();
+    }
+    nodeway().remove(&bed.node.netns).unwrap();
+    bed.node.is_as(&before);
+}
+
 #[test]
 fn frontends_come_and_go_one_by_one() {
     let bed = Bed::new("change");

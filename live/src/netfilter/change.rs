@@ -1,10 +1,10 @@
 //! From what stands to what shall stand, as input of `ipset restore` and `iptables-restore --noflush`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use nodeway_core::datapath::Family;
-use nodeway_core::netfilter::{IpSet, Table};
+use nodeway_core::netfilter::{IpSet, SetName, Table};
 
 use super::Owner;
 use super::own::{MADE, Own, OwnTable};
@@ -27,20 +27,24 @@ const DOWN: [Table; 4] = [Table::Mangle, Table::Raw, Table::Nat, Table::Filter];
 /// How one becomes the other.
 pub(super) fn script(from: &Own, to: &Own, family: Family, owner: Owner) -> Script {
     let mut script = Script::default();
+    let mut gone: BTreeSet<&SetName> = from.sets.keys().collect();
     for (name, set) in &to.sets {
-        let before = from.sets.get(name);
-        if before.is_none() {
-            create(&mut script.sets_before, name, set, family);
+        gone.remove(name);
+        let out = &mut script.sets_before;
+        match from.sets.get(name) {
+            Some(before) if before.marks == set.marks => entries(out, name, before, set),
+            Some(_) => {
+                let aside = aside(name);
+                // A process that was killed in the middle of this may have left it.
+                if gone.remove(&aside) {
+                    let _ = writeln!(out, "destroy {aside}");
+                }
+                exchange(out, name, &aside, set, family);
+            }
+            None => fill(out, name, set, family),
         }
-        let nothing = IpSet::default();
-        entries(
-            &mut script.sets_before,
-            name,
-            before.unwrap_or(&nothing),
-            set,
-        );
     }
-    for name in from.sets.keys().filter(|it| !to.sets.contains_key(*it)) {
+    for name in gone {
         let _ = writeln!(script.sets_after, "destroy {name}");
     }
     let order = if to.tables.is_empty() { DOWN } else { UP };
@@ -54,6 +58,23 @@ pub(super) fn script(from: &Own, to: &Own, family: Family, owner: Owner) -> Scri
         }
     }
     script
+}
+
+/// The set that one of another kind is filled as; at most 31 bytes, as all names of sets.
+fn aside(name: &SetName) -> SetName {
+    format!("{name}-new").into()
+}
+
+/// Whether entries carry marks is said when a set is made, and rules hold on to the one that is
+/// there: a second one is filled, and takes its place at once.
+fn exchange(out: &mut String, name: &str, aside: &str, set: &IpSet, family: Family) {
+    fill(out, aside, set, family);
+    let _ = writeln!(out, "swap {aside} {name}\ndestroy {aside}");
+}
+
+fn fill(out: &mut String, name: &str, set: &IpSet, family: Family) {
+    create(out, name, set, family);
+    entries(out, name, &IpSet::default(), set);
 }
 
 fn create(out: &mut String, name: &str, set: &IpSet, family: Family) {
@@ -131,7 +152,7 @@ fn table(out: &mut String, table: Table, from: &OwnTable, to: &OwnTable, made: b
 mod tests {
     use nodeway_core::datapath::{Frontend, FrontendState};
     use nodeway_core::frontend::FrontendKey;
-    use nodeway_core::netfilter::Marking;
+    use nodeway_core::netfilter::{Marking, SetEntry};
     use rstest::rstest;
 
     use super::*;
@@ -188,6 +209,43 @@ mod tests {
             "del nodeway-known-v4 10.96.0.10,tcp:81\ndel nodeway-v4 10.96.0.10,tcp:81\n"
         );
         assert_eq!(script.rules, "");
+    }
+
+    /// As another redirect leaves it: the same frontends, without marks.
+    fn unmarked(own: &Own) -> Own {
+        let mut unmarked = own.clone();
+        let set = unmarked.sets.get_mut("nodeway-v4").unwrap();
+        let entries = set.entries();
+        *set = IpSet::new(false);
+        for (at, _) in entries {
+            set.insert(at, SetEntry::default());
+        }
+        unmarked
+    }
+
+    #[test]
+    fn a_set_of_another_kind_is_filled_aside_and_takes_the_place() {
+        let own = own(&[(80, 15_000)]);
+        let script = change(&unmarked(&own), &own);
+        assert_eq!(
+            script.sets_before,
+            "create nodeway-v4-new hash:ip,port family inet skbinfo\n\
+             add nodeway-v4-new 10.96.0.10,tcp:80 skbmark 0x983a0200\n\
+             swap nodeway-v4-new nodeway-v4\ndestroy nodeway-v4-new\n"
+        );
+        assert_eq!(script.sets_after, "");
+    }
+
+    #[test]
+    fn what_a_killed_change_left_aside_goes_first() {
+        let own = own(&[(80, 15_000)]);
+        let mut left = unmarked(&own);
+        let aside = left.sets["nodeway-v4"].clone();
+        left.sets.insert("nodeway-v4-new".into(), aside);
+        let script = change(&left, &own);
+        let first = script.sets_before.lines().next();
+        assert_eq!(first, Some("destroy nodeway-v4-new"));
+        assert_eq!(script.sets_after, "");
     }
 
     #[test]
