@@ -6,4 +6,5 @@ pub mod cases;
 pub mod differential;
 pub mod kind_fixtures;
 pub mod kind_load;
+pub mod kubectl;
 pub mod load;

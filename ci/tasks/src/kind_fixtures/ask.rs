@@ -1,6 +1,6 @@
 //! A fixture's request in a cluster, by curl, from where the fixture says.
 
-use miette::miette;
+use miette::{IntoDiagnostic as _, miette};
 use nodeway_core::object::{Kind, ObjectRef};
 use nodeway_core::trace::{ListenerStep, Step, Way};
 use nodeway_sim::http::ResponseHead;
@@ -8,7 +8,8 @@ use nodeway_sim::{Expect, Redirect, Reply, RequestSpec, Target, Who, check};
 use serde_json::Value;
 
 use super::Outcome;
-use super::cluster::{Cluster, run};
+use super::cluster::Cluster;
+use crate::kubectl::run;
 
 /// What curl says of a connection that does not come about, in the fixtures' words.
 const FAILURES: [(&str, &str); 3] = [
@@ -131,7 +132,9 @@ fn send(
         .collect();
     let text = match request.from.as_str() {
         from if from.starts_with("node/") => cluster.on_node(&quiet)?,
-        from if from.starts_with("outside") => run("sh", quiet.get(1..).unwrap_or_default(), "")?,
+        from if from.starts_with("outside") => {
+            run("sh", quiet.get(1..).unwrap_or_default(), "").into_diagnostic()?
+        }
         from => cluster.in_pod(from, &quiet)?,
     };
     let (answer, code) = text

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use miette::miette;
+use nodeway_core::ingress::Mode;
+use nodeway_core::ingress::annotations::LOADBALANCER_MODE;
 use nodeway_sim::{Backend, Fixture, Place, Sim};
 use serde_json::{Value, json};
 
@@ -20,11 +22,28 @@ pub(super) fn for_cluster(fixture: &Fixture, model: &Sim, image: &str) -> miette
             .map_err(|error| miette!("{}: {error}", text.name))?;
         for mut document in documents.into_iter().filter(|it| !it.is_null()) {
             give_programs(&mut document, &programs, image);
+            give_mode(&mut document, fixture.ingress.mode);
             items.push(document);
         }
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     Ok(list.to_string())
+}
+
+/// What the operator of a fixture is told for all Ingresses, each says here for itself: this cluster's
+/// operator serves all fixtures.
+fn give_mode(object: &mut Value, mode: Mode) {
+    if object.get("kind").and_then(Value::as_str) != Some("Ingress") || mode == Mode::default() {
+        return;
+    }
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    if let Some(annotations) = annotations.as_object_mut() {
+        let own = annotations.entry(LOADBALANCER_MODE);
+        own.or_insert_with(|| json!(mode.to_string()));
+    }
 }
 
 fn give_programs(object: &mut Value, programs: &BTreeMap<String, Vec<Backend>>, image: &str) {

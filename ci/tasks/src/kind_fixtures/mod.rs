@@ -32,10 +32,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "tls-two-hosts",
         "one of its pods terminates TLS by itself, and ours speak plain text",
     ),
-    (
-        "two-ingresses",
-        "its Ingresses share a Service of another namespace, which is not waited for yet",
-    ),
 ];
 
 /// What came of one fixture.

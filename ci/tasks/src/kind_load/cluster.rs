@@ -4,18 +4,16 @@
 //! entered from here, and load generator and probe need no image.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodeway_live::kube::crds;
 use nodeway_live::netns::{NetNs, NetNsError};
 use nodeway_sim::Redirect;
-use serde_json::Value;
 
+use crate::kubectl::{ProgramError, apply, feed, items, json, kubectl, run, text};
 use crate::load::event::pause;
 
 /// What is deployed.
@@ -38,22 +36,9 @@ const WITHIN: Duration = Duration::from_secs(90);
 /// Why the cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// A program does not run.
-    #[error("cannot run `{program}`: {source}; `ci/kind` says what it needs")]
-    Program {
-        /// `kubectl`, `docker`
-        program: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// It ran and failed.
-    #[error("`{command}` failed: {words}")]
-    Failed {
-        /// All of it.
-        command: String,
-        /// What it said.
-        words: String,
-    },
+    /// A program failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// It is somebody's cluster.
     #[error(
         "node {0} is not kind's: this rolls, drains and kills, and does so in a kind cluster alone"
@@ -274,7 +259,8 @@ impl Cluster {
     /// # Errors
     /// When the API server refuses.
     pub fn uncordon(&self) -> Result<(), ClusterError> {
-        kubectl(&["uncordon", &self.other]).map(drop)
+        kubectl(&["uncordon", &self.other])?;
+        Ok(())
     }
 
     /// Kills the API server; kubelet starts another. Waits until that one is ready.
@@ -283,9 +269,11 @@ impl Cluster {
     /// When it does not come up.
     pub fn restart_api_server(&self) -> Result<(), ClusterError> {
         let on_node = |script: &str| {
-            let mut docker = Command::new("docker");
-            docker.args(["exec", &self.control_plane, "sh", "-ec", script]);
-            run("docker", &mut docker, None)
+            run(
+                "docker",
+                &["exec", &self.control_plane, "sh", "-ec", script],
+                "",
+            )
         };
         let find = "for it in /proc/[0-9]*; do \
              [ \"$(cat $it/comm 2>/dev/null)\" != kube-apiserver ] || echo ${it#/proc/}; done";
@@ -296,7 +284,12 @@ impl Cluster {
             if now.trim().is_empty() || now == before {
                 return Err(ClusterError::Missing("none runs".to_owned()));
             }
-            kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"])
+            Ok(kubectl(&[
+                "get",
+                "--raw",
+                "/readyz",
+                "--request-timeout=2s",
+            ])?)
         })?;
         Ok(())
     }
@@ -370,9 +363,11 @@ fn is_kind() -> Result<(), ClusterError> {
 /// The network namespace of the client: the one on its node that has its address. No tool of the
 /// container runtime is asked: node images differ in which they have.
 fn namespace(node: &str, address: IpAddr) -> Result<NetNs, ClusterError> {
-    let mut docker = Command::new("docker");
-    docker.args(["inspect", "--format", "{{.State.Pid}}", node]);
-    let pid = run("docker", &mut docker, None)?;
+    let pid = run(
+        "docker",
+        &["inspect", "--format", "{{.State.Pid}}", node],
+        "",
+    )?;
     let folder = Path::new("/proc").join(pid.trim()).join("root/run/netns");
     let missing = |why: String| {
         ClusterError::Missing(format!("{} of {CLIENT} on {node}: {why}", folder.display()))
@@ -392,67 +387,8 @@ fn namespace(node: &str, address: IpAddr) -> Result<NetNs, ClusterError> {
 
 fn rolled_out(namespace: Option<&str>, what: &str) -> Result<(), ClusterError> {
     let namespace = namespace.unwrap_or("default");
-    kubectl(&["-n", namespace, "rollout", "status", ROLLOUT, what]).map(drop)
-}
-
-fn apply(manifests: &str) -> Result<(), ClusterError> {
-    feed(&["apply", "-f", "-"], manifests).map(drop)
-}
-
-fn kubectl(args: &[&str]) -> Result<String, ClusterError> {
-    run("kubectl", Command::new("kubectl").args(args), None)
-}
-
-fn feed(args: &[&str], input: &str) -> Result<String, ClusterError> {
-    run("kubectl", Command::new("kubectl").args(args), Some(input))
-}
-
-fn json(args: &[&str]) -> Result<Value, ClusterError> {
-    let answer = kubectl(&[args, &["--output=json", "--request-timeout=5s"]].concat())?;
-    serde_json::from_str(&answer)
-        .map_err(|error| ClusterError::Missing(format!("JSON of kubectl: {error}")))
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    let items = list.get("items").and_then(Value::as_array);
-    items.into_iter().flatten()
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    let found = value.pointer(pointer).and_then(Value::as_str);
-    found.unwrap_or_default().to_owned()
-}
-
-fn run(
-    program: &'static str,
-    command: &mut Command,
-    input: Option<&str>,
-) -> Result<String, ClusterError> {
-    let error = |source| ClusterError::Program { program, source };
-    let output = spoken(command, input).map_err(error)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let args = command.get_args().map(|it| it.to_string_lossy());
-    let command = std::iter::once(program.into()).chain(args);
-    let all = [&*output.stdout, &*output.stderr].concat();
-    Err(ClusterError::Failed {
-        command: command.collect::<Vec<_>>().join(" "),
-        words: String::from_utf8_lossy(&all).trim().to_owned(),
-    })
-}
-
-fn spoken(command: &mut Command, input: Option<&str>) -> io::Result<Output> {
-    let stdin = input.map_or_else(Stdio::null, |_| Stdio::piped());
-    let mut child = command
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(input.as_bytes())?;
-    }
-    child.wait_with_output()
+    kubectl(&["-n", namespace, "rollout", "status", ROLLOUT, what])?;
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a cluster takes real time")]
