@@ -41,13 +41,14 @@ bookinfo() { sed "s/IMAGE/nodeway:$1/" ci/kind.d/bookinfo.yaml; }
 worker() { kubectl get nodes -l '!node-role.kubernetes.io/control-plane' -o jsonpath='{.items[0].metadata.name}'; }
 address_of() { kubectl get node "$1" -o jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}'; }
 
-# What a node's kernel has of rules, routes and pins; routes of pods come and go with them. What stays of files is
+# What a node's kernel has of rules, routes, pins and sets; routes of pods come and go with them. What stays of files is
 # /run/nodeway/envoy/last, the number of Envoys that there were.
 kernel() {
   docker exec "$1" sh -c 'for tables in iptables-save ip6tables-save; do $tables | grep -i -e nodeway || true; done
-    ipset list -n | grep -e nodeway || true
     ip rule; ip -6 rule; ip route show table all type local | grep -v -e " 127\." -e ::1 -e " dev veth"
     ls /sys/fs/bpf | grep nodeway || true'
+  # Not every node image has ipset.
+  nsenter --net="/proc/$(docker inspect --format '{{.State.Pid}}' "$1")/ns/net" ipset list -name | grep nodeway || true
 }
 
 agents() { kubectl -n nodeway-system get pods -l app=nodeway-agent -o name; }
