@@ -1,18 +1,24 @@
 //! Measurements, as ratios against a reference in the same run.
 //!
 //! Machines are noisy: contestants take turns, round by round, and each figure is the median of
-//! its rounds. A ratio is a median of one round's ratios, so that a slow second hurts both sides.
+//! its rounds. A ratio is a median of one round's ratios, so that a slow second hurts both sides; the
+//! least and the greatest stand beside it.
 
 pub mod build;
 pub mod decide;
+pub mod machine;
 pub mod packets;
 pub mod plan;
 pub mod redirect;
 pub mod rules;
 pub mod sim;
+pub mod spread;
 pub mod xds;
 
 use std::time::{Duration, Instant};
+
+pub use machine::Machine;
+pub use spread::Spread;
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -45,13 +51,13 @@ impl Line {
         what: impl Into<String>,
         figure: impl Into<String>,
         reference: impl Into<String>,
-        ratio: f64,
+        ratio: Spread,
     ) -> Self {
         Self {
             what: what.into(),
             figure: figure.into(),
             reference: reference.into(),
-            ratio: format!("{ratio:.2}"),
+            ratio: ratio.to_string(),
         }
     }
 }
@@ -73,13 +79,13 @@ pub fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// Rates of two contestants that take turns, `rounds` times: median rate of each, and the median
-/// of each round's first over second. A contestant returns how much it did.
+/// Rates of two contestants that take turns, `rounds` times: median rate of each, and each round's
+/// first over second. A contestant returns how much it did.
 pub fn turns(
     rounds: usize,
     mut first: impl FnMut() -> u64,
     mut second: impl FnMut() -> u64,
-) -> (f64, f64, f64) {
+) -> (f64, f64, Spread) {
     let mut rates = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let a = rate(&mut first);
@@ -91,7 +97,7 @@ pub fn turns(
     (
         median(&mut rates.0),
         median(&mut rates.1),
-        median(&mut rates.2),
+        Spread::of(rates.2),
     )
 }
 

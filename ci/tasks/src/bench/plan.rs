@@ -13,7 +13,7 @@ use nodeway_core::object::{Change, Object, Objects, Provenance};
 use nodeway_core::plan::{Ledger, Planner};
 use serde_json::json;
 
-use super::{Line, median, micros, timed};
+use super::{Line, Spread, median, micros, timed};
 
 pub(super) const NODE: &str = "node-1";
 
@@ -35,32 +35,34 @@ pub fn run(rounds: usize, sizes: &[u32]) -> Result<Vec<Line>, serde_json::Error>
             largest = Some((*size, planner));
         }
         let cost = median(&mut costs);
+        let beside = |other: f64| Spread::of(costs.iter().map(|it| it / other));
         let what = format!("first plan, {size} services");
         let figure = format!("{cost:.0} µs a service");
         lines.push(match reference {
             None => Line::plain(what, figure),
             Some((few, first)) => {
-                Line::beside(what, figure, format!("{few} services"), cost / first)
+                Line::beside(what, figure, format!("{few} services"), beside(first))
             }
         });
         reference = reference.or(Some((*size, cost)));
         if let Some((many, planner)) = &mut largest
             && sizes.last() == Some(size)
         {
-            let change = changed_endpoint(planner, rounds)?;
+            let mut changes = changed_endpoint(planner, rounds)?;
+            let change = median(&mut changes);
             lines.push(Line::beside(
                 format!("one changed endpoint, {many} services"),
                 format!("{change:.0} µs"),
                 "first plan's cost of a service",
-                change / cost,
+                Spread::of(changes.iter().map(|it| it / cost)),
             ));
         }
     }
     Ok(lines)
 }
 
-/// Microseconds for a slice whose endpoint moves, the median of some moves.
-fn changed_endpoint(planner: &mut Planner, rounds: usize) -> Result<f64, serde_json::Error> {
+/// Microseconds for a slice whose endpoint moves, of some moves.
+fn changed_endpoint(planner: &mut Planner, rounds: usize) -> Result<Vec<f64>, serde_json::Error> {
     let mut costs = Vec::new();
     for round in 0..rounds.max(1) * 10 {
         let last = u8::try_from(round % 200).unwrap_or(0);
@@ -69,7 +71,7 @@ fn changed_endpoint(planner: &mut Planner, rounds: usize) -> Result<f64, serde_j
         let _ = black_box(delta);
         costs.push(micros(took));
     }
-    Ok(median(&mut costs))
+    Ok(costs)
 }
 
 /// That many services, each with an Ingress, so many endpoints and what the Ingress becomes.

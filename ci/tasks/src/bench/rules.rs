@@ -18,7 +18,7 @@ use nodeway_core::netfilter::{
 };
 
 use super::decide::{self, segment};
-use super::{Line, short, turns};
+use super::{Line, Spread, short, turns};
 
 const LISTENER: u16 = 10_000;
 const CLIENT: [u8; 4] = [10, 244, 1, 7];
@@ -162,7 +162,7 @@ fn measure(
     established: bool,
     rounds: usize,
     packets: u64,
-) -> Result<(f64, f64), RulesetError> {
+) -> Result<(f64, Spread), RulesetError> {
     let mut firewall = Firewall::new(way.rules(services), Ruleset::new(Family::V6))?;
     let mut node = Node { established };
     let to = octets(services / 2);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nodeway_sim::{AskError, Cause, Cluster, Fixture, LoadErrors, Sim, TopologyError};
 
-use super::{Line, median, short, timed};
+use super::{Line, Spread, median, short, timed};
 
 /// Why there was nothing to measure.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub fn run(fixture: &Path, rounds: usize, times: u32) -> Result<Vec<Line>, SimEr
         ratios.push((sim.world().now() - began).as_secs_f64() / seconds);
         rates.push(f64::from(sent?) / seconds);
     }
-    let ratio = median(&mut ratios);
+    let ratio = Spread::of(ratios);
     let requests = median(&mut rates);
     Ok(vec![Line::beside(
         "Bookinfo, requests one after another",

@@ -22,7 +22,7 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use super::plan::{NODE, cluster, slice};
-use super::{Line, median, micros, timed};
+use super::{Line, Spread, median, micros, timed};
 use client::Client;
 
 /// How long silence is listened to before the server is asked whether all is told.
@@ -145,19 +145,15 @@ fn lines(
     peak: u64,
     changes: &[Cost],
 ) -> Vec<Line> {
-    let of =
-        |what: &dyn Fn(&Cost) -> f64| median(&mut changes.iter().map(what).collect::<Vec<_>>());
-    let [time, cpu, bytes] = [
-        of(&|it| micros(it.time)),
-        of(&|it| micros(it.cpu)),
-        of(&|it| size(it.bytes)),
-    ];
-    let change = |what: &str, figure: String, ratio: f64| {
-        let reference = "all planned and pushed again";
+    let all = |what: &dyn Fn(&Cost) -> f64| changes.iter().map(what).collect::<Vec<_>>();
+    // Six places: what is compared with is all of it.
+    let change = |what: &str, unit: &str, of: &dyn Fn(&Cost) -> f64| {
+        let spread = Spread::of(all(of).into_iter().map(|it| it / of(&whole)));
+        let figure = format!("{:.0}{unit}", median(&mut all(of)));
         let what = format!("one changed endpoint, {services} services: {what}");
         Line {
-            ratio: format!("{ratio:.6}"),
-            ..Line::beside(what, figure, reference, ratio)
+            ratio: format!("{spread:.6}"),
+            ..Line::beside(what, figure, "all planned and pushed again", spread)
         }
     };
     let first = |what: &str, figure: String| {
@@ -170,17 +166,9 @@ fn lines(
         first("CPU of both", seconds(whole.cpu)),
         first("bytes told", format!("{:.1} MB", size(whole.bytes) / 1e6)),
         first("memory of both at its peak", format!("{} MB", peak / 1024)),
-        change(
-            "time to the proxy",
-            format!("{time:.0} µs"),
-            time / micros(whole.time),
-        ),
-        change("CPU", format!("{cpu:.0} µs"), cpu / micros(whole.cpu)),
-        change(
-            "bytes told",
-            format!("{bytes:.0}"),
-            bytes / size(whole.bytes),
-        ),
+        change("time to the proxy", " µs", &|it| micros(it.time)),
+        change("CPU", " µs", &|it| micros(it.cpu)),
+        change("bytes told", "", &|it| size(it.bytes)),
     ]
 }
 
@@ -220,6 +208,7 @@ mod tests {
         let lines = run(40, 10, 3).unwrap();
         assert_eq!(lines.len(), 8);
         let bytes = lines.last().unwrap();
-        assert!(bytes.ratio.parse::<f64>().unwrap() < 0.05, "{bytes:?}");
+        let (median, _) = bytes.ratio.split_once(' ').unwrap();
+        assert!(median.parse::<f64>().unwrap() < 0.05, "{bytes:?}");
     }
 }

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use nodeway_ci::bench::redirect::ground::Ground;
 use nodeway_ci::bench::redirect::report::Report;
-use nodeway_ci::bench::{self, Line, redirect};
+use nodeway_ci::bench::{self, Line, Machine, redirect};
 
 /// Measures what Nodeway promises. Build it with `--release`; `ci/bench` does.
 #[derive(Parser)]
@@ -109,6 +109,7 @@ fn main() -> ExitCode {
             Part::Sim,
         ];
     }
+    let mut machine = Machine::now();
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(["WHAT", "FIGURE", "REFERENCE", "RATIO"]);
@@ -125,7 +126,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{table}");
+    machine.end();
+    println!("{machine}\nratios are medians of rounds, with the least and the greatest\n\n{table}");
     ExitCode::SUCCESS
 }
 

@@ -24,8 +24,8 @@ use serde::Serialize;
 
 use super::bed::{Bed, BedError};
 use super::cpu;
-use super::spread::Spread;
 use super::way::{Way, turns};
+use crate::bench::spread::Spread;
 
 /// Runs of one frame at a time.
 const REPEAT: u32 = 100_000;

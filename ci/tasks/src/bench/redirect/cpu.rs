@@ -100,13 +100,6 @@ fn busy(stat: &str) -> Option<Duration> {
     Some(TICK * (user + nice + system + irq + softirq))
 }
 
-/// How many wanted to run in the last minute, as `uptime` tells.
-#[must_use]
-pub fn load_average() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

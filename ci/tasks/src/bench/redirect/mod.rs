@@ -21,7 +21,6 @@ pub mod ground;
 pub mod load;
 pub mod report;
 pub mod sample;
-pub mod spread;
 pub mod way;
 
 use std::collections::BTreeMap;
@@ -30,12 +29,13 @@ use std::path::PathBuf;
 
 use nodeway_live::envoy::{self, NoEnvoy};
 
+use crate::bench::Machine;
 use bed::{Bed, BedError};
 use by_hand::ByHandError;
 use cpu::Cores;
 use ground::{Ground, GroundError};
 use load::{Connections, Load, LoadError};
-use report::{Machine, Report};
+use report::{Report, Tools};
 use sample::{Row, Sample};
 use way::{Way, turns};
 
@@ -115,10 +115,11 @@ fn measure(
 ) -> Result<Report, RedirectError> {
     let program = envoy::find(options.envoy.as_deref())?;
     let cores = Cores::choose().map_err(RedirectError::Cores)?;
-    let mut machine = Machine {
+    let mut machine = Machine::now();
+    let tools = Tools {
         wrk: load::version()?,
         clang: by_hand::clang_version()?,
-        ..Machine::of(cores, &program)
+        ..Tools::of(cores, &program)
     };
     let mut sizes = options.frontends.clone();
     sizes.sort_unstable();
@@ -134,9 +135,10 @@ fn measure(
     let most = sizes.last().copied().unwrap_or(1);
     let rounds = usize::from(options.rounds) * BY_HAND;
     let programs = by_hand::run(&bed, &pins, most, rounds)?;
-    machine.load_average.1 = cpu::load_average();
+    machine.end();
     Ok(Report {
         machine,
+        tools,
         rounds: options.rounds,
         seconds: options.seconds,
         connections: options.connections,

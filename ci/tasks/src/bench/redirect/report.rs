@@ -1,7 +1,6 @@
 //! What came of it, as tables for people and as JSON.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,21 +8,15 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::by_hand::ByHand;
-use super::cpu::{self, Cores};
+use super::cpu::Cores;
 use super::load::Connections;
 use super::sample::Row;
 use super::way::Way;
-use crate::bench::short;
+use crate::bench::{Machine, short};
 
-/// On what it was measured, and by which tools.
+/// By which tools it was measured, and on which cores.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Machine {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The processor's name.
-    pub processor: String,
-    /// How many of them, as we see.
-    pub cores: usize,
+pub struct Tools {
     /// The load generator's core, and Envoy's.
     pub pinned: (usize, usize),
     /// Envoy's version.
@@ -32,27 +25,15 @@ pub struct Machine {
     pub wrk: String,
     /// The twin's compiler.
     pub clang: String,
-    /// How many wanted to run in the minute before, and in the last one.
-    pub load_average: (String, String),
 }
 
-impl Machine {
-    /// This one, now.
+impl Tools {
+    /// With this Envoy, and no other tool yet.
     #[must_use]
     pub fn of(cores: Cores, envoy: &Path) -> Self {
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let processors = text("/proc/cpuinfo");
-        let mut names = processors.lines().filter_map(|line| {
-            let (field, value) = line.split_once(':')?;
-            (field.trim() == "model name").then(|| value.trim().to_owned())
-        });
         Self {
-            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            processor: names.next().unwrap_or_default(),
             pinned: (cores.load, cores.envoy),
             envoy: version(envoy),
-            load_average: (cpu::load_average(), String::new()),
             ..Self::default()
         }
     }
@@ -73,6 +54,8 @@ fn version(envoy: &Path) -> String {
 pub struct Report {
     /// On what.
     pub machine: Machine,
+    /// By what.
+    pub tools: Tools,
     /// How many rounds.
     pub rounds: u16,
     /// Seconds of load.
@@ -93,22 +76,23 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             machine,
+            tools,
             rounds,
             seconds,
             connections,
             kube_proxy,
             ..
         } = self;
-        let (load, envoy) = machine.pinned;
+        let (load, envoy) = tools.pinned;
+        writeln!(f, "{machine}")?;
         writeln!(
             f,
-            "Linux {}, {} x {}; Envoy {} with one worker on core {envoy}, {} on core {load}",
-            machine.kernel, machine.cores, machine.processor, machine.envoy, machine.wrk
+            "Envoy {} with one worker on core {envoy}, {} on core {load}",
+            tools.envoy, tools.wrk
         )?;
         writeln!(
             f,
-            "{rounds} rounds of {seconds} s, {connections} connections; load average {} before, {} after",
-            machine.load_average.0, machine.load_average.1
+            "{rounds} rounds of {seconds} s, {connections} connections"
         )?;
         if *kube_proxy {
             writeln!(f, "kube-proxy's rules stand on the node")?;
@@ -126,7 +110,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "\ntc's program by hand, {} frontends; ns a packet; the twin by {}",
-            self.programs_frontends, machine.clang
+            self.programs_frontends, tools.clang
         )?;
         write!(f, "{}", self.programs_table())
     }
@@ -231,6 +215,7 @@ mod tests {
         let row = |way, own: &[Sample]| Row::of((way, 10, Connections::New), own, &straight);
         let report = Report {
             machine: Machine::default(),
+            tools: Tools::default(),
             rounds: 1,
             seconds: 1,
             connections: 32,

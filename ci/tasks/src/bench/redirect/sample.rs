@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::load::{Connections, Loaded};
-use super::spread::Spread;
 use super::way::Way;
+use crate::bench::spread::Spread;
 
 /// One run of the load generator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

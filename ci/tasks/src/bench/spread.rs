@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::bench::median;
+use super::median;
 
 /// A median with its spread; zeros of no values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -31,7 +31,8 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { median, min, max } = self;
-        write!(f, "{median:.2} ({min:.2}..{max:.2})")
+        let places = f.precision().unwrap_or(2);
+        write!(f, "{median:.places$} ({min:.places$}..{max:.places$})")
     }
 }
 
@@ -44,6 +45,7 @@ mod tests {
         let spread = Spread::of([3.0, 1.0, 2.0, 9.0, 0.5]);
         assert_eq!((spread.median, spread.min, spread.max), (2.0, 0.5, 9.0));
         assert_eq!(spread.to_string(), "2.00 (0.50..9.00)");
+        assert_eq!(format!("{spread:.1}"), "2.0 (0.5..9.0)");
     }
 
     #[test]
