@@ -180,10 +180,14 @@ impl Client {
         }
     }
 
-    /// Acknowledges until nothing comes for a while; the responses.
-    async fn settle(&mut self) -> Vec<Response> {
+    /// Acknowledges so many at least, and then until nothing comes for a while; the responses.
+    async fn settle(&mut self, least: usize) -> Vec<Response> {
         let mut heard = Vec::new();
-        while let Ok(response) = timeout(Duration::from_millis(200), self.hear()).await {
+        let patience = |heard: usize| match heard < least {
+            true => SOON,
+            false => Duration::from_millis(200),
+        };
+        while let Ok(response) = timeout(patience(heard.len()), self.hear()).await {
             let response = response.unwrap();
             self.acknowledge(&response, None);
             heard.push(response);
@@ -247,7 +251,7 @@ fn who_reads_nothing_and_acknowledges_nothing_holds_up_nobody() {
     run(async {
         let mut silent = Client::asking(&bench.socket, "slow").await;
         let mut client = Client::asking(&bench.socket, "quick").await;
-        client.settle().await;
+        client.settle(1).await;
         assert!(acknowledged(&quick, "cluster-1"));
         let mut longest = Duration::ZERO;
         for version in 1..=100 {
@@ -262,7 +266,7 @@ fn who_reads_nothing_and_acknowledges_nothing_holds_up_nobody() {
         println!("beside a client that reads nothing: {longest:?} at most");
         assert!(longest < Duration::from_millis(500), "{longest:?}");
         // What it missed comes once, in its last state.
-        let heard = silent.settle().await;
+        let heard = silent.settle(2).await;
         assert_eq!(
             heard.len(),
             2,
@@ -328,7 +332,7 @@ fn who_hangs_up_at_any_point_is_forgotten_and_may_come_back() {
     }
     run(async {
         let mut client = Client::asking(&bench.socket, "fickle").await;
-        client.settle().await;
+        client.settle(1).await;
         assert!(acknowledged(&handle, "cluster-49"));
     });
 }
@@ -375,9 +379,9 @@ fn the_newest_stream_of_a_proxy_is_the_one() {
     let handle = bench.server.proxy("twice", &clusters(0..1, 0, 10));
     run(async {
         let mut first = Client::asking(&bench.socket, "twice").await;
-        first.settle().await;
+        first.settle(1).await;
         let mut second = Client::asking(&bench.socket, "twice").await;
-        second.settle().await;
+        second.settle(1).await;
         let words = timeout(SOON, first.hear()).await.unwrap().unwrap_err();
         assert!(words.contains("\"10\""), "{words}");
         assert!(handle.is_connected());
