@@ -10,6 +10,7 @@ mod backend;
 mod captures;
 mod check;
 mod cluster;
+mod completions;
 #[cfg(feature = "live")]
 mod envoy;
 mod explain;
@@ -19,6 +20,7 @@ mod inject;
 mod lab;
 #[cfg(feature = "live")]
 mod logs;
+mod man;
 #[cfg(feature = "live")]
 mod operator;
 mod paint;
@@ -102,6 +104,10 @@ enum Command {
     Check(check::Arguments),
     /// Prints the rules of a node's packet filter, as the tools take them.
     Rules(rules::Arguments),
+    /// Prints what a shell must know to complete this command.
+    Completions(completions::Arguments),
+    /// Prints this command's manual page, or writes those of all subcommands.
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -133,6 +139,8 @@ fn main() -> ExitCode {
         Command::Sidecar(arguments) => sidecar::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Rules(arguments) => rules::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

@@ -54,3 +54,8 @@ pub mod trace;
 pub mod xds;
 
 pub use nodeway_datapath as datapath;
+
+/// What the package says of itself holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

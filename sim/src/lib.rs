@@ -115,3 +115,8 @@ pub use target::Target;
 pub use time::Time;
 pub use visit::{Asked, Visit, VisitOutcome};
 pub use world::{NoSuchNode, NoSuchPlace, ProcessId, World};
+
+/// What the package says of itself holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -30,3 +30,8 @@ pub use flow::{Address, Family, Flow, Packet, protocol, tcp_flags};
 pub use kernel::{Frontend, FrontendState, Kernel, SocketState};
 pub use parse::{Bytes, ethertype, parse, parse_frame};
 pub use reason::Reason;
+
+/// What the package says of itself holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
