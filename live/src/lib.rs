@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod backend;
 pub mod bpf;
+mod cause;
 pub mod client;
 mod clock;
 pub mod envoy;

@@ -30,6 +30,7 @@ use nodeway_core::problem::{Code, Problem};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::cause::with_causes;
 use crate::clock::Clock;
 use crate::http::PortError;
 use crate::kube::lease::{Leader, RENEWED};
@@ -88,7 +89,7 @@ pub enum OperatorError {
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     /// The API server says why.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Refused(#[from] kube::Error),
     /// It says nothing.
     #[error("no answer within {ANSWERED:?}")]

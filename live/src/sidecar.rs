@@ -61,7 +61,7 @@ pub enum SidecarError {
     #[error(
         "{0}; may the pod's service account watch nodes, services, endpointslices and the kinds of nodeway? kubectl apply -f live/deploy/sidecar.yaml"
     )]
-    Lost(#[from] Lost),
+    Lost(Lost),
     /// Envoy, at the start.
     #[error(transparent)]
     Envoy(#[from] PodEnvoyError),
@@ -137,7 +137,8 @@ impl Sidecar {
             // It has ended.
             let _ = told.send(Event::Told);
         };
-        let watched = Watched::begin(runtime.handle(), &client, Wish::of_sidecar(), wake)?;
+        let watched = Watched::begin(runtime.handle(), &client, Wish::of_sidecar(), wake);
+        let watched = watched.map_err(SidecarError::Lost)?;
         let mut planner = Planner::new(&options.node, Ledger::default());
         let all = Objects::default().changes_to(watched.store().objects());
         plan(&mut planner, all);

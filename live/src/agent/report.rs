@@ -23,20 +23,20 @@ use crate::generation::Record;
 #[derive(Debug, thiserror::Error)]
 pub enum AskStatusError {
     /// Nobody answers.
-    #[error("no agent answers at {path}: {source}", path = path.display())]
+    #[error("no agent answers at {path}: {cause}", path = path.display())]
     Nobody {
         /// The socket.
         path: PathBuf,
         /// What the kernel, or the agent, said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The answer is of another form.
-    #[error("the agent at {path} answers in another form than this nodeway's: {source}", path = path.display())]
+    #[error("the agent at {path} answers in another form than this nodeway's: {cause}", path = path.display())]
     Answer {
         /// The socket.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -47,11 +47,11 @@ pub enum AskStatusError {
 pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
     let path = run.join(SOCKET);
     let answer = Admin::at(run, SOCKET).get("/status");
-    let answer = answer.map_err(|source| AskStatusError::Nobody {
+    let answer = answer.map_err(|cause| AskStatusError::Nobody {
         path: path.clone(),
-        source,
+        cause,
     })?;
-    serde_json::from_str(&answer).map_err(|source| AskStatusError::Answer { path, source })
+    serde_json::from_str(&answer).map_err(|cause| AskStatusError::Answer { path, cause })
 }
 
 /// Asks the agent of a run directory what its kernel's programs decide from now on, for that long.
@@ -64,11 +64,11 @@ pub fn ask_decisions(run: &Path, seconds: u64) -> Result<Option<Watched>, AskSta
     let within = Duration::from_secs(seconds.saturating_add(10));
     let agent = Admin::at(run, SOCKET).within(within);
     let answer = agent.get(&format!("{DECISIONS}?seconds={seconds}"));
-    let answer = answer.map_err(|source| AskStatusError::Nobody {
+    let answer = answer.map_err(|cause| AskStatusError::Nobody {
         path: path.clone(),
-        source,
+        cause,
     })?;
-    serde_json::from_str(&answer).map_err(|source| AskStatusError::Answer { path, source })
+    serde_json::from_str(&answer).map_err(|cause| AskStatusError::Answer { path, cause })
 }
 
 impl Agent {

@@ -40,14 +40,14 @@ pub enum WorkerError {
     #[error(transparent)]
     NetNs(#[from] NetNsError),
     /// A process is not started.
-    #[error("cannot start {program} with its words in {log}: {source}", program = program.display(), log = log.display())]
+    #[error("cannot start {program} with its words in {log}: {cause}", program = program.display(), log = log.display())]
     Start {
         /// The program.
         program: PathBuf,
         /// Where it would have said something.
         log: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It ended by itself.
     #[error("`nodeway {what}` ended ({status}). It said:\n{words}")]
@@ -196,10 +196,10 @@ fn process(
 ) -> Result<Worker, WorkerError> {
     let log = run.join(format!("{what}.log"));
     let program = PathBuf::from(command.get_program());
-    let not_started = |source| WorkerError::Start {
+    let not_started = |cause| WorkerError::Start {
         program,
         log: log.clone(),
-        source,
+        cause,
     };
     command.arg("--run-dir").arg(run).stdin(Stdio::null());
     let spawned = netns.run(|| {
