@@ -256,10 +256,15 @@ fn letters(digest: &[u8], count: usize) -> String {
         .collect()
 }
 
-/// Adds the chains of a mode, without a Service yet; `own` are the node's own addresses. What
-/// nftables decides is written in the form of iptables too, which is what a simulated node
-/// evaluates: the real table is [`nftables::script`].
-pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
+/// Adds the rules of a mode for those Services; `own` are the node's own addresses. What nftables
+/// decides is written in the form of iptables too, which is what a simulated node evaluates: the
+/// real table is [`nftables::script`].
+pub fn install<'a>(
+    rules: &mut Ruleset,
+    mode: Mode,
+    own: &[IpAddr],
+    ports: impl IntoIterator<Item = &'a ServicePort>,
+) {
     if mode == Mode::None {
         return;
     }
@@ -296,6 +301,10 @@ pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
         [Rule::new([], Target::Mark { value, mask: value })],
     );
     rules.chain_mut(Table::Nat, "KUBE-NODEPORTS");
+    filter(rules, mode, marked(false));
+    for port in ports {
+        of_port(rules, port);
+    }
     let to_node = match (mode, nftables::node_port_address(rules.family, own)) {
         (Mode::Nftables, Some(address)) => vec![to(address)],
         // A node without an address of that family: nowhere.
@@ -314,7 +323,6 @@ pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
             ),
         ],
     );
-    filter(rules, mode, marked(false));
 }
 
 fn filter(rules: &mut Ruleset, mode: Mode, marked: Match) {
@@ -381,18 +389,8 @@ fn state(states: &[ConnectionState]) -> Match {
 #[must_use]
 pub fn rules<'a>(family: Family, ports: impl IntoIterator<Item = &'a ServicePort>) -> Ruleset {
     let mut rules = Ruleset::new(family);
-    install(&mut rules, Mode::Iptables, &[]);
-    add(&mut rules, ports);
+    install(&mut rules, Mode::Iptables, &[], ports);
     rules
-}
-
-/// Adds Services to [`install`]ed chains.
-pub fn add<'a>(rules: &mut Ruleset, ports: impl IntoIterator<Item = &'a ServicePort>) {
-    let last = rules.chain_mut(Table::Nat, "KUBE-SERVICES").rules.pop();
-    for port in ports {
-        of_port(rules, port);
-    }
-    rules.append(Table::Nat, "KUBE-SERVICES", last);
 }
 
 fn of_port(rules: &mut Ruleset, port: &ServicePort) {

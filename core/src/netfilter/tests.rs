@@ -461,12 +461,11 @@ fn what_tc_has_marked_is_untracked_without_a_look_into_a_set() {
 #[test]
 fn a_redirected_connection_is_untracked_beside_kube_proxy() {
     let mut rules = tproxy(&[14_056]);
-    kube_proxy::install(&mut rules, kube_proxy::Mode::Iptables, &[]);
     let port = ServicePort {
         cluster: vec!["10.96.0.10".parse().unwrap()],
         ..shop()
     };
-    kube_proxy::add(&mut rules, [&port]);
+    kube_proxy::install(&mut rules, kube_proxy::Mode::Iptables, &[], [&port]);
     let mut firewall = firewall(rules);
     let mut around = Around {
         listens: vec![at("127.0.0.1:14056")],

@@ -202,8 +202,8 @@ impl Node {
             let mut rules = Ruleset::new(family);
             way::install(self.redirect, &mut rules);
             if self.kube_proxy.translates() {
-                kube_proxy::install(&mut rules, self.kube_proxy, &self.addresses);
-                kube_proxy::add(&mut rules, &services);
+                let own = &self.addresses;
+                kube_proxy::install(&mut rules, self.kube_proxy, own, &services);
             }
             rules
         });
