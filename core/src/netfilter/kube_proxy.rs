@@ -47,6 +47,12 @@ const CLUSTER_IPS: &str = "KUBE-CLUSTER-IPS";
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` where it is not said.
 const AFFINITY: i32 = 10_800;
 
+/// The chain that its iptables mode always has, as `iptables-save` writes it.
+const SERVICES_SAVED: &str = ":KUBE-SERVICES ";
+
+/// The table that its nftables mode always has ([`nftables::TABLE`]), as `nft -j` writes it.
+const TABLE_LISTED: &str = "\"kube-proxy\"";
+
 /// What the comments of a LoadBalancer address call it.
 const LOAD_BALANCER: &str = "loadbalancer IP";
 
@@ -86,6 +92,20 @@ impl Mode {
             Self::None => "none",
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+        }
+    }
+
+    /// How it stands on a node whose packet filter `iptables-save` and `nft -j list ruleset` write
+    /// so: it is known by a chain or a table that it always has. `nft` is none where there is no
+    /// such tool.
+    #[must_use]
+    pub fn found(iptables: &[&str], nft: Option<&str>) -> Self {
+        if iptables.iter().any(|it| it.contains(SERVICES_SAVED)) {
+            Self::Iptables
+        } else if nft.is_some_and(|it| it.contains(TABLE_LISTED)) {
+            Self::Nftables
+        } else {
+            Self::None
         }
     }
 
