@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic as _, Report};
 use nodeway_live::agent::{self, Agent, AgentError, AgentOptions, From, SourceError};
 use nodeway_live::netns::NetNs;
-use nodeway_live::signal;
+use nodeway_live::stop::AtSignal;
 use nodeway_sim::Redirect;
 
 use crate::failure::{Failure, Outcome, verdict};
@@ -126,17 +126,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         draining: Duration::from_secs(arguments.draining),
     };
     // Before the agent's threads begin: they inherit who waits for signals.
-    let (stops, stop) = std::sync::mpsc::channel::<nodeway_live::agent::Stop>();
-    signal::on_interrupt(move || {
-        // It comes when the agent has started; one that has not is ended by its own error.
-        if let Ok(stop) = stop.recv() {
-            stop.now();
-        }
-    })
-    .into_diagnostic()?;
+    let signal = AtSignal::wait().into_diagnostic()?;
     let agent = Agent::start(options).map_err(failed)?;
-    // The thread lives as long as the process.
-    let _ = stops.send(agent.stop());
+    signal.ends(agent.stop());
     tracing::info!("the node is on the plan");
     agent.run();
     Ok(ExitCode::SUCCESS)

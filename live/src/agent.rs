@@ -50,6 +50,7 @@ use crate::kube::{self, Found};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
 use crate::routes::RoutesError;
+use crate::stop::Stop;
 
 use ages::Ages;
 use connections::KernelConnections;
@@ -177,18 +178,6 @@ enum Event {
     Stop,
 }
 
-/// Ends an agent from elsewhere.
-#[derive(Clone, Debug)]
-pub struct Stop(Sender<Event>);
-
-impl Stop {
-    /// Ends it. What it led goes on.
-    pub fn now(&self) {
-        // It has ended by itself.
-        let _ = self.0.send(Event::Stop);
-    }
-}
-
 /// The agent of a node.
 pub struct Agent {
     options: AgentOptions,
@@ -295,10 +284,10 @@ impl Agent {
         Ok(agent)
     }
 
-    /// What ends it from elsewhere.
+    /// What ends it from elsewhere. What it led goes on.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        Stop(self.sender.clone())
+        Stop::by(&self.sender, || Event::Stop)
     }
 
     /// Runs until it is stopped. What it led goes on without it.

@@ -26,6 +26,7 @@ pub mod redirect;
 pub mod routes;
 pub mod sidecar;
 pub mod signal;
+pub mod stop;
 mod tcp_table;
 pub mod tun;
 pub mod uninstall;

@@ -38,6 +38,8 @@ use crate::kube::{
     Beside, BesideCilium, ClientError, Found, Lost, Watched, Wish, api_of, connect, list,
     refuse_beside_cilium, resource, typed,
 };
+use crate::stop::Stop;
+
 use events::Untold;
 use figures::{Figures, Health};
 use overall::Unsaid;
@@ -99,18 +101,6 @@ enum WriteError {
 enum Event {
     Told,
     Stop,
-}
-
-/// Ends an operator from elsewhere.
-#[derive(Clone, Debug)]
-pub struct Stop(Sender<Event>);
-
-impl Stop {
-    /// Ends it. What it wrote stays.
-    pub fn now(&self) {
-        // It has ended by itself.
-        let _ = self.0.send(Event::Stop);
-    }
 }
 
 /// How often an operator wrote, since it began.
@@ -204,10 +194,10 @@ impl Operator {
         Ok(operator)
     }
 
-    /// What ends it from elsewhere.
+    /// What ends it from elsewhere. What it wrote stays.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        Stop(self.sender.clone())
+        Stop::by(&self.sender, || Event::Stop)
     }
 
     /// How often it writes.

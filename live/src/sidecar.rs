@@ -26,6 +26,7 @@ use tokio::runtime::Runtime;
 use crate::kube::{ClientError, Lost, Watched, Wish, connect};
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use crate::netns::{NetNs, NetNsError};
+use crate::stop::Stop;
 
 pub use pod_envoy::{PodEnvoy, PodEnvoyError, PodEnvoyOptions};
 
@@ -97,18 +98,6 @@ enum Event {
     Stop,
 }
 
-/// Ends it from elsewhere.
-#[derive(Clone, Debug)]
-pub struct Stop(Sender<Event>);
-
-impl Stop {
-    /// Ends Envoy and who keeps it.
-    pub fn now(&self) {
-        // It has ended by itself.
-        let _ = self.0.send(Event::Stop);
-    }
-}
-
 /// Who keeps the Envoy of a pod.
 pub struct Sidecar {
     events: Receiver<Event>,
@@ -158,10 +147,10 @@ impl Sidecar {
         })
     }
 
-    /// What ends it from elsewhere.
+    /// What ends it from elsewhere. Envoy ends with it.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        Stop(self.sender.clone())
+        Stop::by(&self.sender, || Event::Stop)
     }
 
     /// Keeps Envoy on the plan until it is stopped; Envoy ends with it.

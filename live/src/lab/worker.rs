@@ -12,11 +12,12 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::signal::Signal;
 
-use crate::agent::{Agent, AgentError, AgentOptions, Stop};
+use crate::agent::{Agent, AgentError, AgentOptions};
 use crate::envoy;
 use crate::generation::{Order, Supervisor, SupervisorError, SupervisorOptions};
 use crate::netns::{NetNs, NetNsError};
 use crate::process::Process;
+use crate::stop::Stop;
 
 /// How the agents and supervisors of a lab run.
 #[derive(Clone, Debug, PartialEq, Eq)]
