@@ -19,6 +19,7 @@ mod devices;
 mod folder;
 mod memory;
 mod metrics;
+mod options;
 mod ports;
 mod proxies;
 mod report;
@@ -31,7 +32,6 @@ mod watch;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -40,7 +40,6 @@ use std::time::Duration;
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::object::{Change, Kind, Objects};
 use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
-use nodeway_core::redirect::Redirect;
 use nodeway_core::service;
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 
@@ -66,6 +65,7 @@ use watching::{LONGEST, Watching};
 
 pub use cleanup::{CleanupError, cleanup};
 pub use memory::MemoryError;
+pub use options::AgentOptions;
 pub use proxies::ProxiesError;
 pub use report::{AskStatusError, ask_decisions, ask_status};
 pub use run_dir::RunDirError;
@@ -79,29 +79,6 @@ pub use watching::Watched;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same when nothing is awaited.
 const REST: Duration = Duration::from_secs(1);
-
-/// What an agent is told.
-#[derive(Clone, Debug)]
-pub struct AgentOptions {
-    /// Where the cluster's objects come from.
-    pub from: From,
-    /// The node that this machine is.
-    pub node: String,
-    /// How frontends' packets are led.
-    pub redirect: Redirect,
-    /// Where this agent, its Envoys and their supervisor meet.
-    pub run: PathBuf,
-    /// A folder on a BPF file system, where programs outlive this process.
-    pub pins: Option<PathBuf>,
-    /// Whether Envoys write a line for each request.
-    pub access_log: bool,
-    /// Where metrics and health are served; none for nowhere.
-    pub metrics: Option<std::net::SocketAddr>,
-    /// For how long at most older connections of a frontend are left alone when it is switched on.
-    pub arming: Duration,
-    /// For how long at most a frontend that is switched off serves the connections that it has.
-    pub draining: Duration,
-}
 
 /// Why an agent does not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
