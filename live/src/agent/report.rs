@@ -10,7 +10,6 @@ use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
 
-use super::proxies::Seen;
 use super::served::{DECISIONS, SOCKET};
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
@@ -93,17 +92,12 @@ impl Agent {
         }
         let mut records = Vec::new();
         for seen in self.proxies.seen() {
-            let Seen {
-                record, listening, ..
-            } = seen;
-            let generation = self.generation(record, seen.connected);
+            let generation = self.generation(seen.record, seen.connected);
             status.generations.push(generation);
-            status.resources.extend(seen.resources.iter().map(|it| {
-                let listens =
-                    (it.kind == ResourceKind::Listener).then(|| listening.contains_key(&it.name));
-                self.resource(record, it, listens)
-            }));
-            records.push(record.clone());
+            let resources = seen.resources.iter();
+            let resources = resources.map(|it| self.resource(seen.record, it, seen.listens(it)));
+            status.resources.extend(resources);
+            records.push(seen.record.clone());
         }
         (status, records)
     }
@@ -144,7 +138,8 @@ impl Agent {
         }
     }
 
-    fn resource(
+    /// How a resource of an Envoy stands.
+    pub(super) fn resource(
         &self,
         record: &Record,
         state: &ResourceState,
