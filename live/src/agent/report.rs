@@ -9,6 +9,7 @@ use nodeway_core::envoy::ResourceKind;
 use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
+use serde::de::DeserializeOwned;
 
 use super::served::{DECISIONS, SOCKET};
 use super::status::{
@@ -44,13 +45,7 @@ pub enum AskStatusError {
 /// # Errors
 /// When none answers.
 pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
-    let path = run.join(SOCKET);
-    let answer = Admin::at(run, SOCKET).get("/status");
-    let answer = answer.map_err(|cause| AskStatusError::Nobody {
-        path: path.clone(),
-        cause,
-    })?;
-    serde_json::from_str(&answer).map_err(|cause| AskStatusError::Answer { path, cause })
+    ask(run, Admin::at(run, SOCKET), "/status")
 }
 
 /// Asks the agent of a run directory what its kernel's programs decide from now on, for that long.
@@ -59,11 +54,14 @@ pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
 /// # Errors
 /// When none answers.
 pub fn ask_decisions(run: &Path, seconds: u64) -> Result<Option<Watched>, AskStatusError> {
-    let path = run.join(SOCKET);
     let within = Duration::from_secs(seconds.saturating_add(10));
     let agent = Admin::at(run, SOCKET).within(within);
-    let answer = agent.get(&format!("{DECISIONS}?seconds={seconds}"));
-    let answer = answer.map_err(|cause| AskStatusError::Nobody {
+    ask(run, agent, &format!("{DECISIONS}?seconds={seconds}"))
+}
+
+fn ask<T: DeserializeOwned>(run: &Path, agent: Admin, what: &str) -> Result<T, AskStatusError> {
+    let path = run.join(SOCKET);
+    let answer = agent.get(what).map_err(|cause| AskStatusError::Nobody {
         path: path.clone(),
         cause,
     })?;
