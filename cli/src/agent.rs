@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic as _, Report};
 use nodeway_live::agent::{self, Agent, AgentError, AgentOptions, From, SourceError};
 use nodeway_live::netns::NetNs;
-use nodeway_live::signal;
+use nodeway_live::stop::AtSignal;
 use nodeway_sim::Redirect;
 
 use crate::failure::{Failure, Outcome, verdict};
@@ -88,6 +88,24 @@ struct Cleanup {
     pins: PathBuf,
 }
 
+impl Arguments {
+    fn options(&self) -> AgentOptions {
+        // It is required, but for the subcommand.
+        let from = self.from.clone().unwrap_or(From::Kube(None));
+        AgentOptions {
+            from: from.by(self.kubeconfig.clone()),
+            node: self.node.clone().unwrap_or_default(),
+            redirect: self.redirect,
+            run: self.run_dir.clone(),
+            pins: Some(self.pins.clone()),
+            access_log: self.access_log,
+            metrics: self.metrics,
+            arming: Duration::from_secs(self.arming),
+            draining: Duration::from_secs(self.draining),
+        }
+    }
+}
+
 fn clean(arguments: &Cleanup) -> Outcome {
     let netns = NetNs::current().into_diagnostic()?;
     let running = agent::cleanup(&netns, &arguments.run_dir, &arguments.pins);
@@ -111,32 +129,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         ));
     }
     arguments.logs.begin();
-    // It is required, but for the subcommand.
-    let from = arguments.from.clone().unwrap_or(From::Kube(None));
-    let from = from.by(arguments.kubeconfig.clone());
-    let options = AgentOptions {
-        from,
-        node: arguments.node.clone().unwrap_or_default(),
-        redirect: arguments.redirect,
-        run: arguments.run_dir.clone(),
-        pins: Some(arguments.pins.clone()),
-        access_log: arguments.access_log,
-        metrics: arguments.metrics,
-        arming: Duration::from_secs(arguments.arming),
-        draining: Duration::from_secs(arguments.draining),
-    };
     // Before the agent's threads begin: they inherit who waits for signals.
-    let (stops, stop) = std::sync::mpsc::channel::<nodeway_live::agent::Stop>();
-    signal::on_interrupt(move || {
-        // It comes when the agent has started; one that has not is ended by its own error.
-        if let Ok(stop) = stop.recv() {
-            stop.now();
-        }
-    })
-    .into_diagnostic()?;
-    let agent = Agent::start(options).map_err(failed)?;
-    // The thread lives as long as the process.
-    let _ = stops.send(agent.stop());
+    let signal = AtSignal::wait().into_diagnostic()?;
+    let agent = Agent::start(arguments.options()).map_err(failed)?;
+    signal.ends(agent.stop());
     tracing::info!("the node is on the plan");
     agent.run();
     Ok(ExitCode::SUCCESS)
@@ -146,5 +142,46 @@ fn failed(error: AgentError) -> Failure {
     match error {
         AgentError::Source(SourceError::Folder(errors)) => Failure::load(*errors),
         other => Report::from_err(other).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::all_there_is(AgentOptions {
+        from: From::Kube(Some("kubeconfig".into())),
+        node: "n".to_owned(),
+        redirect: Redirect::SkLookup,
+        run: "run".into(),
+        pins: Some("pins".into()),
+        access_log: true,
+        metrics: Some(([127, 0, 0, 1], 9964).into()),
+        arming: Duration::from_secs(1),
+        draining: Duration::from_secs(2),
+    })]
+    #[case::a_folder(AgentOptions {
+        from: From::Folder("manifests".into()),
+        node: "n".to_owned(),
+        redirect: Redirect::Iptables,
+        run: "run".into(),
+        pins: Some("pins".into()),
+        access_log: false,
+        metrics: None,
+        arming: Duration::from_secs(3),
+        draining: Duration::from_secs(4),
+    })]
+    fn an_agent_of_a_lab_is_told_what_the_lab_means(#[case] options: AgentOptions) {
+        let command = ["nodeway".into(), "agent".into()];
+        let line = command.into_iter().chain(options.arguments());
+        let line = crate::Arguments::try_parse_from(line).unwrap();
+        let crate::Command::Agent(arguments) = line.command else {
+            panic!("another command");
+        };
+        assert_eq!(arguments.options(), options);
     }
 }

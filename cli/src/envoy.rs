@@ -50,6 +50,22 @@ pub(crate) struct Arguments {
     logs: Logs,
 }
 
+impl Arguments {
+    fn options(&self, program: PathBuf) -> SupervisorOptions {
+        SupervisorOptions {
+            run: self.run_dir.clone(),
+            node: self.node.clone(),
+            program,
+            concurrency: self.concurrency,
+            access_log: self.access_log,
+            bounds: Bounds {
+                handover: Duration::from_secs(self.handover),
+                drain: Duration::from_secs(self.drain),
+            },
+        }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     arguments.logs.begin();
     let program = envoy::find(arguments.envoy.as_deref()).map_err(Report::from_err)?;
@@ -67,18 +83,37 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         sender.send(order).is_ok()
     })
     .into_diagnostic()?;
-    let options = SupervisorOptions {
-        run: arguments.run_dir.clone(),
-        node: arguments.node.clone(),
-        program,
-        concurrency: arguments.concurrency,
-        access_log: arguments.access_log,
-        bounds: Bounds {
-            handover: Duration::from_secs(arguments.handover),
-            drain: Duration::from_secs(arguments.drain),
-        },
-    };
-    let supervisor = Supervisor::start(options).map_err(Report::from_err)?;
+    let supervisor = Supervisor::start(arguments.options(program)).map_err(Report::from_err)?;
     supervisor.run(&orders);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_supervisor_of_a_lab_is_told_what_the_lab_means() {
+        let options = SupervisorOptions {
+            run: "run".into(),
+            node: "n".to_owned(),
+            program: "an-envoy".into(),
+            concurrency: 3,
+            access_log: true,
+            bounds: Bounds {
+                handover: Duration::from_secs(1),
+                drain: Duration::from_secs(4),
+            },
+        };
+        let command = ["nodeway".into(), "envoy".into()];
+        let line = command.into_iter().chain(options.arguments());
+        let line = crate::Arguments::try_parse_from(line).unwrap();
+        let crate::Command::Envoy(arguments) = line.command else {
+            panic!("another command");
+        };
+        let program = arguments.envoy.clone().unwrap();
+        assert_eq!(arguments.options(program), options);
+    }
 }

@@ -9,8 +9,8 @@ use clap::Args;
 use miette::{IntoDiagnostic as _, Report};
 use nodeway_core::ingress::{Mode, Options};
 use nodeway_live::kube::crds;
-use nodeway_live::operator::{Operator, OperatorOptions, Stop};
-use nodeway_live::signal;
+use nodeway_live::operator::{Operator, OperatorOptions};
+use nodeway_live::stop::AtSignal;
 
 use crate::failure::Outcome;
 use crate::logs::Logs;
@@ -83,17 +83,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         },
     };
     // Before the operator's threads begin: they inherit who waits for signals.
-    let (stops, stop) = std::sync::mpsc::channel::<Stop>();
-    signal::on_interrupt(move || {
-        // It comes when the operator has started; one that has not is ended by its own error.
-        if let Ok(stop) = stop.recv() {
-            stop.now();
-        }
-    })
-    .into_diagnostic()?;
+    let signal = AtSignal::wait().into_diagnostic()?;
     let operator = Operator::start(options).map_err(Report::from_err)?;
-    // The thread lives as long as the process.
-    let _ = stops.send(operator.stop());
+    signal.ends(operator.stop());
     tracing::info!("all is listed");
     operator.run();
     Ok(ExitCode::SUCCESS)

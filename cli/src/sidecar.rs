@@ -8,8 +8,9 @@ use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic as _, Report};
 use nodeway_core::datapath::Family;
 use nodeway_core::netfilter::{sidecar, text};
-use nodeway_live::sidecar::{PodEnvoyOptions, Sidecar, SidecarOptions, Stop, install_rules};
-use nodeway_live::{envoy, signal};
+use nodeway_live::envoy;
+use nodeway_live::sidecar::{PodEnvoyOptions, Sidecar, SidecarOptions, install_rules};
+use nodeway_live::stop::AtSignal;
 
 use crate::failure::{Outcome, verdict};
 use crate::logs::Logs;
@@ -120,17 +121,9 @@ fn keep(arguments: &Run) -> Outcome {
         },
     };
     // Before its threads begin: they inherit who waits for signals.
-    let (stops, stop) = std::sync::mpsc::channel::<Stop>();
-    signal::on_interrupt(move || {
-        // It comes when Envoy has started; one that has not is ended by its own error.
-        if let Ok(stop) = stop.recv() {
-            stop.now();
-        }
-    })
-    .into_diagnostic()?;
+    let signal = AtSignal::wait().into_diagnostic()?;
     let sidecar = Sidecar::start(options).map_err(Report::from_err)?;
-    // The thread lives as long as the process.
-    let _ = stops.send(sidecar.stop());
+    signal.ends(sidecar.stop());
     tracing::info!("all is listed, Envoy is started");
     sidecar.run().map_err(Report::from_err)?;
     Ok(ExitCode::SUCCESS)

@@ -119,11 +119,11 @@ impl<T: Copy + Ord> Steering<T> {
         let after = match (planned, before) {
             (Some(planned), before) => target(planned, before, generations).map(|mut led| {
                 led.ranges.clone_from(&planned.ranges);
-                led.life = Life::put(before.map(|it| it.life), || true, bounds.armed);
+                led.life = Life::put(before.map(|it| it.life), true, bounds.armed);
                 led
             }),
             (None, Some(led)) => {
-                let life = led.life.removed(|| true, bounds.drained);
+                let life = led.life.removed(true, bounds.drained);
                 life.map(|life| Led {
                     life,
                     ..led.clone()

@@ -192,8 +192,12 @@ fn a_sidecars_rules_are_taken_and_come_back(#[values(Family::V4, Family::V6)] fa
 fn both_stand_side_by_side(#[values(Family::V4, Family::V6)] family: Family) {
     let mut rules = Ruleset::new(family);
     tproxy::install(&mut rules);
-    kube_proxy::install(&mut rules, kube_proxy::Mode::Iptables, &[]);
-    kube_proxy::add(&mut rules, &services(family));
+    kube_proxy::install(
+        &mut rules,
+        kube_proxy::Mode::Iptables,
+        &[],
+        &services(family),
+    );
     comes_back(rules);
 }
 

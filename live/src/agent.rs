@@ -19,6 +19,7 @@ mod devices;
 mod folder;
 mod memory;
 mod metrics;
+mod options;
 mod ports;
 mod proxies;
 mod report;
@@ -31,7 +32,6 @@ mod watch;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -40,7 +40,6 @@ use std::time::Duration;
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::object::{Change, Kind, Objects};
 use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
-use nodeway_core::redirect::Redirect;
 use nodeway_core::service;
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 
@@ -50,6 +49,7 @@ use crate::kube::{self, Found};
 use crate::netns::{NetNs, NetNsError};
 use crate::redirect::{NodeRedirect, RedirectError, Site};
 use crate::routes::RoutesError;
+use crate::stop::Stop;
 
 use ages::Ages;
 use connections::KernelConnections;
@@ -65,6 +65,7 @@ use watching::{LONGEST, Watching};
 
 pub use cleanup::{CleanupError, cleanup};
 pub use memory::MemoryError;
+pub use options::AgentOptions;
 pub use proxies::ProxiesError;
 pub use report::{AskStatusError, ask_decisions, ask_status};
 pub use run_dir::RunDirError;
@@ -78,29 +79,6 @@ pub use watching::Watched;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same when nothing is awaited.
 const REST: Duration = Duration::from_secs(1);
-
-/// What an agent is told.
-#[derive(Clone, Debug)]
-pub struct AgentOptions {
-    /// Where the cluster's objects come from.
-    pub from: From,
-    /// The node that this machine is.
-    pub node: String,
-    /// How frontends' packets are led.
-    pub redirect: Redirect,
-    /// Where this agent, its Envoys and their supervisor meet.
-    pub run: PathBuf,
-    /// A folder on a BPF file system, where programs outlive this process.
-    pub pins: Option<PathBuf>,
-    /// Whether Envoys write a line for each request.
-    pub access_log: bool,
-    /// Where metrics and health are served; none for nowhere.
-    pub metrics: Option<std::net::SocketAddr>,
-    /// For how long at most older connections of a frontend are left alone when it is switched on.
-    pub arming: Duration,
-    /// For how long at most a frontend that is switched off serves the connections that it has.
-    pub draining: Duration,
-}
 
 /// Why an agent does not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -175,18 +153,6 @@ enum Event {
     Watch(Duration, Sender<Watched>),
     /// It shall end.
     Stop,
-}
-
-/// Ends an agent from elsewhere.
-#[derive(Clone, Debug)]
-pub struct Stop(Sender<Event>);
-
-impl Stop {
-    /// Ends it. What it led goes on.
-    pub fn now(&self) {
-        // It has ended by itself.
-        let _ = self.0.send(Event::Stop);
-    }
 }
 
 /// The agent of a node.
@@ -295,10 +261,10 @@ impl Agent {
         Ok(agent)
     }
 
-    /// What ends it from elsewhere.
+    /// What ends it from elsewhere. What it led goes on.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        Stop(self.sender.clone())
+        Stop::by(&self.sender, || Event::Stop)
     }
 
     /// Runs until it is stopped. What it led goes on without it.

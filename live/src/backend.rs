@@ -42,14 +42,14 @@ pub struct Program {
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     /// A port could not be listened on.
-    #[error("{pod} cannot listen on port {port}: {source}")]
+    #[error("{pod} cannot listen on port {port}: {cause}")]
     Listen {
         /// The pod.
         pod: String,
         /// The port.
         port: u16,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The namespace.
     #[error(transparent)]
@@ -111,11 +111,11 @@ impl Backends {
                         let pod = program.identity.pod.clone();
                         backends.taken.push((pod, port));
                     }
-                    Err(source) => {
+                    Err(cause) => {
                         return Err(BackendError::Listen {
                             pod: program.identity.pod.clone(),
                             port,
-                            source,
+                            cause,
                         });
                     }
                 }

@@ -28,6 +28,7 @@ use nodeway_core::datapath::layout::SocketKey;
 use nodeway_core::datapath::{Family, Frontend};
 use nodeway_core::frontend::{FrontendKey, SourceRanges};
 
+use crate::cause::with_causes;
 use crate::netns::{NetNs, NetNsError};
 use link::{Attached, Device};
 use table::{Frontends, ListenSockets, Sources};
@@ -550,7 +551,7 @@ fn take(object: &mut Object, name: &'static str) -> Result<aya::maps::Map, LoadE
 
 fn map(error: aya::maps::MapError) -> LoadError {
     LoadError::Maps {
-        source: Box::new(error.into()),
+        said: with_causes(&error),
     }
 }
 

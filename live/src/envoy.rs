@@ -121,22 +121,22 @@ impl EnvoyOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum EnvoyError {
     /// Something about its folder.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {cause}", path = path.display())]
     Folder {
         /// `make`, `write`, `read`
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The program does not even start.
-    #[error("cannot start {program}: {source}{hint}", program = program.display())]
+    #[error("cannot start {program}: {cause}{hint}", program = program.display())]
     Start {
         /// The program.
         program: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
         /// What to do about it; may be empty.
         hint: &'static str,
     },
@@ -175,22 +175,22 @@ pub enum EnvoyError {
     #[error("no Envoy runs for {}; start the lab again", .0.display())]
     Gone(PathBuf),
     /// The access log has a line of another kind.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {cause}", path = path.display())]
     Entry {
         /// The log.
         path: PathBuf,
         /// Which line.
-        source: BadEntry,
+        cause: BadEntry,
     },
     /// The admin gave no answer.
-    #[error("the admin of Envoy for {node} does not answer `{what}`: {source}")]
+    #[error("the admin of Envoy for {node} does not answer `{what}`: {cause}")]
     Admin {
         /// The node.
         node: String,
         /// What was asked.
         what: String,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The namespace.
     #[error(transparent)]
@@ -204,10 +204,10 @@ fn list(addresses: &BTreeSet<SocketAddr>) -> String {
 
 fn folder_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EnvoyError {
     let path = path.to_owned();
-    move |source| EnvoyError::Folder {
+    move |cause| EnvoyError::Folder {
         action,
         path,
-        source,
+        cause,
     }
 }
 
@@ -397,10 +397,10 @@ impl Envoy {
     }
 
     fn said(&self, what: &str, answer: io::Result<String>) -> Result<String, EnvoyError> {
-        answer.map_err(|source| EnvoyError::Admin {
+        answer.map_err(|cause| EnvoyError::Admin {
             node: self.node.clone(),
             what: what.to_owned(),
-            source,
+            cause,
         })
     }
 
@@ -440,11 +440,11 @@ impl Envoy {
             self.check_alive()?;
             match admin.get("/server_info") {
                 Ok(_) => return Ok(()),
-                Err(source) if !deadline.pause(Duration::from_millis(5)) => {
+                Err(cause) if !deadline.pause(Duration::from_millis(5)) => {
                     return Err(EnvoyError::Admin {
                         node: self.node.clone(),
                         what: "/server_info".to_owned(),
-                        source,
+                        cause,
                     });
                 }
                 Err(_) => {}
@@ -489,7 +489,7 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<AccessEntry>, EnvoyError> {
     log::whole_lines(&text)
         .map(AccessEntry::parse)
         .collect::<Result<_, _>>()
-        .map_err(|source| EnvoyError::Entry { path, source })
+        .map_err(|cause| EnvoyError::Entry { path, cause })
 }
 
 /// The last lines of a log.
@@ -539,10 +539,10 @@ fn abandon<T>(folder: &Path, error: EnvoyError) -> Result<T, EnvoyError> {
 
 fn start_error(options: &EnvoyOptions) -> impl FnOnce(io::Error) -> EnvoyError {
     let program = options.program.clone();
-    move |source| EnvoyError::Start {
+    move |cause| EnvoyError::Start {
         program,
-        hint: start_hint(&source),
-        source,
+        hint: start_hint(&cause),
+        cause,
     }
 }
 
@@ -604,6 +604,6 @@ pub fn validate(plan: &NodePlan, options: &EnvoyOptions) -> Result<(), EnvoyErro
             node: options.node.clone(),
             words,
         }),
-        Err(source) => Err(start_error(options)(source)),
+        Err(cause) => Err(start_error(options)(cause)),
     }
 }

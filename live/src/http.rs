@@ -23,10 +23,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Why metrics and health are not served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve metrics at {address}: {source}; choose another with --metrics")]
+#[error("cannot serve metrics at {address}: {cause}; choose another with --metrics")]
 pub struct PortError {
     address: SocketAddr,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// What is answered.
@@ -43,7 +43,7 @@ where
     F: Future<Output = Answer> + Send,
 {
     let listener = runtime.block_on(TcpListener::bind(address));
-    let listener = listener.map_err(|source| PortError { address, source })?;
+    let listener = listener.map_err(|cause| PortError { address, cause })?;
     let handle = runtime.handle().clone();
     runtime.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

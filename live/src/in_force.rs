@@ -52,14 +52,14 @@ pub enum LookError {
     #[error(transparent)]
     Envoys(#[from] GenerationError),
     /// An Envoy that does not answer.
-    #[error("the Envoy {generation} does not tell its config_dump at {folder}: {source}", folder = folder.display())]
+    #[error("the Envoy {generation} does not tell its config_dump at {folder}: {cause}", folder = folder.display())]
     Dump {
         /// Its generation.
         generation: String,
         /// Its folder, where its admin socket is.
         folder: PathBuf,
         /// What the kernel, or Envoy, said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// An Envoy that answers something else.
     #[error(transparent)]
@@ -132,10 +132,10 @@ fn envoys(run: &Path) -> Result<Vec<(Dumped, Said)>, LookError> {
 fn dumped(record: &Record) -> Result<(Dumped, Said), LookError> {
     let generation = record.id.clone();
     let dump = record.admin().get("/config_dump?include_eds");
-    let dump = dump.map_err(|source| LookError::Dump {
+    let dump = dump.map_err(|cause| LookError::Dump {
         generation: generation.clone(),
         folder: record.folder(),
-        source,
+        cause,
     })?;
     let text = Text::new(format!("config_dump of {generation}"), dump);
     let said = (generation.clone(), text.content.clone());

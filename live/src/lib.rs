@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod backend;
 pub mod bpf;
+mod cause;
 pub mod client;
 mod clock;
 pub mod envoy;
@@ -25,6 +26,7 @@ pub mod redirect;
 pub mod routes;
 pub mod sidecar;
 pub mod signal;
+pub mod stop;
 mod tcp_table;
 pub mod tun;
 pub mod uninstall;

@@ -74,7 +74,7 @@ impl Owner {
 pub enum NetfilterError {
     /// The rules themselves make no sense.
     #[error("cannot install these rules: {0}")]
-    Rules(#[from] RulesetError),
+    Rules(RulesetError),
     /// Somebody else has what we would take.
     #[error(
         "somebody else has what these rules need in namespace `{namespace}`:\n{}",
@@ -145,8 +145,8 @@ impl Netfilter {
     /// When somebody else has what they need, a setting would stop them, or a tool fails. What was
     /// there before is there then.
     pub fn apply(&mut self, netns: &NetNs, wanted: &Wanted) -> Result<(), NetfilterError> {
-        wanted.v4.validate()?;
-        wanted.v6.validate()?;
+        let valid = wanted.v4.validate().and_then(|()| wanted.v6.validate());
+        valid.map_err(NetfilterError::Rules)?;
         let known = match self.known.take() {
             Some(known) if known.routing.rules == wanted.routing.rules => known,
             _ => {

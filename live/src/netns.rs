@@ -28,8 +28,8 @@ pub enum NetNsError {
     Missing(String),
     /// The kernel refused.
     #[error(
-        "cannot {action} the network namespace `{name}`: {source}{}",
-        hint(source)
+        "cannot {action} the network namespace `{name}`: {cause}{}",
+        hint(cause)
     )]
     Refused {
         /// `create`, `enter`, `delete`, `list`
@@ -37,7 +37,7 @@ pub enum NetNsError {
         /// The namespace.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -50,10 +50,10 @@ fn hint(error: &io::Error) -> &'static str {
 
 fn refused(action: &'static str, name: &str) -> impl FnOnce(io::Error) -> NetNsError {
     let name = name.to_owned();
-    move |source| NetNsError::Refused {
+    move |cause| NetNsError::Refused {
         action,
         name,
-        source,
+        cause,
     }
 }
 

@@ -30,6 +30,7 @@ use nodeway_core::problem::{Code, Problem};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::cause::with_causes;
 use crate::clock::Clock;
 use crate::http::PortError;
 use crate::kube::lease::{Leader, RENEWED};
@@ -37,6 +38,8 @@ use crate::kube::{
     Beside, BesideCilium, ClientError, Found, Lost, Watched, Wish, api_of, connect, list,
     refuse_beside_cilium, resource, typed,
 };
+use crate::stop::Stop;
+
 use events::Untold;
 use figures::{Figures, Health};
 use overall::Unsaid;
@@ -88,7 +91,7 @@ pub enum OperatorError {
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     /// The API server says why.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Refused(#[from] kube::Error),
     /// It says nothing.
     #[error("no answer within {ANSWERED:?}")]
@@ -98,18 +101,6 @@ enum WriteError {
 enum Event {
     Told,
     Stop,
-}
-
-/// Ends an operator from elsewhere.
-#[derive(Clone, Debug)]
-pub struct Stop(Sender<Event>);
-
-impl Stop {
-    /// Ends it. What it wrote stays.
-    pub fn now(&self) {
-        // It has ended by itself.
-        let _ = self.0.send(Event::Stop);
-    }
 }
 
 /// How often an operator wrote, since it began.
@@ -203,10 +194,10 @@ impl Operator {
         Ok(operator)
     }
 
-    /// What ends it from elsewhere.
+    /// What ends it from elsewhere. What it wrote stays.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        Stop(self.sender.clone())
+        Stop::by(&self.sender, || Event::Stop)
     }
 
     /// How often it writes.

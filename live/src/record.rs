@@ -212,19 +212,13 @@ fn kernel() -> String {
     format!("Linux {}", release.trim())
 }
 
-/// How kube-proxy stands there, by the chains or the table that it always has.
+/// How kube-proxy stands there.
 fn kube_proxy(saved: &[SavedText]) -> Mode {
-    let has = |word: &str, name: &str| {
-        let of = saved.iter().filter(|it| it.name.starts_with(name));
-        of.into_iter().any(|it| it.text.contains(word))
+    let of = |name: &str| {
+        let of = saved.iter().filter(|it| it.name.contains(name));
+        of.map(|it| &*it.text).collect::<Vec<&str>>()
     };
-    if has(":KUBE-SERVICES ", "ip") {
-        Mode::Iptables
-    } else if has("\"kube-proxy\"", "nft") {
-        Mode::Nftables
-    } else {
-        Mode::None
-    }
+    Mode::found(&of("tables-save"), of("nft").first().copied())
 }
 
 /// The newest lines of the access logs, oldest Envoy first; none where there are no logs.
@@ -269,27 +263,7 @@ fn tail(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    #[rstest]
-    #[case::rules(&[("iptables-save.txt", "*nat\n:KUBE-SERVICES - [0:0]\n")], Mode::Iptables)]
-    #[case::a_table(&[("iptables-save.txt", ""), ("nft.json", "{\"table\": {\"name\": \"kube-proxy\"}}")], Mode::Nftables)]
-    #[case::nobody(&[("iptables-save.txt", "*nat\n:DOCKER - [0:0]\n")], Mode::None)]
-    fn kube_proxy_is_known_by_what_it_always_has(
-        #[case] saved: &[(&'static str, &str)],
-        #[case] mode: Mode,
-    ) {
-        let saved: Vec<SavedText> = saved
-            .iter()
-            .map(|(name, text)| SavedText {
-                name,
-                text: (*text).to_owned(),
-            })
-            .collect();
-        assert_eq!(kube_proxy(&saved), mode);
-    }
 
     #[test]
     fn a_moment_is_written_so_that_texts_are_ordered_as_moments_are() {

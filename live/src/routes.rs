@@ -37,8 +37,8 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub enum RoutesError {
     /// The kernel refused one.
     #[error(
-        "cannot {action} {what} in namespace `{namespace}`: {source}{}",
-        hint(source)
+        "cannot {action} {what} in namespace `{namespace}`: {cause}{}",
+        hint(cause)
     )]
     Refused {
         /// `add`, `take away`, `read`
@@ -48,7 +48,7 @@ pub enum RoutesError {
         /// The namespace.
         namespace: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The namespace.
     #[error(transparent)]
@@ -174,7 +174,7 @@ pub(crate) fn inside<T: Send>(
 ) -> Result<T, RoutesError> {
     let name = netns.name().to_owned();
     netns.run(move || {
-        let refused = |source| refused("read", "rules and routes".to_owned(), &name)(source);
+        let refused = |cause| refused("read", "rules and routes".to_owned(), &name)(cause);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()
@@ -195,11 +195,11 @@ pub(crate) fn refused(
     namespace: &str,
 ) -> impl FnOnce(io::Error) -> RoutesError {
     let namespace = namespace.to_owned();
-    move |source| RoutesError::Refused {
+    move |cause| RoutesError::Refused {
         action,
         what,
         namespace,
-        source,
+        cause,
     }
 }
 

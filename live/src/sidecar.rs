@@ -26,6 +26,7 @@ use tokio::runtime::Runtime;
 use crate::kube::{ClientError, Lost, Watched, Wish, connect};
 use crate::netfilter::{Netfilter, NetfilterError, Owner, Wanted};
 use crate::netns::{NetNs, NetNsError};
+use crate::stop::Stop;
 
 pub use pod_envoy::{PodEnvoy, PodEnvoyError, PodEnvoyOptions};
 
@@ -61,7 +62,7 @@ pub enum SidecarError {
     #[error(
         "{0}; may the pod's service account watch nodes, services, endpointslices and the kinds of nodeway? kubectl apply -f live/deploy/sidecar.yaml"
     )]
-    Lost(#[from] Lost),
+    Lost(Lost),
     /// Envoy, at the start.
     #[error(transparent)]
     Envoy(#[from] PodEnvoyError),
@@ -97,18 +98,6 @@ enum Event {
     Stop,
 }
 
-/// Ends it from elsewhere.
-#[derive(Clone, Debug)]
-pub struct Stop(Sender<Event>);
-
-impl Stop {
-    /// Ends Envoy and who keeps it.
-    pub fn now(&self) {
-        // It has ended by itself.
-        let _ = self.0.send(Event::Stop);
-    }
-}
-
 /// Who keeps the Envoy of a pod.
 pub struct Sidecar {
     events: Receiver<Event>,
@@ -137,7 +126,8 @@ impl Sidecar {
             // It has ended.
             let _ = told.send(Event::Told);
         };
-        let watched = Watched::begin(runtime.handle(), &client, Wish::of_sidecar(), wake)?;
+        let watched = Watched::begin(runtime.handle(), &client, Wish::of_sidecar(), wake);
+        let watched = watched.map_err(SidecarError::Lost)?;
         let mut planner = Planner::new(&options.node, Ledger::default());
         let all = Objects::default().changes_to(watched.store().objects());
         plan(&mut planner, all);
@@ -157,10 +147,10 @@ impl Sidecar {
         })
     }
 
-    /// What ends it from elsewhere.
+    /// What ends it from elsewhere. Envoy ends with it.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        Stop(self.sender.clone())
+        Stop::by(&self.sender, || Event::Stop)
     }
 
     /// Keeps Envoy on the plan until it is stopped; Envoy ends with it.

@@ -50,12 +50,12 @@ pub enum TunError {
     )]
     NoDriver,
     /// The kernel refused to make the device.
-    #[error("cannot make the network device `{name}`: {source}{}", hint(source))]
+    #[error("cannot make the network device `{name}`: {cause}{}", hint(cause))]
     Device {
         /// The device.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Addresses and routes cannot be set.
     #[error(transparent)]
@@ -65,13 +65,13 @@ pub enum TunError {
     NoNode,
     /// The device is gone, or does not work any more.
     #[error(
-        "the network device `{name}` stopped to work: {source}; was it taken away by somebody else?"
+        "the network device `{name}` stopped to work: {cause}; was it taken away by somebody else?"
     )]
     Broken {
         /// The device.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
@@ -141,9 +141,9 @@ impl Tun {
         }
         let network = link::Network::open()?;
         network.check(name, &own, &inside)?;
-        let broken = |source| TunError::Device {
+        let broken = |cause| TunError::Device {
             name: name.to_owned(),
-            source,
+            cause,
         };
         let ending = Ending::new().map_err(TunError::Signals)?;
         let device = DeviceBuilder::new()
@@ -198,10 +198,10 @@ impl Tun {
         loop {
             let now = self.present.now();
             self.sim.run_until(now);
-            let more = self.read().map_err(|source| self.broken(source))?;
+            let more = self.read().map_err(|cause| self.broken(cause))?;
             // By the clock, so that a request takes the time that it took.
             self.sim.run_until(self.present.now());
-            self.write().map_err(|source| self.broken(source))?;
+            self.write().map_err(|cause| self.broken(cause))?;
             if self.tell(tell).is_break() {
                 return Ok(Ended::Enough);
             }
@@ -240,10 +240,10 @@ impl Tun {
         self.traffic
     }
 
-    fn broken(&self, source: io::Error) -> TunError {
+    fn broken(&self, cause: io::Error) -> TunError {
         TunError::Broken {
             name: self.name.clone(),
-            source,
+            cause,
         }
     }
 

@@ -14,6 +14,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::Client;
 use kube::api::{Api, DeleteParams};
 
+use crate::cause::with_causes;
 use crate::clock::Clock;
 use crate::kube::{ClientError, connect};
 
@@ -43,7 +44,7 @@ pub enum UninstallError {
     Client(#[from] ClientError),
     /// The API server refuses, or is away.
     #[error(
-        "DaemonSet {namespace}/{name} cannot be {what}: {source}; it is safe to try the same again"
+        "DaemonSet {namespace}/{name} cannot be {what}: {said}; it is safe to try the same again"
     )]
     Refused {
         /// Where it is.
@@ -53,7 +54,7 @@ pub enum UninstallError {
         /// What was asked for.
         what: &'static str,
         /// What the API server said.
-        source: Box<kube::Error>,
+        said: String,
     },
     /// Pods do not end.
     #[error(
@@ -188,12 +189,12 @@ impl<'a> Worker<'a> {
         got.map_err(|error| self.refused("read", error))
     }
 
-    fn refused(&self, what: &'static str, source: kube::Error) -> UninstallError {
+    fn refused(&self, what: &'static str, error: kube::Error) -> UninstallError {
         UninstallError::Refused {
             namespace: self.options.namespace.clone(),
             name: self.name,
             what,
-            source: Box::new(source),
+            said: with_causes(&error),
         }
     }
 }

@@ -75,18 +75,18 @@ pub enum XdsError {
     #[error("{path} is in use: another agent runs; end it, or name another path", path = .0.display())]
     InUse(PathBuf),
     /// Something about the socket.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {cause}", path = path.display())]
     Socket {
         /// `open the folder of`, `bind`, `give away`, `put in place`
         action: &'static str,
         /// The socket.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No thread, or nothing to wait for events with.
     #[error("cannot start the xDS server: {0}")]
-    Start(#[source] io::Error),
+    Start(io::Error),
 }
 
 /// A server that serves until it goes out of scope. Its socket goes with it.

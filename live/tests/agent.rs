@@ -23,11 +23,10 @@ use bed::{Machine, serve_endpoints};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::status::Status;
-use nodeway_live::agent::{
-    self, Agent, AgentError, AgentOptions, From, RunDirError, Stop, ask_status,
-};
+use nodeway_live::agent::{self, Agent, AgentError, AgentOptions, From, RunDirError, ask_status};
 use nodeway_live::envoy::find;
 use nodeway_live::generation::{Bounds, Order, Supervisor, SupervisorOptions};
+use nodeway_live::stop::Stop;
 use nodeway_sim::{Fixture, Redirect, Sim};
 use rstest::rstest;
 

@@ -47,6 +47,12 @@ const CLUSTER_IPS: &str = "KUBE-CLUSTER-IPS";
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` where it is not said.
 const AFFINITY: i32 = 10_800;
 
+/// The chain that its iptables mode always has, as `iptables-save` writes it.
+const SERVICES_SAVED: &str = ":KUBE-SERVICES ";
+
+/// The table that its nftables mode always has ([`nftables::TABLE`]), as `nft -j` writes it.
+const TABLE_LISTED: &str = "\"kube-proxy\"";
+
 /// What the comments of a LoadBalancer address call it.
 const LOAD_BALANCER: &str = "loadbalancer IP";
 
@@ -86,6 +92,20 @@ impl Mode {
             Self::None => "none",
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+        }
+    }
+
+    /// How it stands on a node whose packet filter `iptables-save` and `nft -j list ruleset` write
+    /// so: it is known by a chain or a table that it always has. `nft` is none where there is no
+    /// such tool.
+    #[must_use]
+    pub fn found(iptables: &[&str], nft: Option<&str>) -> Self {
+        if iptables.iter().any(|it| it.contains(SERVICES_SAVED)) {
+            Self::Iptables
+        } else if nft.is_some_and(|it| it.contains(TABLE_LISTED)) {
+            Self::Nftables
+        } else {
+            Self::None
         }
     }
 
@@ -256,10 +276,15 @@ fn letters(digest: &[u8], count: usize) -> String {
         .collect()
 }
 
-/// Adds the chains of a mode, without a Service yet; `own` are the node's own addresses. What
-/// nftables decides is written in the form of iptables too, which is what a simulated node
-/// evaluates: the real table is [`nftables::script`].
-pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
+/// Adds the rules of a mode for those Services; `own` are the node's own addresses. What nftables
+/// decides is written in the form of iptables too, which is what a simulated node evaluates: the
+/// real table is [`nftables::script`].
+pub fn install<'a>(
+    rules: &mut Ruleset,
+    mode: Mode,
+    own: &[IpAddr],
+    ports: impl IntoIterator<Item = &'a ServicePort>,
+) {
     if mode == Mode::None {
         return;
     }
@@ -296,6 +321,10 @@ pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
         [Rule::new([], Target::Mark { value, mask: value })],
     );
     rules.chain_mut(Table::Nat, "KUBE-NODEPORTS");
+    filter(rules, mode, marked(false));
+    for port in ports {
+        of_port(rules, port);
+    }
     let to_node = match (mode, nftables::node_port_address(rules.family, own)) {
         (Mode::Nftables, Some(address)) => vec![to(address)],
         // A node without an address of that family: nowhere.
@@ -314,7 +343,6 @@ pub fn install(rules: &mut Ruleset, mode: Mode, own: &[IpAddr]) {
             ),
         ],
     );
-    filter(rules, mode, marked(false));
 }
 
 fn filter(rules: &mut Ruleset, mode: Mode, marked: Match) {
@@ -381,18 +409,8 @@ fn state(states: &[ConnectionState]) -> Match {
 #[must_use]
 pub fn rules<'a>(family: Family, ports: impl IntoIterator<Item = &'a ServicePort>) -> Ruleset {
     let mut rules = Ruleset::new(family);
-    install(&mut rules, Mode::Iptables, &[]);
-    add(&mut rules, ports);
+    install(&mut rules, Mode::Iptables, &[], ports);
     rules
-}
-
-/// Adds Services to [`install`]ed chains.
-pub fn add<'a>(rules: &mut Ruleset, ports: impl IntoIterator<Item = &'a ServicePort>) {
-    let last = rules.chain_mut(Table::Nat, "KUBE-SERVICES").rules.pop();
-    for port in ports {
-        of_port(rules, port);
-    }
-    rules.append(Table::Nat, "KUBE-SERVICES", last);
 }
 
 fn of_port(rules: &mut Ruleset, port: &ServicePort) {

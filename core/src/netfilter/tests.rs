@@ -458,15 +458,28 @@ fn what_tc_has_marked_is_untracked_without_a_look_into_a_set() {
     assert!(!around.matched.iter().any(asked), "{:?}", around.matched);
 }
 
+#[rstest]
+#[case::rules(&["*nat\n:KUBE-SERVICES - [0:0]\n"], None, kube_proxy::Mode::Iptables)]
+#[case::rules_of_ipv6(&["", "*nat\n:KUBE-SERVICES - [0:0]\n"], None, kube_proxy::Mode::Iptables)]
+#[case::a_table(&[""], Some(r#"{"table": {"name": "kube-proxy"}}"#), kube_proxy::Mode::Nftables)]
+#[case::no_tool(&[""], None, kube_proxy::Mode::None)]
+#[case::somebody_else(&["*nat\n:DOCKER - [0:0]\n"], Some(r#"{"table": {"name": "docker"}}"#), kube_proxy::Mode::None)]
+fn kube_proxy_is_known_by_what_it_always_has(
+    #[case] iptables: &[&str],
+    #[case] nft: Option<&str>,
+    #[case] mode: kube_proxy::Mode,
+) {
+    assert_eq!(kube_proxy::Mode::found(iptables, nft), mode);
+}
+
 #[test]
 fn a_redirected_connection_is_untracked_beside_kube_proxy() {
     let mut rules = tproxy(&[14_056]);
-    kube_proxy::install(&mut rules, kube_proxy::Mode::Iptables, &[]);
     let port = ServicePort {
         cluster: vec!["10.96.0.10".parse().unwrap()],
         ..shop()
     };
-    kube_proxy::add(&mut rules, [&port]);
+    kube_proxy::install(&mut rules, kube_proxy::Mode::Iptables, &[], [&port]);
     let mut firewall = firewall(rules);
     let mut around = Around {
         listens: vec![at("127.0.0.1:14056")],

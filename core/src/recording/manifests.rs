@@ -3,6 +3,10 @@
 //! Left out are values of Secrets but for certificates, every private key (in its place stands one that
 //! says so, since a Secret without one is another case), what containers are told, and notes of
 //! whoever wrote the object.
+//!
+//! More is kept than an agent keeps of what a cluster tells it (`trimmed.rs` of the live crate): a
+//! recording may be without slices, which then are made of the pods' conditions, and `check` reads
+//! what Deployments and init containers say.
 
 use std::collections::BTreeMap;
 

@@ -28,12 +28,12 @@ pub enum CleanupError {
     #[error(transparent)]
     Generations(#[from] GenerationError),
     /// What an agent left in its run directory.
-    #[error("cannot remove {path}: {source}", path = path.display())]
+    #[error("cannot remove {path}: {cause}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -52,10 +52,7 @@ pub fn cleanup(netns: &NetNs, run: &Path, pins: &Path) -> Result<Vec<String>, Cl
         let path = run.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(CleanupError::File {
-                    path,
-                    source: error,
-                });
+                return Err(CleanupError::File { path, cause: error });
             }
             _ => {}
         }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use nodeway_core::condition;
 use nodeway_core::datapath::FrontendState;
-use nodeway_core::envoy::ResourceKind;
 use nodeway_core::object::{EnvoyConfig, Kind, Object, ObjectRef, Objects};
 use nodeway_core::plan::NodePlan;
 use nodeway_core::problem::Problem;
 
 use super::Agent;
-use super::proxies::Seen;
 use super::report::object;
+use super::status::awaited_everywhere;
 use crate::kube::Said;
 
 impl Agent {
@@ -31,7 +30,8 @@ impl Agent {
             findings.entry(&problem.object).or_default().push(problem);
         }
         let awaited = self.awaited(plan);
-        let everywhere = self.everywhere();
+        let connected = self.proxies.seen().any(|it| it.connected);
+        let everywhere = awaited_everywhere(connected, self.datapath_error.as_deref());
         let objects = self.source.objects();
         let node = objects.node("", &self.options.node);
         let labels = node.and_then(|it| it.metadata.labels.as_ref());
@@ -55,36 +55,23 @@ impl Agent {
         conditions.say(all.collect());
     }
 
-    /// What no config has yet on this node.
-    fn everywhere(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        if !self.proxies.seen().any(|it| it.connected) {
-            all.push("no Envoy talks to the agent".to_owned());
-        }
-        let kernel = self.datapath_error.iter();
-        all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
-        all
-    }
-
     /// What this node's Envoy and kernel do not have yet, by config.
     fn awaited(&self, plan: &NodePlan) -> BTreeMap<ObjectRef, Vec<String>> {
         let mut all: BTreeMap<ObjectRef, Vec<String>> = BTreeMap::new();
-        for Seen {
-            record,
-            connected,
-            resources,
-            listening,
-        } in self.proxies.seen()
-        {
-            for it in resources.iter().filter(|_| connected) {
-                let config = object(plan, it).filter(|it| is_config(it.kind));
-                let listens = it.kind != ResourceKind::Listener || listening.contains_key(&it.name);
-                let has = it.planned == it.acknowledged && listens;
-                // Routes that no listener names nobody asks for.
-                let asked = it.sent.is_some() || it.kind != ResourceKind::RouteConfiguration;
-                if let Some(config) = config.filter(|_| asked && !has && it.rejected.is_none()) {
-                    let text = format!("{} {} at {}", it.kind, it.name, record.id);
-                    all.entry(config.clone()).or_default().push(text);
+        for seen in self.proxies.seen().filter(|it| it.connected) {
+            for it in &seen.resources {
+                let listens = seen.listens(it);
+                // Most have all: they need not be written down to be judged.
+                if it.is_acknowledged() && listens != Some(false) {
+                    continue;
+                }
+                let Some(config) = object(plan, it).filter(|it| is_config(it.kind)) else {
+                    continue;
+                };
+                let resource = self.resource(seen.record, it, listens);
+                if resource.is_awaited() {
+                    let texts = all.entry(config.clone()).or_default();
+                    texts.push(resource.to_string());
                 }
             }
         }

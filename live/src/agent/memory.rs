@@ -103,14 +103,14 @@ struct Versioned {
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The file cannot be read or written.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {cause}", path = path.display())]
     File {
         /// `read`, `write`
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It holds something else.
     #[error(
@@ -147,11 +147,11 @@ impl Memory {
         let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => {
+            Err(cause) => {
                 return Err(MemoryError::File {
                     action: "read",
                     path: path.to_owned(),
-                    source,
+                    cause,
                 });
             }
         };
@@ -177,10 +177,10 @@ impl Memory {
         let text = versioned.and_then(|it| serde_json::to_vec(&it));
         let written = text.map_err(io::Error::from);
         let written = written.and_then(|text| whole_file::write(path, &text));
-        written.map_err(|source| MemoryError::File {
+        written.map_err(|cause| MemoryError::File {
             action: "write",
             path: path.to_owned(),
-            source,
+            cause,
         })
     }
 }

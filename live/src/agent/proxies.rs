@@ -72,6 +72,14 @@ pub(super) struct Seen<'a> {
     pub(super) listening: &'a BTreeMap<ResourceName, u16>,
 }
 
+impl Seen<'_> {
+    /// Whether a listener's sockets listen; none for all else, which has none.
+    pub(super) fn listens(&self, resource: &ResourceState) -> Option<bool> {
+        (resource.kind == ResourceKind::Listener)
+            .then(|| self.listening.contains_key(&resource.name))
+    }
+}
+
 /// The listeners that a generation shall have, each with its port there.
 #[derive(Default)]
 struct Listeners(BTreeMap<ResourceName, Bound>);

@@ -9,8 +9,8 @@ use nodeway_core::envoy::ResourceKind;
 use nodeway_core::object::ObjectRef;
 use nodeway_core::plan::NodePlan;
 use nodeway_core::xds::ResourceState;
+use serde::de::DeserializeOwned;
 
-use super::proxies::Seen;
 use super::served::{DECISIONS, SOCKET};
 use super::status::{
     FrontendStatus, GenerationStatus, ResourceStatus, SourceStatus, Status, Unserved,
@@ -23,20 +23,20 @@ use crate::generation::Record;
 #[derive(Debug, thiserror::Error)]
 pub enum AskStatusError {
     /// Nobody answers.
-    #[error("no agent answers at {path}: {source}", path = path.display())]
+    #[error("no agent answers at {path}: {cause}", path = path.display())]
     Nobody {
         /// The socket.
         path: PathBuf,
         /// What the kernel, or the agent, said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The answer is of another form.
-    #[error("the agent at {path} answers in another form than this nodeway's: {source}", path = path.display())]
+    #[error("the agent at {path} answers in another form than this nodeway's: {cause}", path = path.display())]
     Answer {
         /// The socket.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -45,13 +45,7 @@ pub enum AskStatusError {
 /// # Errors
 /// When none answers.
 pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
-    let path = run.join(SOCKET);
-    let answer = Admin::at(run, SOCKET).get("/status");
-    let answer = answer.map_err(|source| AskStatusError::Nobody {
-        path: path.clone(),
-        source,
-    })?;
-    serde_json::from_str(&answer).map_err(|source| AskStatusError::Answer { path, source })
+    ask(run, Admin::at(run, SOCKET), "/status")
 }
 
 /// Asks the agent of a run directory what its kernel's programs decide from now on, for that long.
@@ -60,15 +54,18 @@ pub fn ask_status(run: &Path) -> Result<Status, AskStatusError> {
 /// # Errors
 /// When none answers.
 pub fn ask_decisions(run: &Path, seconds: u64) -> Result<Option<Watched>, AskStatusError> {
-    let path = run.join(SOCKET);
     let within = Duration::from_secs(seconds.saturating_add(10));
     let agent = Admin::at(run, SOCKET).within(within);
-    let answer = agent.get(&format!("{DECISIONS}?seconds={seconds}"));
-    let answer = answer.map_err(|source| AskStatusError::Nobody {
+    ask(run, agent, &format!("{DECISIONS}?seconds={seconds}"))
+}
+
+fn ask<T: DeserializeOwned>(run: &Path, agent: Admin, what: &str) -> Result<T, AskStatusError> {
+    let path = run.join(SOCKET);
+    let answer = agent.get(what).map_err(|cause| AskStatusError::Nobody {
         path: path.clone(),
-        source,
+        cause,
     })?;
-    serde_json::from_str(&answer).map_err(|source| AskStatusError::Answer { path, source })
+    serde_json::from_str(&answer).map_err(|cause| AskStatusError::Answer { path, cause })
 }
 
 impl Agent {
@@ -93,17 +90,12 @@ impl Agent {
         }
         let mut records = Vec::new();
         for seen in self.proxies.seen() {
-            let Seen {
-                record, listening, ..
-            } = seen;
-            let generation = self.generation(record, seen.connected);
+            let generation = self.generation(seen.record, seen.connected);
             status.generations.push(generation);
-            status.resources.extend(seen.resources.iter().map(|it| {
-                let listens =
-                    (it.kind == ResourceKind::Listener).then(|| listening.contains_key(&it.name));
-                self.resource(record, it, listens)
-            }));
-            records.push(record.clone());
+            let resources = seen.resources.iter();
+            let resources = resources.map(|it| self.resource(seen.record, it, seen.listens(it)));
+            status.resources.extend(resources);
+            records.push(seen.record.clone());
         }
         (status, records)
     }
@@ -144,7 +136,8 @@ impl Agent {
         }
     }
 
-    fn resource(
+    /// How a resource of an Envoy stands.
+    pub(super) fn resource(
         &self,
         record: &Record,
         state: &ResourceState,

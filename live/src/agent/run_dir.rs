@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// The kernel refused.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {cause}", path = path.display())]
     Refused {
         /// `make`, `lock`
         action: &'static str,
         /// The folder or file.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Somebody else has it.
     #[error("another agent runs with {path}: end it, or give this one another --run-dir", path = .0.display())]
@@ -57,8 +57,8 @@ impl RunDir {
                 Err(fs::TryLockError::WouldBlock) => {
                     return Err(RunDirError::Another(path.to_owned()));
                 }
-                Err(fs::TryLockError::Error(source)) => {
-                    return Err(refused("lock", &file)(source));
+                Err(fs::TryLockError::Error(cause)) => {
+                    return Err(refused("lock", &file)(cause));
                 }
             }
         }
@@ -76,9 +76,9 @@ impl RunDir {
 
 fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
     let path = path.to_owned();
-    move |source| RunDirError::Refused {
+    move |cause| RunDirError::Refused {
         action,
         path,
-        source,
+        cause,
     }
 }

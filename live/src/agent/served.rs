@@ -30,12 +30,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ServedError {
     /// The Unix socket.
-    #[error("cannot serve the status at {path}: {source}", path = path.display())]
+    #[error("cannot serve the status at {path}: {cause}", path = path.display())]
     Socket {
         /// The socket.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The port.
     #[error(transparent)]
@@ -63,9 +63,9 @@ enum Door {
 impl Served {
     pub(super) fn at(options: &AgentOptions, agent: Sender<Event>) -> Result<Self, ServedError> {
         let path = options.run.join(SOCKET);
-        let socket = |source| ServedError::Socket {
+        let socket = |cause| ServedError::Socket {
             path: path.clone(),
-            source,
+            cause,
         };
         let mut runtime = Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build();

@@ -92,7 +92,7 @@ pub enum SourceError {
     BesideCilium(#[from] BesideCilium),
     /// It does not tell.
     #[error("{0}; are the kinds of nodeway known there? nodeway crds | kubectl apply -f -")]
-    Lost(#[from] Lost),
+    Lost(Lost),
 }
 
 /// The objects, followed as long as this lives.
@@ -147,7 +147,8 @@ impl Source {
                 let (client, runtime) = connect(kubeconfig.as_deref())?;
                 runtime.block_on(refuse_beside_cilium(&client))?;
                 let wishes = Wish::of_agent(Some(node));
-                let watched = Watched::begin(runtime.handle(), &client, wishes, wake.clone())?;
+                let watched = Watched::begin(runtime.handle(), &client, wishes, wake.clone());
+                let watched = watched.map_err(SourceError::Lost)?;
                 let first = Objects::default().changes_to(watched.store().objects());
                 let source = Self::Kube {
                     beside: Beside::follow(runtime.handle(), &client, wake),
@@ -238,7 +239,8 @@ pub(crate) fn read_once(said: &SourceStatus) -> Result<Objects, SourceError> {
         None => {
             let (client, runtime) = connect(said.kubeconfig.as_deref())?;
             let wishes = Wish::of_agent(None);
-            let watched = Watched::begin(runtime.handle(), &client, wishes, || {})?;
+            let watched = Watched::begin(runtime.handle(), &client, wishes, || {});
+            let watched = watched.map_err(SourceError::Lost)?;
             runtime.shutdown_background();
             Ok(watched.store().objects().clone())
         }

@@ -2,6 +2,7 @@
 //! whether all of that is one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -144,6 +145,13 @@ impl ResourceStatus {
         self.planned.is_none() && self.acknowledged.is_some() && !fetched_unasked
     }
 
+    /// Whether it is still to come without anybody's doing. What Envoy refuses is an answer, and
+    /// what no object makes nobody gives.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.is_in_sync() && self.rejected.is_none() && !self.is_missing()
+    }
+
     /// Whether Envoy has what is planned, as far as it asks for it.
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
@@ -158,6 +166,22 @@ impl ResourceStatus {
             && self.planned == self.acknowledged
             && self.listening != Some(false)
     }
+}
+
+impl fmt::Display for ResourceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} at {}", self.kind, self.name, self.generation)
+    }
+}
+
+/// What nothing of a plan has without: an Envoy, and a kernel that takes it.
+pub(super) fn awaited_everywhere(connected: bool, datapath_error: Option<&str>) -> Vec<String> {
+    let mut all = Vec::new();
+    if !connected {
+        all.push("no Envoy talks to the agent".to_owned());
+    }
+    all.extend(datapath_error.map(|error| format!("the kernel does not have all of it: {error}")));
+    all
 }
 
 /// One frontend that leads somewhere.
@@ -196,16 +220,10 @@ impl Status {
     /// kernel. What an Envoy refuses is an answer, and so nothing that depends on it is awaited.
     #[must_use]
     pub fn awaited(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        if !self.generations.iter().any(|it| it.connected) {
-            all.push("no Envoy talks to the agent".to_owned());
-        }
-        let kernel = self.datapath_error.iter();
-        all.extend(kernel.map(|error| format!("the kernel does not have all of it: {error}")));
-        let resources = self.resources.iter().filter(|it| !it.is_in_sync());
-        for it in resources.filter(|it| it.rejected.is_none() && !it.is_missing()) {
-            all.push(format!("{} {} at {}", it.kind, it.name, it.generation));
-        }
+        let connected = self.generations.iter().any(|it| it.connected);
+        let mut all = awaited_everywhere(connected, self.datapath_error.as_deref());
+        let resources = self.resources.iter().filter(|it| it.is_awaited());
+        all.extend(resources.map(ToString::to_string));
         let is_refused = |listener: &str| {
             let mut resources = self.resources.iter();
             resources
@@ -259,10 +277,7 @@ impl Status {
                 }
                 _ => "acknowledged and not listening".to_owned(),
             };
-            all.push(format!(
-                "{} {} at {}: {state}",
-                it.kind, it.name, it.generation
-            ));
+            all.push(format!("{it}: {state}"));
         }
         for it in &self.unserved {
             all.push(format!(

@@ -19,10 +19,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Why a folder cannot be watched.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot watch {folder} for changes: {source}", folder = folder.display())]
+#[error("cannot watch {folder} for changes: {cause}", folder = folder.display())]
 pub struct NotWatched {
     folder: PathBuf,
-    source: notify::Error,
+    cause: notify::Error,
 }
 
 /// A folder is watched as long as this lives.
@@ -36,10 +36,10 @@ pub(super) struct Changes(Receiver<()>);
 impl Watch {
     pub(super) fn on(folder: &Path) -> Result<(Self, Changes), NotWatched> {
         match Self::by::<RecommendedWatcher>(folder) {
-            Err(NotWatched { source, .. }) if is_used_up(&source) => {
+            Err(NotWatched { cause, .. }) if is_used_up(&cause) => {
                 let folder_shown = folder.display();
                 tracing::warn!(
-                    folder = %folder_shown, %source,
+                    folder = %folder_shown, %cause,
                     "the kernel has no inotify left for this user, and the folder is looked at twice a second; raise the sysctl fs.inotify.max_user_instances"
                 );
                 Self::by::<PollWatcher>(folder)
@@ -50,9 +50,9 @@ impl Watch {
 
     fn by<W: Watcher + Send + 'static>(folder: &Path) -> Result<(Self, Changes), NotWatched> {
         let (sender, events) = channel();
-        let not_watched = |source| NotWatched {
+        let not_watched = |cause| NotWatched {
             folder: folder.to_owned(),
-            source,
+            cause,
         };
         let told = move |event: notify::Result<notify::Event>| {
             let is_a_look = event.as_ref().is_ok_and(|event| event.kind.is_access());

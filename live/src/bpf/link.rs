@@ -23,6 +23,7 @@ use nix::ifaddrs::getifaddrs;
 
 use super::object::{Object, ProgramName, permission};
 use super::pins::{self, PinError, Pins};
+use crate::cause::with_causes;
 use crate::netns::{NetNs, NetNsError};
 
 /// The filter's place among others of a `clsact` queueing discipline: "NW".
@@ -53,12 +54,12 @@ pub enum AttachError {
         said: String,
     },
     /// The folder is no cgroup of version 2.
-    #[error("`{}` is no cgroup of version 2: {source}; `mount -t cgroup2` lists those that there are", path.display())]
+    #[error("`{}` is no cgroup of version 2: {cause}; `mount -t cgroup2` lists those that there are", path.display())]
     NoCgroup {
         /// The folder.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The network namespace.
     #[error(transparent)]
@@ -76,22 +77,8 @@ fn refused(
     move |error| AttachError::Refused {
         program,
         place,
-        said: whole(error),
+        said: with_causes(error),
     }
-}
-
-/// An error with its causes: aya's own text names only the call.
-fn whole(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// How tc programs are attached.
@@ -347,9 +334,9 @@ pub(super) fn calls(
     name: ProgramName,
     pins: Option<&Pins>,
 ) -> Result<Attached, AttachError> {
-    let no_cgroup = |source| AttachError::NoCgroup {
+    let no_cgroup = |cause| AttachError::NoCgroup {
         path: cgroup.to_owned(),
-        source,
+        cause,
     };
     let folder = File::open(cgroup).map_err(no_cgroup)?;
     if !cgroup.join("cgroup.procs").exists() || !cgroup.join("cgroup.controllers").exists() {

@@ -10,6 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
 use nix::{getsockopt_impl, libc, sockopt_impl};
 
 use super::pins::{PinError, Pins};
+use crate::cause::with_causes;
 use crate::netns::{NetNs, NetNsError};
 
 /// The object, or what is missing to build it.
@@ -44,10 +45,10 @@ pub enum LoadError {
     #[error("this build has no kernel programs: {0}; then build again")]
     NotBuilt(&'static str),
     /// The object is no object, or a map could not be made.
-    #[error("the kernel's maps cannot be made: {source}{}", permission(&source.to_string()))]
+    #[error("the kernel's maps cannot be made: {said}{}", permission(said))]
     Maps {
         /// What the loader said.
-        source: Box<aya::EbpfError>,
+        said: String,
     },
     /// The kernel refused a program.
     #[error(
@@ -191,8 +192,8 @@ impl Object {
                 loader.map_pin_path(map, pins.map(map));
             }
         }
-        let ebpf = loader.load(bytes).map_err(|source| LoadError::Maps {
-            source: Box::new(source),
+        let ebpf = loader.load(bytes).map_err(|error| LoadError::Maps {
+            said: with_causes(&error),
         })?;
         Ok(Self(ebpf))
     }

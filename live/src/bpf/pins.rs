@@ -26,23 +26,23 @@ pub enum PinError {
     )]
     Held(PathBuf),
     /// The file system refused.
-    #[error("cannot {action} the pin `{}`: {source}", path.display())]
+    #[error("cannot {action} the pin `{}`: {cause}", path.display())]
     Refused {
         /// `make`, `read`, `remove`, `rename`
         action: &'static str,
         /// The pin or its folder.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
     let path = path.to_owned();
-    move |source| PinError::Refused {
+    move |cause| PinError::Refused {
         action,
         path,
-        source,
+        cause,
     }
 }
 

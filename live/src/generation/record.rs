@@ -23,14 +23,14 @@ const LAST: &str = "last";
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationError {
     /// The kernel refused.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {path}: {cause}", path = path.display())]
     File {
         /// `read`, `write`, `list`
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A record of another form.
     #[error(
@@ -94,7 +94,7 @@ pub(super) fn every(run: &Path) -> Result<Vec<Record>, GenerationError> {
     let files = match fs::read_dir(&folder) {
         Ok(files) => files,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(failed("list", &folder)(source)),
+        Err(cause) => return Err(failed("list", &folder)(cause)),
     };
     let mut all = Vec::new();
     for file in files {
@@ -128,7 +128,7 @@ impl Record {
         let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(failed("read", path)(source)),
+            Err(cause) => return Err(failed("read", path)(cause)),
         };
         let read: Result<Self, _> = serde_json::from_slice(&text);
         let record = read.map_err(|error| GenerationError::Bad {
@@ -238,10 +238,10 @@ fn count_up(path: &Path) -> io::Result<u64> {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GenerationError {
     let path = path.to_owned();
-    move |source| GenerationError::File {
+    move |cause| GenerationError::File {
         action,
         path,
-        source,
+        cause,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Envoy is in a process group of its own, and the next supervisor adopts it. Envoy runs without
 //! hot restart, so that no two of them share memory, whatever they are called.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ const STEADY: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// What a supervisor is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SupervisorOptions {
     /// Where agent and Envoys meet.
     pub run: PathBuf,
@@ -41,6 +42,24 @@ pub struct SupervisorOptions {
     pub access_log: bool,
     /// How long each step of an end waits for others.
     pub bounds: Bounds,
+}
+
+impl SupervisorOptions {
+    /// What stands after `nodeway envoy`.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<OsString> {
+        let seconds = |it: Duration| it.as_secs().to_string().into();
+        let mut all: Vec<OsString> = vec!["--node".into(), (&self.node).into()];
+        all.extend(["--run-dir".into(), (&self.run).into()]);
+        all.extend(["--envoy".into(), (&self.program).into()]);
+        all.extend(["--concurrency".into(), self.concurrency.to_string().into()]);
+        if self.access_log {
+            all.push("--access-log".into());
+        }
+        all.extend(["--handover".into(), seconds(self.bounds.handover)]);
+        all.extend(["--drain".into(), seconds(self.bounds.drain)]);
+        all
+    }
 }
 
 /// What a supervisor may be asked for.

@@ -20,6 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
+use crate::cause::with_causes;
+
 /// On its agent's DaemonSet.
 const AGENT: &str = "k8s-app=cilium";
 /// On its operator's Deployment.
@@ -80,13 +82,13 @@ pub enum BesideCilium {
     Runs(Vec<Found>),
     /// Nobody says whether it is.
     #[error(
-        "whether Cilium is in this cluster is unknown: cannot list {kind}s: {source}; let this account list DaemonSets, Deployments and CustomResourceDefinitions"
+        "whether Cilium is in this cluster is unknown: cannot list {kind}s: {said}; let this account list DaemonSets, Deployments and CustomResourceDefinitions"
     )]
     Unknown {
         /// What cannot be listed.
         kind: &'static str,
         /// What the API server said.
-        source: Box<kube::Error>,
+        said: String,
     },
 }
 
@@ -125,9 +127,9 @@ where
     let wanted = ListParams::default().labels(labels);
     // Their names are enough.
     let all = api.list_metadata(&wanted).await;
-    let all = all.map_err(|source| BesideCilium::Unknown {
+    let all = all.map_err(|error| BesideCilium::Unknown {
         kind,
-        source: Box::new(source),
+        said: with_causes(&error),
     })?;
     let all = all.items.iter().map(|it| Found::of(kind, it));
     Ok(all.collect())
@@ -194,7 +196,10 @@ async fn follow<K>(
         if let Err(error) = &event
             && !broken
         {
-            tracing::warn!(%error, "whether a {kind} of Cilium's comes or goes is not told; what was there counts as there");
+            tracing::warn!(
+                error = with_causes(error),
+                "whether a {kind} of Cilium's comes or goes is not told; what was there counts as there"
+            );
         }
         broken = event.is_err();
         let changed = match event {

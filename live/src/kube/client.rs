@@ -1,10 +1,13 @@
 //! Who asks an API server: by the pod's service account in a cluster, else by a kubeconfig.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kube::Client;
-use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::cause::with_causes;
 
 /// Why nobody can ask.
 #[derive(Debug, thiserror::Error)]
@@ -13,21 +16,21 @@ pub enum ClientError {
     #[error(
         "no API server is known here: {0}; name a kubeconfig with --kubeconfig, or run in a pod with a service account"
     )]
-    NoConfig(#[from] InferConfigError),
+    NoConfig(String),
     /// The file says it in another way.
-    #[error("{path} is no kubeconfig: {source}", path = path.display())]
+    #[error("{path} is no kubeconfig: {said}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: Box<KubeconfigError>,
+        said: String,
     },
     /// No thread to ask from.
     #[error("cannot start the threads that ask an API server: {0}")]
-    Threads(#[from] std::io::Error),
+    Threads(io::Error),
     /// What says it makes no client.
     #[error("the kubeconfig makes no client: {0}")]
-    Client(#[from] kube::Error),
+    Client(String),
 }
 
 /// A client of the cluster that a kubeconfig names; without one, that of `KUBECONFIG`, or that this
@@ -37,11 +40,14 @@ pub enum ClientError {
 /// When nothing says where an API server is.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
     let config = match kubeconfig {
-        None => Config::infer().await?,
+        None => {
+            let config = Config::infer().await;
+            config.map_err(|error| ClientError::NoConfig(with_causes(&error)))?
+        }
         Some(path) => {
-            let failed = |source| ClientError::File {
+            let failed = |error: KubeconfigError| ClientError::File {
                 path: path.to_owned(),
-                source: Box::new(source),
+                said: with_causes(&error),
             };
             let file = Kubeconfig::read_from(path).map_err(failed)?;
             let options = KubeConfigOptions::default();
@@ -49,7 +55,7 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
             config.map_err(failed)?
         }
     };
-    Ok(Client::try_from(config)?)
+    Client::try_from(config).map_err(|error| ClientError::Client(with_causes(&error)))
 }
 
 /// The same, and what it runs on.
@@ -58,7 +64,8 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
 /// As [`client`].
 pub(crate) fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Runtime), ClientError> {
     let mut runtime = Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    let runtime = runtime.worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(ClientError::Threads)?;
     let client = runtime.block_on(client(kubeconfig))?;
     Ok((client, runtime))
 }

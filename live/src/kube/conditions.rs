@@ -18,6 +18,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 
 use super::config_status::{Stated, now, stated};
 use super::{api_of, resource, typed};
+use crate::cause::with_causes;
 use crate::clock::Clock;
 
 /// How often what is said may change.
@@ -117,7 +118,7 @@ impl Writer {
         let mut first = None;
         for (config, said) in all {
             if let Err(error) = self.write(config, said).await {
-                first.get_or_insert_with(|| format!("{config}: {error}"));
+                first.get_or_insert_with(|| format!("{config}: {}", with_causes(&error)));
             }
         }
         if let Some(error) = first.as_ref().filter(|it| self.error.as_ref() != Some(*it)) {

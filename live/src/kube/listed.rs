@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::trimmed::trim;
 use super::watch::Wish;
 use super::{ClientError, connect, typed};
+use crate::cause::with_causes;
 
 /// Why a cluster cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +22,12 @@ pub enum ListError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// A kind is not told.
-    #[error("cannot list objects of kind {kind} in all namespaces: {source}")]
+    #[error("cannot list objects of kind {kind} in all namespaces: {said}")]
     Kind {
         /// The kind.
         kind: String,
         /// What the API server said.
-        source: Box<kube::Error>,
+        said: String,
     },
 }
 
@@ -114,9 +115,9 @@ pub(super) async fn items(
     let all = match api.list(&wanted).await {
         Ok(all) => all.items,
         Err(kube::Error::Api(status)) if status.code == UNKNOWN => Vec::new(),
-        Err(source) => {
-            let (kind, source) = (resource.kind.clone(), Box::new(source));
-            return Err(ListError::Kind { kind, source });
+        Err(error) => {
+            let (kind, said) = (resource.kind.clone(), with_causes(&error));
+            return Err(ListError::Kind { kind, said });
         }
     };
     let all = all.into_iter().map(serde_json::to_value);

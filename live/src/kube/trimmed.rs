@@ -1,5 +1,9 @@
 //! What is kept of an object that a watch tells: a cluster has many of them, and most of what they say
 //! changes no plan.
+//!
+//! Less is kept than in a recording ([`nodeway_core::recording::left_out`]): a cluster's own slices say
+//! which pods are ready, so that a pod's conditions need not be told at each change of them; and a
+//! certificate's key is kept, since Envoy is told it.
 
 use nodeway_core::object::Kind;
 use serde_json::{Map, Value};

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use super::store::{Store, Told, is_config};
 use super::trimmed::trim;
+use crate::cause::with_causes;
 
 /// How long the first lists may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
@@ -237,7 +238,10 @@ async fn follow(client: Client, wish: Wish, sender: Sender<Told>, wake: impl Fn(
                 object.name_any(),
             ),
             Err(error) => {
-                if sender.send(Told::Broken(kind, error.to_string())).is_err() {
+                if sender
+                    .send(Told::Broken(kind, with_causes(&error)))
+                    .is_err()
+                {
                     return;
                 }
                 wake();

@@ -24,7 +24,7 @@ pub enum MachineError {
     NetNs(#[from] NetNsError),
     /// A setting of the kernel.
     #[error(
-        "{namespace}: cannot set {path} to {value}: {source}{}",
+        "{namespace}: cannot set {path} to {value}: {cause}{}",
         setting_hint(path)
     )]
     Setting {
@@ -35,7 +35,7 @@ pub enum MachineError {
         /// What was to be written.
         value: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// `ip` cannot be run.
     #[error("cannot run `ip`: {0}; install it (Debian package iproute2)")]
@@ -168,11 +168,11 @@ fn settings(netns: &NetNs, space: &Space) -> Result<(), MachineError> {
         for (name, value) in &space.sysctls {
             // What `/proc/sys/net` shows is the namespace of the thread that looks.
             let path = Path::new("/proc/sys/net").join(name);
-            fs::write(&path, value).map_err(|source| MachineError::Setting {
+            fs::write(&path, value).map_err(|cause| MachineError::Setting {
                 namespace: space.namespace.clone(),
                 path: path.display().to_string(),
                 value,
-                source,
+                cause,
             })?;
         }
         Ok(())

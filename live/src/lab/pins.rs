@@ -11,19 +11,19 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// Why there is none, or it does not go.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} a BPF file system at {path}: {source}", path = path.display())]
+#[error("cannot {action} a BPF file system at {path}: {cause}", path = path.display())]
 pub struct PinsError {
     action: &'static str,
     path: PathBuf,
-    source: io::Error,
+    cause: io::Error,
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinsError {
     let path = path.to_owned();
-    move |source| PinsError {
+    move |cause| PinsError {
         action,
         path,
-        source,
+        cause,
     }
 }
 

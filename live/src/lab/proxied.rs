@@ -43,20 +43,20 @@ const BOUNDS: Bounds = Bounds {
 #[derive(Debug, thiserror::Error)]
 pub enum ProxiedError {
     /// Its run directory.
-    #[error("cannot make {path}: {source}", path = path.display())]
+    #[error("cannot make {path}: {cause}", path = path.display())]
     Run {
         /// The folder.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Its agent, or the supervisor of its Envoy.
-    #[error("node {node}: {source}")]
+    #[error("node {node}: {cause}")]
     Worker {
         /// The node.
         node: String,
         /// Why it does not run.
-        source: Box<WorkerError>,
+        cause: Box<WorkerError>,
     },
     /// Who its Envoys are.
     #[error(transparent)]
@@ -150,9 +150,9 @@ impl Proxied {
         // Envoy is another user, and must get to its own folder in it.
         let mut folder = fs::DirBuilder::new();
         let made = folder.recursive(true).mode(0o711).create(run);
-        made.map_err(|source| ProxiedError::Run {
+        made.map_err(|cause| ProxiedError::Run {
             path: run.to_owned(),
-            source,
+            cause,
         })?;
         let mut own = Self {
             node: node.to_owned(),
@@ -317,9 +317,9 @@ impl Proxied {
 }
 
 fn failed(node: &str) -> impl Fn(WorkerError) -> ProxiedError {
-    move |source| ProxiedError::Worker {
+    move |cause| ProxiedError::Worker {
         node: node.to_owned(),
-        source: Box::new(source),
+        cause: Box::new(cause),
     }
 }
 

@@ -9,10 +9,10 @@ use crate::netns::NetNs;
 
 /// Why rules cannot be installed at a node or pod.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}: {source}")]
+#[error("{place}: {cause}")]
 pub struct NotRuled {
     place: Place,
-    source: Box<NetfilterError>,
+    cause: Box<NetfilterError>,
 }
 
 /// What stands beside the agents' own, and goes away with its namespaces.
@@ -65,8 +65,8 @@ impl Rules {
 
 fn not_ruled(place: &Place) -> impl FnOnce(NetfilterError) -> NotRuled {
     let place = place.clone();
-    move |source| NotRuled {
+    move |cause| NotRuled {
         place,
-        source: Box::new(source),
+        cause: Box::new(cause),
     }
 }

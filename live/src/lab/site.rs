@@ -20,12 +20,12 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
     /// Its names cannot be written down.
-    #[error("cannot write {path}: {source}", path = path.display())]
+    #[error("cannot write {path}: {cause}", path = path.display())]
     Hosts {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// They cannot be put in their place.
     #[error("cannot give the command an /etc/hosts of its own: {0}")]
@@ -79,9 +79,9 @@ impl Site {
     ) -> Result<T, LabError> {
         let name = self.place.to_string().replace('/', ".");
         let path = folder.join(format!("hosts-{name}"));
-        fs::write(&path, &self.hosts).map_err(|source| SiteError::Hosts {
+        fs::write(&path, &self.hosts).map_err(|cause| SiteError::Hosts {
             path: path.clone(),
-            source,
+            cause,
         })?;
         let entered = self.netns.run(|| {
             own_hosts(&path)?;

@@ -39,22 +39,22 @@ pub enum StateError {
         others: Vec<String>,
     },
     /// The file system.
-    #[error("cannot {action} {path}: {source}{}", hint(source), path = path.display())]
+    #[error("cannot {action} {path}: {cause}{}", hint(cause), path = path.display())]
     Folder {
         /// `make`, `read`, `write`, `take away`
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// What is written there is not ours.
-    #[error("{path} is no lab's state: {source}; take its folder away by hand", path = path.display())]
+    #[error("{path} is no lab's state: {cause}; take its folder away by hand", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -75,10 +75,10 @@ fn hint(error: &io::Error) -> &'static str {
 
 fn folder(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
-    move |source| StateError::Folder {
+    move |cause| StateError::Folder {
         action,
         path,
-        source,
+        cause,
     }
 }
 
@@ -155,9 +155,9 @@ impl Labs {
     /// When the file system refuses.
     pub fn write(&self, name: &LabName, state: &State) -> Result<(), StateError> {
         let path = self.folder(name).join(FILE);
-        let text = serde_json::to_vec_pretty(state).map_err(|source| StateError::Unreadable {
+        let text = serde_json::to_vec_pretty(state).map_err(|cause| StateError::Unreadable {
             path: path.clone(),
-            source,
+            cause,
         })?;
         whole_file::write(&path, &text).map_err(folder("write", &path))
     }
@@ -177,7 +177,7 @@ impl Labs {
             }
             read => read.map_err(folder("read", &path))?,
         };
-        serde_json::from_slice(&text).map_err(|source| StateError::Unreadable { path, source })
+        serde_json::from_slice(&text).map_err(|cause| StateError::Unreadable { path, cause })
     }
 
     /// The names of all labs, sorted.

@@ -3,6 +3,7 @@
 //! A process can be killed by anybody at any time, and that is what a lab is for. Threads need no
 //! other program: a test of this library has none.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::signal::Signal;
 
-use crate::agent::{Agent, AgentError, AgentOptions, Stop};
+use crate::agent::{Agent, AgentError, AgentOptions};
 use crate::envoy;
 use crate::generation::{Order, Supervisor, SupervisorError, SupervisorOptions};
 use crate::netns::{NetNs, NetNsError};
 use crate::process::Process;
+use crate::stop::Stop;
 
 /// How the agents and supervisors of a lab run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +42,14 @@ pub enum WorkerError {
     #[error(transparent)]
     NetNs(#[from] NetNsError),
     /// A process is not started.
-    #[error("cannot start {program} with its words in {log}: {source}", program = program.display(), log = log.display())]
+    #[error("cannot start {program} with its words in {log}: {cause}", program = program.display(), log = log.display())]
     Start {
         /// The program.
         program: PathBuf,
         /// Where it would have said something.
         log: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It ended by itself.
     #[error("`nodeway {what}` ended ({status}). It said:\n{words}")]
@@ -81,15 +83,7 @@ impl Worker {
         options: SupervisorOptions,
     ) -> Result<Self, WorkerError> {
         if let Workers::Processes(program) = workers {
-            let mut command = Command::new(program);
-            command
-                .args(["envoy", "--node", &options.node, "--envoy"])
-                .arg(&options.program)
-                .args(["--concurrency", &options.concurrency.to_string()])
-                .args(["--handover", &options.bounds.handover.as_secs().to_string()])
-                .args(["--drain", &options.bounds.drain.as_secs().to_string()]);
-            command.args(options.access_log.then_some("--access-log"));
-            return process("envoy", netns, command, &options.run);
+            return process(program, "envoy", options.arguments(), netns, &options.run);
         }
         let supervisor = netns.run(|| Supervisor::start(options))??;
         let (orders, received) = channel();
@@ -104,18 +98,7 @@ impl Worker {
         options: AgentOptions,
     ) -> Result<Self, WorkerError> {
         if let Workers::Processes(program) = workers {
-            let mut command = Command::new(program);
-            command
-                .args(["agent", "--node", &options.node])
-                .args(["--redirect", options.redirect.name(), "--from"])
-                .arg(options.from.argument())
-                .args(["--arming", &options.arming.as_secs().to_string()])
-                .args(["--draining", &options.draining.as_secs().to_string()]);
-            command.args(options.access_log.then_some("--access-log"));
-            if let Some(pins) = &options.pins {
-                command.arg("--pins").arg(pins);
-            }
-            return process("agent", netns, command, &options.run);
+            return process(program, "agent", options.arguments(), netns, &options.run);
         }
         let agent = netns.run(|| Agent::start(options))??;
         let stop = agent.stop();
@@ -189,19 +172,20 @@ impl Worker {
 
 /// A process in a namespace, that writes what it says to a file in the node's run directory.
 fn process(
+    program: &Path,
     what: &'static str,
+    arguments: Vec<OsString>,
     netns: &NetNs,
-    mut command: Command,
     run: &Path,
 ) -> Result<Worker, WorkerError> {
     let log = run.join(format!("{what}.log"));
-    let program = PathBuf::from(command.get_program());
-    let not_started = |source| WorkerError::Start {
-        program,
+    let not_started = |cause| WorkerError::Start {
+        program: program.to_owned(),
         log: log.clone(),
-        source,
+        cause,
     };
-    command.arg("--run-dir").arg(run).stdin(Stdio::null());
+    let mut command = Command::new(program);
+    command.arg(what).args(arguments).stdin(Stdio::null());
     let spawned = netns.run(|| {
         let words = File::options().append(true).create(true).open(&log)?;
         command.stdout(words.try_clone()?).stderr(words).spawn()

@@ -13,7 +13,7 @@ use crate::netns::{NetNs, NetNsError};
 pub enum ToolError {
     /// It does not start.
     #[error(
-        "cannot run `{program}`: {source}; it is in the Debian package {package} (ci/setup installs it)"
+        "cannot run `{program}`: {cause}; it is in the Debian package {package} (ci/setup installs it)"
     )]
     Start {
         /// The tool.
@@ -21,7 +21,7 @@ pub enum ToolError {
         /// Its package.
         package: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It refused.
     #[error("`{program}` failed in namespace `{namespace}`: {words}{}", told(line))]
@@ -88,9 +88,7 @@ pub(super) fn ipset_restore(netns: &NetNs, script: &str) -> Result<(), ToolError
 /// All of nftables as JSON; none where there is no `nft` to ask.
 pub(super) fn nft_ruleset(netns: &NetNs) -> Result<Option<String>, ToolError> {
     match run(netns, "nft", &["-j", "list", "ruleset"], "", "nftables") {
-        Err(ToolError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(None)
-        }
+        Err(ToolError::Start { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }
@@ -117,7 +115,7 @@ pub(super) fn nft_delete_table(
         "",
         "nftables",
     ) {
-        Err(ToolError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(ToolError::Start { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map(drop),
     }
 }
@@ -130,10 +128,10 @@ fn run(
     package: &'static str,
 ) -> Result<String, ToolError> {
     let output = netns.run(|| output(program, arguments, input))?;
-    let output = output.map_err(|source| ToolError::Start {
+    let output = output.map_err(|cause| ToolError::Start {
         program: program.to_owned(),
         package,
-        source,
+        cause,
     })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -48,12 +48,12 @@ pub struct PodEnvoyOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum PodEnvoyError {
     /// One of its files.
-    #[error("cannot write {path}: {source}; the folder must be user {PROXY_UID}'s, or everybody's", path = path.display())]
+    #[error("cannot write {path}: {cause}; the folder must be user {PROXY_UID}'s, or everybody's", path = path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Its files cannot be watched: it would abort.
     #[error(
@@ -61,12 +61,12 @@ pub enum PodEnvoyError {
     )]
     NotWatched(notify::Error),
     /// It does not start.
-    #[error("cannot start {program}: {source}; name another with --envoy", program = program.display())]
+    #[error("cannot start {program}: {cause}; name another with --envoy", program = program.display())]
     Start {
         /// The program.
         program: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -93,7 +93,7 @@ impl PodEnvoy {
         let run = &options.run;
         let mut folder = fs::DirBuilder::new();
         let made = folder.recursive(true).mode(0o700).create(run);
-        made.map_err(|source| not_written(run, source))?;
+        made.map_err(|cause| not_written(run, cause))?;
         write(run, BOOTSTRAP, &written.json)?;
         write(run, CLUSTERS, &written.clusters)?;
         write(run, LISTENERS, &written.listeners)?;
@@ -105,9 +105,9 @@ impl PodEnvoy {
             .current_dir(run)
             .stdin(Stdio::null())
             .spawn();
-        let mut child = spawned.map_err(|source| PodEnvoyError::Start {
+        let mut child = spawned.map_err(|cause| PodEnvoyError::Start {
             program: options.program.clone(),
-            source,
+            cause,
         })?;
         let process = Process::of(child.id());
         thread::spawn(move || ended(child.wait()));
@@ -178,12 +178,12 @@ fn files(plan: &NodePlan, options: &PodEnvoyOptions) -> InFiles {
 fn write(folder: &Path, name: &str, value: &Value) -> Result<(), PodEnvoyError> {
     let path = folder.join(name);
     let written = whole_file::write(&path, value.to_string().as_bytes());
-    written.map_err(|source| not_written(&path, source))
+    written.map_err(|cause| not_written(&path, cause))
 }
 
-fn not_written(path: &Path, source: io::Error) -> PodEnvoyError {
+fn not_written(path: &Path, cause: io::Error) -> PodEnvoyError {
     PodEnvoyError::Write {
         path: path.to_owned(),
-        source,
+        cause,
     }
 }

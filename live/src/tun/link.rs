@@ -38,12 +38,12 @@ pub enum LinkError {
         route: Route,
     },
     /// The kernel refused.
-    #[error("cannot {action}: {source}{}", hint(source))]
+    #[error("cannot {action}: {cause}{}", hint(cause))]
     Refused {
         /// `give nw0 the address 203.0.113.1`
         action: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -87,9 +87,9 @@ impl Network {
     /// Of the calling thread's namespace.
     pub(super) fn open() -> Result<Self, LinkError> {
         let action = || "speak to the kernel about routes (netlink)".to_owned();
-        let refused = |source| LinkError::Refused {
+        let refused = |cause| LinkError::Refused {
             action: action(),
-            source,
+            cause,
         };
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -111,7 +111,7 @@ impl Network {
         let done = self.runtime.block_on(what);
         done.map_err(|error| LinkError::Refused {
             action: action(),
-            source: said(error),
+            cause: said(error),
         })
     }
 

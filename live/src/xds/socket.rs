@@ -35,10 +35,10 @@ impl Socket {
     ) -> Result<(Self, UnixListener), XdsError> {
         let failed = |action: &'static str| {
             let path = path.to_owned();
-            move |source| XdsError::Socket {
+            move |cause| XdsError::Socket {
                 action,
                 path,
-                source,
+                cause,
             }
         };
         let parent = match path.parent() {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nodeway_live::agent::{Agent, Stop};
+use nodeway_live::agent::Agent;
+use nodeway_live::stop::Stop;
 use nodeway_sim::Redirect;
 use serde_json::Value;
 

@@ -85,7 +85,7 @@ impl Node {
         for (key, update) in &delta.frontends {
             match update {
                 Update::Put(planned) => self.switch_on(*key, planned, now),
-                Update::Remove => self.switch_off(*key, now, || served(*key)),
+                Update::Remove => self.switch_off(*key, now, served(*key)),
             }
         }
         if fresh {
@@ -101,13 +101,13 @@ impl Node {
 
     fn switch_on(&mut self, key: FrontendKey, planned: &PlannedFrontend, now: Time) {
         let before = self.frontends.get(&key).map(|it| it.life);
-        let older = || self.firewall.conntrack().has_live_to(key.into());
+        let older = self.firewall.conntrack().has_live_to(key.into());
         let life = Life::put(before, older, now + self.arming);
         self.frontends
             .insert(key, Installed::new(planned.clone(), life));
     }
 
-    fn switch_off(&mut self, key: FrontendKey, now: Time, served: impl FnOnce() -> bool) {
+    fn switch_off(&mut self, key: FrontendKey, now: Time, served: bool) {
         let until = now + self.draining;
         self.live_on(key, |life| life.removed(served, until));
     }
@@ -202,8 +202,8 @@ impl Node {
             let mut rules = Ruleset::new(family);
             way::install(self.redirect, &mut rules);
             if self.kube_proxy.translates() {
-                kube_proxy::install(&mut rules, self.kube_proxy, &self.addresses);
-                kube_proxy::add(&mut rules, &services);
+                let own = &self.addresses;
+                kube_proxy::install(&mut rules, self.kube_proxy, own, &services);
             }
             rules
         });

@@ -91,10 +91,10 @@ pub struct MatchedRoute<'a> {
 
 /// A line that is none of ours.
 #[derive(Debug, thiserror::Error)]
-#[error("no line of this access log: {source}: `{line}`")]
+#[error("no line of this access log: {cause}: `{line}`")]
 pub struct BadEntry {
     line: String,
-    source: serde_json::Error,
+    cause: serde_json::Error,
 }
 
 impl AccessEntry {
@@ -103,9 +103,9 @@ impl AccessEntry {
     /// # Errors
     /// When it is not what a bootstrap's access log writes.
     pub fn parse(line: &str) -> Result<Self, BadEntry> {
-        serde_json::from_str(line).map_err(|source| BadEntry {
+        serde_json::from_str(line).map_err(|cause| BadEntry {
             line: line.to_owned(),
-            source,
+            cause,
         })
     }
 
