@@ -3,10 +3,13 @@
 //! One Envoy serves every namespace of its node, and knows clusters, endpoints and certificates by
 //! name alone. Listeners and routes are forced into their config's namespace when they are completed;
 //! other names may be written in full, and under a name of another namespace a config would take
-//! over another's requests, or show another's certificate. Files and sockets of the node are nobody's:
-//! one of them is the agent's, who tells private keys. Cilium checks none of it; here the config is
-//! left out. *Sending* to what stands elsewhere is free, as it is for every pod, and whoever may write a
+//! over another's requests, or show another's certificate. Files, sockets and loopback of the node are
+//! nobody's: one of the sockets is the agent's, who tells private keys. Nor may a config bring a program
+//! along: in Envoy it has all that Envoy has. Cilium checks none of it; here the config is left out.
+//! *Sending* to what stands elsewhere is free, as it is for every pod, and whoever may write a
 //! `CiliumClusterwideEnvoyConfig` may do all.
+
+use std::net::IpAddr;
 
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
@@ -76,15 +79,41 @@ fn reaches(config: &ObjectRef, message: &DynamicMessage, path: &str) -> Option<O
         match value {
             Value::Message(inner) => reaches(config, inner, &path),
             Value::List(items) => items.iter().enumerate().find_map(|(index, item)| {
-                reaches(config, item.as_message()?, &format!("{path}[{index}]"))
+                let path = format!("{path}[{index}]");
+                match item {
+                    Value::String(text) => shows_variable(text, path),
+                    item => reaches(config, item.as_message()?, &path),
+                }
             }),
             Value::Map(entries) => entries.iter().find_map(|(key, value)| {
-                let key = key.as_str().unwrap_or_default();
-                reaches(config, value.as_message()?, &joined(&path, key))
+                let path = joined(&path, key.as_str().unwrap_or_default());
+                match value {
+                    Value::String(text) => shows_variable(text, path),
+                    value => reaches(config, value.as_message()?, &path),
+                }
             }),
+            Value::String(text) => shows_variable(text, path),
             _ => None,
         }
     })
+}
+
+/// Envoy's format strings stand in fields of many kinds, and nowhere else does anything look like that.
+fn shows_variable(text: &str, field: String) -> Option<Overreach> {
+    let (_, rest) = text.split_once("%ENVIRONMENT(")?;
+    let name = rest.split(')').next().unwrap_or_default();
+    Some(Overreach {
+        field,
+        reason: format!("the variable `{name}` is the node's own"),
+    })
+}
+
+/// Where only what runs on the node itself gets to.
+fn is_nodes_own(address: &str) -> bool {
+    let own = |it: IpAddr| it.to_canonical().is_loopback() || it.is_unspecified();
+    address
+        .parse()
+        .map_or_else(|_| address.eq_ignore_ascii_case("localhost"), own)
 }
 
 /// What one message by itself reaches for: the field and the reason.
@@ -95,10 +124,31 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
         value.as_str().map(str::to_owned)
     };
     let node = |field, what: String| Some((field, format!("{what} is the node's own")));
+    let program = |field, what: &str| {
+        let reason = format!("{what} runs in the node's Envoy, with the keys and requests of all");
+        Some((field, reason))
+    };
     match message.descriptor().full_name() {
         "envoy.config.core.v3.Pipe" => {
             let path = text("path").unwrap_or_default();
             node("path", format!("the socket `{path}`"))
+        }
+        "envoy.config.endpoint.v3.Endpoint" => {
+            let address = endpoint_address(message).filter(|it| is_nodes_own(it))?;
+            node(
+                "address.socketAddress.address",
+                format!("the address `{address}`"),
+            )
+        }
+        "envoy.config.core.v3.GrpcService.GoogleGrpc" => {
+            let target = text("target_uri").filter(|it| it.trim_start().starts_with("unix"))?;
+            node("targetUri", format!("the socket `{target}`"))
+        }
+        "envoy.extensions.filters.http.lua.v3.Lua"
+        | "envoy.extensions.filters.http.lua.v3.LuaPerRoute" => program("", "a Lua filter"),
+        "envoy.extensions.wasm.v3.PluginConfig" => program("vmConfig", "a Wasm plugin"),
+        "envoy.extensions.dynamic_modules.v3.DynamicModuleConfig" => {
+            program("name", "a dynamic module")
         }
         "envoy.config.core.v3.DataSource" => {
             let file = text("filename").map(|it| ("filename", format!("the file `{it}`")));
@@ -140,10 +190,21 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
     }
 }
 
+/// The address of an endpoint that has one and not a socket.
+fn endpoint_address(endpoint: &DynamicMessage) -> Option<String> {
+    let mut message = endpoint.clone();
+    for field in ["address", "socket_address"] {
+        let there = message.has_field_by_name(field);
+        let inner = there.then(|| message.get_field_by_name(field)).flatten()?;
+        message = inner.as_message()?.clone();
+    }
+    let address = message.get_field_by_name("address")?;
+    address.as_str().map(str::to_owned)
+}
+
 fn joined(path: &str, field: &str) -> String {
-    if path.is_empty() {
-        field.to_owned()
-    } else {
-        format!("{path}.{field}")
+    match (path, field) {
+        ("", only) | (only, "") => only.to_owned(),
+        (path, field) => format!("{path}.{field}"),
     }
 }

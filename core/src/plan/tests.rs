@@ -394,6 +394,20 @@ fn shows(secret: &str) -> String {
     )
 }
 
+fn with_filter(message: &str, fields: &str) -> String {
+    let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    format!(
+        "[{{{LISTENER}, name: l, filterChains: [{{filters: [{{name: h, typedConfig: {{'@type': {manager}, statPrefix: h, rds: {{routeConfigName: r}}, httpFilters: [{{name: f, typedConfig: {{'@type': type.googleapis.com/{message}, {fields}}}}}]}}}}]}}]}}]"
+    )
+}
+
+fn logs(format: &str) -> String {
+    let log = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+    format!(
+        "[{{{LISTENER}, name: l, accessLog: [{{name: a, typedConfig: {{'@type': {log}, path: /dev/stdout, {format}}}}}]}}]"
+    )
+}
+
 #[rstest]
 #[case::a_cluster(format!("[{{{CLUSTER}, name: b/web, type: STATIC}}]"), "[0].name")]
 #[case::endpoints(format!("[{{{ASSIGNMENT}, clusterName: 'b/web:80'}}]"), "[0].clusterName")]
@@ -413,6 +427,55 @@ fn shows(secret: &str) -> String {
 #[case::whatever_a_client_names(
     format!("[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{clusterHeader: x-cluster}}}}]}}]}}]"),
     "[0].virtualHosts[0].routes[0].route.clusterHeader"
+)]
+#[case::loopback_of_the_node(
+    format!("[{{{CLUSTER}, name: own, loadAssignment: {{clusterName: own, endpoints: [{{lbEndpoints: [{{endpoint: {{address: {{socketAddress: {{address: 127.0.0.1, portValue: 10248}}}}}}}}]}}]}}}}]"),
+    "[0].loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address"
+)]
+#[case::loopback_in_another_family(
+    format!("[{{{CLUSTER}, name: own, loadAssignment: {{clusterName: own, endpoints: [{{lbEndpoints: [{{endpoint: {{address: {{socketAddress: {{address: '::ffff:127.0.0.1', portValue: 10248}}}}}}}}]}}]}}}}]"),
+    "[0].loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address"
+)]
+#[case::loopback_by_name(
+    format!("[{{{CLUSTER}, name: own, type: STRICT_DNS, loadAssignment: {{clusterName: own, endpoints: [{{lbEndpoints: [{{endpoint: {{address: {{socketAddress: {{address: LocalHost, portValue: 10248}}}}}}}}]}}]}}}}]"),
+    "[0].loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address"
+)]
+#[case::a_variable_of_the_node(
+    format!("[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], responseHeadersToAdd: [{{header: {{key: x, value: 'is %ENVIRONMENT(HOME)%'}}}}], routes: [{{match: {{prefix: /}}, directResponse: {{status: 200}}}}]}}]}}]"),
+    "[0].virtualHosts[0].responseHeadersToAdd[0].header.value"
+)]
+#[case::a_variable_in_a_log(
+    logs("logFormat: {jsonFormat: {home: '%ENVIRONMENT(HOME)%'}}"),
+    "[0].accessLog[0].typedConfig.logFormat.jsonFormat.fields.home.stringValue"
+)]
+#[case::a_program_in_lua(
+    with_filter(
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        "defaultSourceCode: {inlineString: 'function envoy_on_request(handle) end'}"
+    ),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig"
+)]
+#[case::a_program_of_one_route(
+    format!("[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], typedPerFilterConfig: {{lua: {{'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute, disabled: true}}}}, routes: [{{match: {{prefix: /}}, directResponse: {{status: 200}}}}]}}]}}]"),
+    "[0].virtualHosts[0].typedPerFilterConfig.lua"
+)]
+#[case::a_program_in_wasm(
+    with_filter("envoy.extensions.filters.http.wasm.v3.Wasm", "config: {name: w}"),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.config.vmConfig"
+)]
+#[case::a_module_of_the_nodes_files(
+    with_filter(
+        "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamicModuleConfig: {name: m}"
+    ),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.dynamicModuleConfig.name"
+)]
+#[case::a_socket_of_another_client(
+    with_filter(
+        "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "grpcService: {googleGrpc: {targetUri: 'unix:/run/xds.sock', statPrefix: s}}"
+    ),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.grpcService.googleGrpc.targetUri"
 )]
 fn a_config_that_reaches_beyond_its_namespace_is_left_out(
     #[case] resources: String,
