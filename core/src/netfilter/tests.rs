@@ -1385,6 +1385,7 @@ fn a_range_of_everybody_asks_for_no_source() {
 #[case(3, 715_827_883)]
 #[case(4, 536_870_912)]
 #[case(5, 429_496_730)]
+#[case(6, 357_913_941)]
 #[case(15, 143_165_577)]
 #[case(36, 59_652_324)]
 fn the_first_of_some_endpoints_is_drawn_by_its_share(#[case] endpoints: u16, #[case] share: u32) {
@@ -1577,7 +1578,7 @@ fn the_ports_of_a_service_are_what_its_spec_and_slices_say() {
         ..shop()
     };
     let of = |spec: &serde_json::Value| ServicePort::of(&service(spec), &[&slice], "node-1");
-    assert_eq!(of(&spec), [expected.clone()]);
+    assert_eq!(of(&spec), std::slice::from_ref(&expected));
 
     // Without a name, for a time of its own, and local the other way round.
     spec["ports"] = json!([{"port": 80}]);
@@ -1596,9 +1597,171 @@ fn the_ports_of_a_service_are_what_its_spec_and_slices_say() {
     spec["sessionAffinity"] = json!("None");
     spec["type"] = json!("ClusterIP");
     spec["externalIPs"] = json!([]);
+    let metadata = json!({"namespace": "default", "name": "shop"});
+    let of = |spec: &serde_json::Value| {
+        let service = object(json!({"metadata": metadata, "spec": spec}));
+        ServicePort::of(&service, &[&slice], "node-1")
+    };
     let found = of(&spec);
     assert_eq!(found[0].affinity, None);
     assert_eq!(found[0].cluster, expected.cluster);
+    assert_eq!(found[0].external, []);
     spec["clusterIPs"] = json!(["None"]);
-    assert!(of(&spec).iter().all(|it| it.cluster.is_empty()));
+    assert_eq!(of(&spec), []);
+}
+
+#[rstest]
+#[case::in_one_chain(16, 1)]
+#[case::in_a_tree(17, 2)]
+#[case::in_a_wide_tree(1_000, 16)]
+fn each_listener_is_given_the_packets_of_its_frontends_however_many_there_are(
+    #[case] listeners: u16,
+    #[case] apart: u16,
+) {
+    let ports: Vec<u16> = (0..listeners).map(|n| 10_000 + apart * n).collect();
+    let mut rules = Ruleset::new(Family::V4);
+    super::way::install(Redirect::Iptables, &mut rules);
+    for port in &ports {
+        let frontend = Frontend {
+            listener_port: *port,
+            state: FrontendState::Active,
+            ranged: false,
+        };
+        let key = FrontendKey {
+            address: at(SERVICE).ip(),
+            port: *port,
+        };
+        super::way::put(Redirect::Iptables, &mut rules, key, &frontend);
+    }
+    super::way::lead(
+        Redirect::Iptables,
+        &mut rules,
+        &ports.iter().copied().collect(),
+    );
+    let leading = rules.tables[&Table::Mangle].keys();
+    let leading = leading
+        .filter(|it| it.starts_with("NODEWAY_TPROXY"))
+        .count();
+    assert_eq!(leading == 1, listeners <= 16, "{leading} chains");
+    let mut firewall = firewall(rules);
+    for port in ports {
+        let listener = SocketAddr::new([127, 0, 0, 1].into(), port);
+        let mut around = Around {
+            listens: vec![listener],
+            ..Around::default()
+        };
+        let mut first = packet(CLIENT, &format!("10.96.0.10:{port}"), SYN);
+        let verdict = firewall.prerouting(&mut first, &mut around);
+        assert_eq!(verdict, Verdict::Assign(listener));
+    }
+}
+
+#[rstest]
+fn beside_programs_and_sidecars_no_rule_leads_to_a_listener(
+    #[values(Redirect::Tc, Redirect::SkLookup, Redirect::Sidecar)] redirect: Redirect,
+) {
+    let mut rules = Ruleset::new(Family::V4);
+    super::way::install(redirect, &mut rules);
+    let before = rules.clone();
+    super::way::lead(redirect, &mut rules, &[14_056].into());
+    assert_eq!(rules, before);
+}
+
+#[test]
+fn kube_proxys_marks_stay_when_ours_move() {
+    let marking = Marking::new(0x40, 0xf0, 77, 5).unwrap();
+    assert_eq!((marking.value(), marking.mask()), (0x40, 0xf0));
+    let rules = kube_proxy::rules(Family::V4, [&shop()]);
+    let mut moved = rules.clone();
+    moved.remark(&marking);
+    assert_eq!(moved, rules);
+}
+
+#[test]
+fn matches_stand_in_the_order_in_which_text_has_them() {
+    let not = false;
+    let last = Match::Socket { transparent: true };
+    let all = [
+        Match::Source {
+            not,
+            network: "10.0.0.0/8".parse().unwrap(),
+        },
+        Match::Destination {
+            not,
+            network: "10.0.0.0/8".parse().unwrap(),
+        },
+        Match::InInterface {
+            not,
+            name: "eth0".into(),
+        },
+        Match::OutInterface {
+            not,
+            name: "eth0".into(),
+        },
+        Match::Protocol { not, protocol: 6 },
+        last,
+    ];
+    let reversed = all.iter().rev().cloned();
+    assert_eq!(Rule::new(reversed, Target::Accept).matches, all);
+}
+
+#[test]
+fn kube_proxys_nftables_script_reads_as_its_own() {
+    let local = |name: &str, external_local, internal_local| ServicePort {
+        name: name.to_owned(),
+        external_local,
+        internal_local,
+        ..shop()
+    };
+    let empty = |name: &str, endpoints: &[(SocketAddr, bool)]| ServicePort {
+        endpoints: endpoints.to_vec(),
+        ..local(name, true, true)
+    };
+    let elsewhere = [(at("10.244.1.5:8080"), false)];
+    let services = [
+        ServicePort {
+            affinity: Some(Duration::from_secs(60)),
+            source_ranges: vec![
+                "172.18.0.0/24".parse().unwrap(),
+                "203.0.113.0/24".parse().unwrap(),
+            ],
+            ..shop()
+        },
+        local("default/local-outside:http", true, false),
+        local("default/local-inside:http", false, true),
+        empty("default/none-here", &elsewhere),
+        empty("default/none", &[]),
+        ServicePort {
+            name: "default/inside:http".to_owned(),
+            external: Vec::new(),
+            node_port: None,
+            ..shop()
+        },
+        ServicePort {
+            name: "default/closed:http".to_owned(),
+            cluster: Vec::new(),
+            node_port: None,
+            source_ranges: vec!["203.0.113.0/24".parse().unwrap()],
+            ..shop()
+        },
+        ServicePort {
+            name: "default/by-node-port:http".to_owned(),
+            external: Vec::new(),
+            source_ranges: vec!["203.0.113.0/24".parse().unwrap()],
+            ..shop()
+        },
+        ServicePort {
+            name: "default/nowhere:http".to_owned(),
+            cluster: Vec::new(),
+            external: Vec::new(),
+            ..shop()
+        },
+    ];
+    let own = ["fd00:18::2".parse().unwrap(), NODE.parse().unwrap()];
+    insta::assert_snapshot!(kube_proxy::nftables::script(Family::V4, &services, &own));
+    let v6 = ServicePort {
+        endpoints: vec![(at("[fd00:244::5]:8080"), true)],
+        ..shop()
+    };
+    insta::assert_snapshot!(kube_proxy::nftables::script(Family::V6, &[v6], &own));
 }
