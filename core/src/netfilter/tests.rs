@@ -1653,6 +1653,13 @@ fn each_listener_is_given_the_packets_of_its_frontends_however_many_there_are(
         let mut first = packet(CLIENT, &format!("10.96.0.10:{port}"), SYN);
         let verdict = firewall.prerouting(&mut first, &mut around);
         assert_eq!(verdict, Verdict::Assign(listener));
+        let jumps = around.matched.iter();
+        let jumps = jumps.filter(|it| it.contains("-j NODEWAY_TPROXY")).count();
+        assert!(
+            jumps <= 3,
+            "by the port's own branch alone: {:?}",
+            around.matched
+        );
     }
 }
 

@@ -127,6 +127,7 @@ fn a_set_outside_the_closed_set_says_what_it_is(#[case] text: &str, #[case] want
     let errors = parse_sets(text, &mut Ruleset::new(Family::V4));
     let told = errors.first().map(ToString::to_string).unwrap();
     assert!(told.contains(want), "{told}");
+    assert_eq!(errors.first().unwrap().line, text.lines().count());
 }
 
 #[test]
@@ -179,10 +180,10 @@ fn what_says_nothing_is_left_out_of_a_comparison_and_all_else_stays() {
 
 #[test]
 fn every_bad_line_is_told_and_the_others_are_read() {
-    let text = "*security\nCOMMIT\n*nat\n:X - [0:0]\n-A X -j LOG\n-A X -j ACCEPT\n-D X 1\nCOMMIT\n";
+    let text = "# of iptables\n\n*security\nCOMMIT\n*nat\n:X - [0:0]\n-A X -j LOG\n-A X -j ACCEPT\n-D X 1\nCOMMIT\n";
     let (rules, errors) = parse(text, Family::V4);
     let told: Vec<_> = errors.iter().map(|error| error.line).collect();
-    assert_eq!(told, [1, 5, 7]);
+    assert_eq!(told, [3, 7, 9]);
     assert_eq!(rules.tables[&Table::Nat]["X"].rules.len(), 1);
 }
 
