@@ -48,6 +48,8 @@ const _: () = {
     assert!(size_of::<SocketKey>() == SocketKey::SIZE && offset_of!(SocketKey, family) == 2);
     assert!(size_of::<Peer>() == 20 && offset_of!(Peer, listener_port) == 18);
     assert!(size_of::<Event>() == Event::SIZE);
+    // The kernel takes a ring of whole pages alone, and of a power of two.
+    assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES as usize / (Event::SIZE + 8) == 14_563);
     assert!(offset_of!(Event, src) == 16 && offset_of!(Event, sport) == 48);
     assert!(offset_of!(Event, hook) == 56 && offset_of!(Event, socket_state) == 63);
 };

@@ -7,13 +7,18 @@ use std::vec::Vec;
 use proptest::prelude::*;
 use rstest::rstest;
 
+use crate::layout::{
+    self, Event, FAULT_ROW, Fault, FrontendKey, FrontendValue, SocketKey, SourceKey,
+};
 use crate::{
     Address, Family, Flow, Frontend, FrontendState, Hook, Kernel, Packet, Reason, SocketState,
-    Verdict, decide, mark, parse, protocol, tcp_flags,
+    Verdict, decide, ethertype, mark, parse, parse_frame, protocol, tcp_flags,
 };
 
 const POD: [u8; 4] = [10, 244, 1, 7];
 const SERVICE: [u8; 4] = [10, 96, 0, 10];
+const POD_V6: [u8; 16] = [0xfd; 16];
+const SERVICE_V6: [u8; 16] = [0xfe; 16];
 
 fn address(bytes: [u8; 4]) -> Address {
     let mut address = [0; 16];
@@ -31,8 +36,8 @@ fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
 
 fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = std::vec![0x60, 0, 0, 0, 0, 0, next, 64];
-    packet.extend([0xfd; 16]);
-    packet.extend([0xfe; 16]);
+    packet.extend(POD_V6);
+    packet.extend(SERVICE_V6);
     packet.extend(payload);
     packet
 }
@@ -43,6 +48,13 @@ fn tcp(sport: u16, dport: u16, flags: u8) -> Vec<u8> {
     segment.extend(dport.to_be_bytes());
     segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     segment
+}
+
+/// An ICMP message of that protocol and type, about a segment from port 80 to port 4711.
+fn about(outer: fn(u8, &[u8]) -> Vec<u8>, protocol: u8, kind: u8) -> Vec<u8> {
+    let mut message = std::vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(outer(protocol::TCP, &tcp(80, 4711, tcp_flags::ACK)));
+    outer(protocol, &message)
 }
 
 fn with(mut packet: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
@@ -66,8 +78,23 @@ fn behind_options(count: usize) -> Vec<u8> {
 #[case::tcp_over_ipv6(ipv6(protocol::TCP, &tcp(4711, 80, tcp_flags::SYN)), Ok((4711, 80)))]
 #[case::four_extension_headers(behind_options(4), Ok((1, 2)))]
 #[case::five_extension_headers(behind_options(5), Err(Reason::ExtensionHeader))]
+#[case::long_extension_header(
+    ipv6(0, &[[protocol::TCP, 1].as_slice(), &[0; 14], &tcp(4711, 80, 0)].concat()),
+    Ok((4711, 80))
+)]
+#[case::ipv4_options(
+    with(ipv4(protocol::TCP, &[[1; 4].as_slice(), &tcp(4711, 80, 0)].concat()), 0, 0x46),
+    Ok((4711, 80))
+)]
 #[case::udp(ipv4(protocol::UDP, &tcp(1, 2, 0)), Err(Reason::NotTcp))]
 #[case::echo_request(ipv4(protocol::ICMP, &[8, 0, 0, 0]), Err(Reason::NotTcp))]
+#[case::echo_request_over_ipv6(ipv6(protocol::ICMPV6, &[128, 0, 0, 0]), Err(Reason::NotTcp))]
+#[case::error_of_ipv6_over_ipv4(about(ipv4, protocol::ICMPV6, 3), Err(Reason::NotTcp))]
+#[case::error_of_ipv4_over_ipv6(about(ipv6, protocol::ICMP, 3), Err(Reason::NotTcp))]
+#[case::error_about_udp(
+    ipv4(protocol::ICMP, &[[3, 4, 0, 0, 0, 0, 5, 0].as_slice(), &ipv4(protocol::UDP, &tcp(80, 4711, 0))].concat()),
+    Err(Reason::NotTcp)
+)]
 #[case::nothing(Vec::new(), Err(Reason::Truncated))]
 #[case::arp(std::vec![0x00, 0x01], Err(Reason::NotIp))]
 #[case::short_header_length(with(ipv4(protocol::TCP, &tcp(1, 2, 0)), 0, 0x44), Err(Reason::BadHeader))]
@@ -90,6 +117,59 @@ fn a_packet_gives_ports_or_a_reason(
 fn a_segment_gives_its_whole_flow() {
     let packet = ipv4(protocol::TCP, &tcp(4711, 80, tcp_flags::SYN));
     assert_eq!(parse(packet.as_slice()), Ok(syn()));
+}
+
+#[test]
+fn a_segment_over_ipv6_gives_its_whole_flow() {
+    let packet = ipv6(protocol::TCP, &tcp(4711, 80, tcp_flags::SYN));
+    let expected = Flow {
+        family: Family::V6,
+        src: POD_V6,
+        dst: SERVICE_V6,
+        ..syn()
+    };
+    assert_eq!(parse(packet.as_slice()), Ok(expected));
+}
+
+#[rstest]
+#[case::ipv4(ethertype::IPV4, ipv4(protocol::TCP, &tcp(4711, 80, 0)), Ok(Family::V4))]
+#[case::ipv6(ethertype::IPV6, ipv6(protocol::TCP, &tcp(4711, 80, 0)), Ok(Family::V6))]
+#[case::ipv6_in_a_frame_of_ipv4(ethertype::IPV4, ipv6(protocol::TCP, &tcp(4711, 80, 0)), Err(Reason::BadHeader))]
+#[case::ipv4_in_a_frame_of_ipv6(ethertype::IPV6, ipv4(protocol::TCP, &tcp(4711, 80, 0)), Err(Reason::BadHeader))]
+#[case::arp(0x0806, ipv4(protocol::TCP, &tcp(4711, 80, 0)), Err(Reason::NotIp))]
+#[case::empty(ethertype::IPV4, Vec::new(), Err(Reason::Truncated))]
+fn a_frame_is_read_when_its_packet_is_of_the_version_that_it_names(
+    #[case] ethertype: u16,
+    #[case] packet: Vec<u8>,
+    #[case] expected: Result<Family, Reason>,
+) {
+    let flow = parse_frame(ethertype, packet.as_slice());
+    assert_eq!(flow.map(|flow| flow.family), expected);
+}
+
+#[rstest]
+#[case::ipv4(
+    about(ipv4, protocol::ICMP, 11),
+    Family::V4,
+    address(POD),
+    address(SERVICE)
+)]
+#[case::ipv6(about(ipv6, protocol::ICMPV6, 2), Family::V6, POD_V6, SERVICE_V6)]
+fn an_icmp_error_of_either_family_is_turned_round(
+    #[case] packet: Vec<u8>,
+    #[case] family: Family,
+    #[case] sender: Address,
+    #[case] receiver: Address,
+) {
+    let expected = Flow {
+        family,
+        packet: Packet::IcmpError,
+        tcp_flags: 0,
+        src: receiver,
+        dst: sender,
+        ..syn()
+    };
+    assert_eq!(parse(packet.as_slice()), Ok(expected));
 }
 
 #[test]
@@ -206,6 +286,7 @@ fn deliver(reason: Reason) -> Verdict<&'static str> {
 
 use FrontendState::{Active, Arming, Draining};
 use SocketState::{Established, OtherListener, OurListener, Request, TimeWait};
+use tcp_flags::{ACK, SYN};
 
 #[rstest]
 #[case::new(syn(), Active, None, true, assign("listener", Reason::NewConnection))]
@@ -319,6 +400,7 @@ fn sk_lookup_decides(
 
 #[rstest]
 #[case::active(Active, Verdict::Connect { port: PORT, reason: Reason::NodeCall })]
+#[case::arming(Arming, Verdict::Connect { port: PORT, reason: Reason::NodeCall })]
 #[case::draining(Draining, Verdict::Pass(Reason::Draining))]
 fn a_connect_call_goes_to_the_listeners_port(
     #[case] state: FrontendState,
@@ -397,6 +479,19 @@ fn an_icmp_error_about_a_frontend_is_delivered_here() {
     );
 }
 
+#[test]
+fn a_call_of_another_protocol_passes() {
+    let udp = Flow {
+        protocol: protocol::UDP,
+        packet: Packet::Call,
+        ..syn()
+    };
+    assert_eq!(
+        decide(&udp, Hook::Connect, &tables(Active, None, true)),
+        Verdict::Pass(Reason::NotTcp)
+    );
+}
+
 #[rstest]
 fn what_is_no_frontend_passes_at_every_hook(
     #[values(
@@ -419,6 +514,56 @@ fn what_is_no_frontend_passes_at_every_hook(
     );
 }
 
+#[rstest]
+#[case::syn(SYN, true)]
+#[case::syn_that_asks_for_ecn(SYN | 0xc0, true)]
+#[case::answer(SYN | ACK, false)]
+#[case::ack(ACK, false)]
+#[case::nothing(0, false)]
+fn a_syn_without_an_ack_opens_a_connection(#[case] flags: u8, #[case] opens: bool) {
+    let flow = Flow {
+        tcp_flags: flags,
+        ..syn()
+    };
+    assert_eq!(flow.opens(), opens);
+}
+
+/// Reports, the kernel's events and `explain` go by these; none may change or be given twice.
+#[test]
+fn a_verdict_has_a_stable_number_a_name_and_its_reason() {
+    let all = [
+        Verdict::Pass(Reason::NotTcp),
+        Verdict::Drop(Reason::NoListener),
+        deliver(Reason::TimeWait),
+        assign("its own", Reason::Established),
+        Verdict::Connect {
+            port: PORT,
+            reason: Reason::NodeCall,
+        },
+    ];
+    assert_eq!(
+        all.map(|it| (it.number(), it.name(), it.reason())),
+        [
+            (0, "pass", Reason::NotTcp),
+            (1, "drop", Reason::NoListener),
+            (2, "deliver", Reason::TimeWait),
+            (3, "assign", Reason::Established),
+            (4, "connect", Reason::NodeCall),
+        ]
+    );
+}
+
+#[test]
+fn states_and_faults_have_stable_names() {
+    let states = FrontendState::ALL.map(FrontendState::name);
+    assert_eq!(states, ["arming", "active", "draining"]);
+    let faults: Vec<_> = Fault::ALL.iter().map(|it| (*it as u8, it.name())).collect();
+    assert_eq!(
+        faults,
+        [(0, "assign-refused"), (1, "event-lost"), (2, "peer-lost")]
+    );
+}
+
 /// cilium.md, 4.2: port 10000 (0x2710) is mark 0x10270200 on a little-endian machine.
 #[cfg(target_endian = "little")]
 #[test]
@@ -431,9 +576,111 @@ fn reasons_are_numbered_without_gaps_and_named_once() {
     let mut names = Vec::new();
     for (number, reason) in Reason::ALL.iter().enumerate() {
         assert_eq!(*reason as usize, number);
+        assert_eq!(std::format!("{reason}"), reason.name());
         assert!(!names.contains(&reason.name()));
         names.push(reason.name());
     }
+}
+
+#[test]
+fn a_key_is_its_address_port_and_family_in_the_map() {
+    let [high, low] = 80u16.to_ne_bytes();
+    let frontend = FrontendKey::new(Family::V4, address(SERVICE), 80);
+    let mut bytes = [0; FrontendKey::SIZE];
+    bytes[..4].copy_from_slice(&SERVICE);
+    bytes[16..19].copy_from_slice(&[high, low, 4]);
+    assert_eq!(frontend.to_bytes(), bytes);
+    assert_eq!(FrontendKey::from_bytes(bytes), frontend);
+
+    let source = SourceKey {
+        frontend,
+        source: address(POD),
+    };
+    let mut of_source = [0; SourceKey::SIZE];
+    of_source[..20].copy_from_slice(&bytes);
+    of_source[20..24].copy_from_slice(&POD);
+    assert_eq!(source.to_bytes(), of_source);
+    assert_eq!(SourceKey::from_bytes(of_source), source);
+
+    let socket = SocketKey::new(Family::V6, 80);
+    assert_eq!(socket.to_bytes(), [high, low, 6, 0]);
+    assert_eq!(SocketKey::from_bytes([high, low, 6, 0]), socket);
+}
+
+#[rstest]
+#[case::arming(0, 0, Some((Arming, false)))]
+#[case::active(1, 0, Some((Active, false)))]
+#[case::draining(2, 1, Some((Draining, true)))]
+#[case::no_state(3, 0, None)]
+#[case::no_flag(1, 2, None)]
+fn a_frontends_value_is_read_unless_its_state_or_flag_is_none(
+    #[case] state: u8,
+    #[case] ranged: u8,
+    #[case] expected: Option<(FrontendState, bool)>,
+) {
+    let [high, low] = PORT.to_ne_bytes();
+    let bytes = [high, low, state, ranged];
+    let value = FrontendValue::from_bytes(bytes);
+    assert_eq!(value.to_bytes(), bytes);
+    let frontend = expected.map(|(state, ranged)| Frontend {
+        listener_port: PORT,
+        state,
+        ranged,
+    });
+    assert_eq!(value.frontend(), frontend);
+    if let Some(frontend) = frontend {
+        assert_eq!(FrontendValue::from(frontend), value);
+    }
+}
+
+#[test]
+fn an_event_is_read_field_by_field_and_at_its_length_alone() {
+    let mut bytes = Vec::new();
+    bytes.extend(1u64.to_ne_bytes());
+    bytes.extend(2u32.to_ne_bytes());
+    bytes.extend(3u32.to_ne_bytes());
+    bytes.extend([4; 16]);
+    bytes.extend([5; 16]);
+    for port in [6u16, 7, 8, 9] {
+        bytes.extend(port.to_ne_bytes());
+    }
+    bytes.extend(10..18);
+    let expected = Event {
+        time: 1,
+        ifindex: 2,
+        mark: 3,
+        src: [4; 16],
+        dst: [5; 16],
+        sport: 6,
+        dport: 7,
+        listener_port: 8,
+        socket_port: 9,
+        hook: 10,
+        verdict: 11,
+        reason: 12,
+        family: 13,
+        packet: 14,
+        protocol: 15,
+        tcp_flags: 16,
+        socket_state: 17,
+    };
+    assert_eq!(Event::from_bytes(&bytes), Some(expected));
+    assert_eq!(Event::from_bytes(&bytes[..63]), None);
+    bytes.push(0);
+    assert_eq!(Event::from_bytes(&bytes), None);
+}
+
+#[test]
+fn hooks_and_faults_count_in_rows_of_their_own() {
+    let rows = [
+        layout::row(Hook::TcIngress { sk_lookup: true }),
+        layout::row(Hook::TcIngress { sk_lookup: false }),
+        layout::row(Hook::SkLookup),
+        layout::row(Hook::Connect),
+        FAULT_ROW,
+    ];
+    assert_eq!(rows, [0, 0, 1, 2, 3]);
+    assert_eq!(layout::COUNTERS, 128, "a row has 32 columns");
 }
 
 fn states() -> impl Strategy<Value = Option<SocketState>> {
