@@ -1488,8 +1488,7 @@ fn in_nftables_mode_node_ports_are_at_one_address_and_cluster_ips_refuse(
 ) {
     let own = [at("172.18.0.2:0").ip(), at("127.0.0.1:0").ip()];
     let mut rules = Ruleset::new(Family::V4);
-    kube_proxy::install(&mut rules, kube_proxy::Mode::Nftables, &own);
-    kube_proxy::add(&mut rules, [&shop()]);
+    kube_proxy::install(&mut rules, kube_proxy::Mode::Nftables, &own, [&shop()]);
     let mut firewall = firewall(rules);
     let mut first = packet(CLIENT, to, SYN);
     let verdict = through(&mut firewall, &mut first, &mut Around::default());
@@ -1499,8 +1498,7 @@ fn in_nftables_mode_node_ports_are_at_one_address_and_cluster_ips_refuse(
 #[test]
 fn in_nftables_mode_a_node_without_an_address_has_no_node_ports_and_what_is_invalid_goes_on() {
     let mut rules = Ruleset::new(Family::V4);
-    kube_proxy::install(&mut rules, kube_proxy::Mode::Nftables, &[]);
-    kube_proxy::add(&mut rules, [&shop()]);
+    kube_proxy::install(&mut rules, kube_proxy::Mode::Nftables, &[], [&shop()]);
     let mut firewall = firewall(rules);
     let mut around = Around::default();
     let mut first = packet(CLIENT, "172.18.0.2:30080", SYN);
@@ -1537,7 +1535,7 @@ fn a_mode_of_kube_proxys_is_read_by_its_name(
 #[test]
 fn without_kube_proxy_nothing_is_installed() {
     let mut rules = Ruleset::new(Family::V4);
-    kube_proxy::install(&mut rules, kube_proxy::Mode::None, &[]);
+    kube_proxy::install(&mut rules, kube_proxy::Mode::None, &[], [&shop()]);
     assert_eq!(rules, Ruleset::new(Family::V4));
 }
 
