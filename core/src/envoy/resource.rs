@@ -50,6 +50,15 @@ impl ResourceKind {
         }
     }
 
+    /// The same as manifests spell it.
+    #[must_use]
+    pub fn name_field_in_json(self) -> &'static str {
+        match self {
+            Self::ClusterLoadAssignment => "clusterName",
+            Self::Listener | Self::RouteConfiguration | Self::Cluster | Self::Secret => "name",
+        }
+    }
+
     /// The kind whose message has this full name.
     #[must_use]
     pub fn of(message_name: &str) -> Option<Self> {

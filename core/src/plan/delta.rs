@@ -87,3 +87,55 @@ fn update<K: Ord + Clone, V: Clone>(values: &mut BTreeMap<K, V>, updates: &BTree
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::object::{Kind, ObjectRef};
+    use crate::problem::{Code, Problem, Severity};
+
+    fn problem(field: &str) -> Problem {
+        Problem {
+            code: Code::Unsupported,
+            severity: Severity::Warning,
+            object: ObjectRef::new(Kind::Ingress, "default", "shop"),
+            field: field.to_owned(),
+            reason: String::new(),
+            fix: String::new(),
+        }
+    }
+
+    fn delta(found: &[&str], gone: &[&str]) -> PlanDelta {
+        let all = |fields: &[&str]| fields.iter().map(|it| problem(it)).collect();
+        PlanDelta {
+            problems_found: all(found),
+            problems_gone: all(gone),
+            ..PlanDelta::default()
+        }
+    }
+
+    #[rstest]
+    #[case::found(delta(&["a"], &[]), delta(&[], &[]), delta(&["a"], &[]))]
+    #[case::found_later(delta(&[], &[]), delta(&["a"], &[]), delta(&["a"], &[]))]
+    #[case::gone(delta(&[], &["a"]), delta(&[], &[]), delta(&[], &["a"]))]
+    #[case::gone_later(delta(&[], &[]), delta(&[], &["a"]), delta(&[], &["a"]))]
+    #[case::found_and_gone(delta(&["a", "b"], &[]), delta(&[], &["a"]), delta(&["b"], &[]))]
+    #[case::gone_and_found(delta(&[], &["a", "b"]), delta(&["a"], &[]), delta(&[], &["b"]))]
+    fn problems_of_two_changes_are_told_as_of_one(
+        #[case] first: PlanDelta,
+        #[case] second: PlanDelta,
+        #[case] both: PlanDelta,
+    ) {
+        assert_eq!(first.then(second), both);
+    }
+
+    #[test]
+    fn a_plan_has_the_problems_that_were_found_and_are_not_gone() {
+        let mut plan = NodePlan::default();
+        plan.apply(&delta(&["a", "b"], &[]));
+        plan.apply(&delta(&["c"], &["a"]));
+        assert_eq!(plan.problems, [problem("b"), problem("c")].into());
+    }
+}

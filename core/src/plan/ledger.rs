@@ -139,6 +139,37 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_an_earlier_life_is_only_its_own_listeners() {
+        let wanted = Ledger::default().port("late").unwrap();
+        let before: BTreeMap<String, u16> = [
+            ("early".to_owned(), wanted),
+            ("twin".to_owned(), wanted),
+            ("far".to_owned(), 1),
+        ]
+        .into();
+        let mut ledger = Ledger::restore(before);
+        assert!(ledger.ports().is_empty());
+        // Without an earlier life it would be this one's.
+        assert_ne!(ledger.port("late"), Some(wanted));
+        assert_eq!(ledger.port("early"), Some(wanted));
+        assert_ne!(ledger.port("twin"), Some(wanted));
+        assert_ne!(ledger.port("far"), Some(1));
+        assert_eq!(ledger.ports().get("early"), Some(&wanted));
+        assert_eq!(ledger.ports().len(), 4);
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_has_open_is_given_to_nobody_new() {
+        let wanted = Ledger::default().port("late").unwrap();
+        let mut ledger = Ledger::default();
+        ledger.avoid([wanted]);
+        assert_ne!(ledger.port("late"), Some(wanted));
+        let mut ledger = Ledger::restore([("late".to_owned(), wanted)].into());
+        ledger.avoid([wanted]);
+        assert_eq!(ledger.port("late"), Some(wanted));
+    }
+
+    #[test]
     fn a_released_port_is_anothers_only_when_no_unused_one_is_left() {
         let mut ledger = Ledger::with_range(100, 104);
         let ports: Vec<u16> = ["a", "b", "c"]

@@ -4,7 +4,7 @@ use rstest::rstest;
 use super::*;
 use crate::derive::{DeriveOptions, derive};
 use crate::object::{Change, Kind, Object};
-use crate::problem::Code;
+use crate::problem::{Code, Severity};
 use crate::source::{Text, read};
 
 const SHOP: &str = include_str!("shop.yaml");
@@ -212,6 +212,61 @@ fn the_older_of_two_configs_has_the_frontend_and_the_other_is_told() {
     }
 }
 
+/// A config that names a port of a Service has it, and one that takes the Service as a whole has the
+/// rest, whichever is older: that is how one is meant to be combined with the other.
+#[test]
+fn who_names_a_port_goes_before_who_takes_the_whole_service() {
+    let config = SHOP.rsplit("---").next().unwrap();
+    let port = planned(str::to_owned)
+        .frontends
+        .values()
+        .next()
+        .unwrap()
+        .service_port;
+    let second = config.replace("name: shop\n", "name: z-later\n").replace(
+        "{name: web, listener: web}",
+        &format!("{{name: web, listener: web, ports: [{port}]}}"),
+    );
+    let plan = planned(|text| format!("{text}---{second}"));
+    let of_port = plan.frontends.values().filter(|it| it.service_port == port);
+    let winners: BTreeSet<&str> = of_port.map(|it| it.config.name.as_str()).collect();
+    assert_eq!(winners, ["z-later"].into());
+    let twice = plan
+        .problems
+        .iter()
+        .filter(|it| it.code == Code::FrontendClaimedTwice);
+    assert_eq!(twice.count(), 0);
+}
+
+#[test]
+fn a_frontend_is_found_by_its_address_and_port() {
+    let plan = planned(str::to_owned);
+    let (key, frontend) = plan.frontends.iter().next().unwrap();
+    assert_eq!(plan.frontend(key.address, key.port), Some(frontend));
+    assert_eq!(plan.frontend(key.address, 1), None);
+}
+
+#[rstest]
+#[case::within(&["10.1.2.3"], true)]
+#[case::one_of_its_addresses(&["192.0.2.1", "10.1.2.3"], true)]
+#[case::outside(&["192.0.2.1"], false)]
+#[case::without_an_address(&[], false)]
+fn a_clients_own_proxy_has_the_frontends_that_admit_the_client(
+    #[case] client: &[&str],
+    #[case] admitted: bool,
+) {
+    let mut plan = planned(str::to_owned);
+    let all = plan.frontends.len();
+    let ranged = *plan.frontends.keys().next().unwrap();
+    let ranges: [ipnet::IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+    plan.frontends.get_mut(&ranged).unwrap().ranges = Some(ranges.into());
+    let client: Vec<_> = client.iter().map(|it| it.parse().unwrap()).collect();
+    let own = plan.of_client(&client);
+    assert_eq!(own.frontends.contains_key(&ranged), admitted);
+    assert_eq!(own.frontends.len(), all - usize::from(!admitted));
+    assert_eq!(own.listeners, plan.listeners);
+}
+
 #[test]
 fn one_changed_slice_touches_only_its_services_endpoints() {
     let objects = shop(str::to_owned);
@@ -338,8 +393,12 @@ fn a_certificate_that_a_listener_names_follows_its_secret() {
     planner.apply(Change::Put(secret("web", "no certificate")));
     assert_eq!(codes(&planner), [Code::BadCertificate]);
 
-    planner.apply(Change::Delete(secret("web", good).reference()));
+    let delta = planner.apply(Change::Delete(secret("web", good).reference()));
     assert_eq!(codes(&planner), [Code::MissingSecret]);
+    let told =
+        |problems: &BTreeSet<Problem>| -> Vec<Code> { problems.iter().map(|it| it.code).collect() };
+    assert_eq!(told(&delta.problems_found), [Code::MissingSecret]);
+    assert_eq!(told(&delta.problems_gone), [Code::BadCertificate]);
     assert!(planner.plan().secrets.is_empty());
 }
 
@@ -493,6 +552,111 @@ fn a_config_that_reaches_beyond_its_namespace_is_left_out(
         (told[0].object.name.as_str(), told[0].field.as_str()),
         ("evil", &*format!("spec.resources{field}"))
     );
+}
+
+/// The plan of one config of namespace `a` alone, with these annotations.
+fn of_a(annotations: &str, resources: &str) -> NodePlan {
+    let config = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumEnvoyConfig\nmetadata: {{name: own, namespace: a, annotations: {{{annotations}}}}}\nspec:\n  resources: {resources}\n"
+    );
+    plan(
+        &read(&[Text::new("a.yaml", config)]).unwrap(),
+        "node-1",
+        Ledger::default(),
+    )
+}
+
+fn told(plan: &NodePlan) -> Vec<(Code, &str)> {
+    plan.problems
+        .iter()
+        .map(|it| (it.code, it.field.as_str()))
+        .collect()
+}
+
+#[rstest]
+#[case::listeners(LISTENER, "name", "")]
+#[case::routes(ROUTES, "name", "")]
+#[case::clusters(CLUSTER, "name", "")]
+#[case::endpoints(ASSIGNMENT, "clusterName", "")]
+#[case::secrets(SECRET, "name", ", tlsCertificate: {}")]
+fn two_resources_of_a_type_have_two_names(
+    #[case] of: &str,
+    #[case] field: &str,
+    #[case] more: &str,
+) {
+    let both = |one: &str, other: &str| {
+        of_a(
+            "",
+            &format!("[{{{of}, {field}: {one}{more}}}, {{{of}, {field}: {other}{more}}}]"),
+        )
+    };
+    let twice = (
+        Code::DuplicateResource,
+        &*format!("spec.resources[1].{field}"),
+    );
+    let same = both("a/x", "a/x");
+    assert!(told(&same).contains(&twice), "{:#?}", same.problems);
+    let apart = both("a/x", "a/y");
+    assert!(
+        !told(&apart)
+            .iter()
+            .any(|(code, _)| *code == Code::DuplicateResource),
+        "{:#?}",
+        apart.problems
+    );
+}
+
+#[test]
+fn a_resource_without_a_name_is_told() {
+    let plan = of_a("", &format!("[{{{CLUSTER}, type: STATIC}}]"));
+    assert_eq!(
+        told(&plan),
+        [(Code::EnvoyResource, "spec.resources[0].name")]
+    );
+}
+
+#[test]
+fn endpoints_that_a_config_writes_itself_are_planned() {
+    let plan = of_a(
+        "",
+        &format!(
+            "[{{{ASSIGNMENT}, clusterName: 'a/web:80', endpoints: [{{lbEndpoints: [{{endpoint: {{address: {{socketAddress: {{address: 10.0.0.1, portValue: 80}}}}}}}}]}}]}}]"
+        ),
+    );
+    let all = plan.endpoints["a/web:80"].endpoints.iter();
+    let addresses: Vec<String> = all.map(|it| it.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.1:80"], "{:#?}", plan.problems);
+}
+
+#[rstest]
+#[case::asked_for("'true'", Some(Code::Unsupported))]
+#[case::not_asked_for("'False'", None)]
+#[case::neither("maybe", Some(Code::BadAnnotation))]
+fn original_source_addresses_are_told_not_to_be_supported(
+    #[case] value: &str,
+    #[case] code: Option<Code>,
+) {
+    const FIELD: &str = "metadata.annotations[\"cec.cilium.io/use-original-source-address\"]";
+    let plan = of_a(
+        &format!("cec.cilium.io/use-original-source-address: {value}"),
+        "[]",
+    );
+    let of_annotation = told(&plan).into_iter().filter(|(_, field)| *field == FIELD);
+    assert_eq!(
+        of_annotation.map(|(code, _)| code).collect::<Vec<_>>(),
+        Vec::from_iter(code)
+    );
+}
+
+#[test]
+fn only_what_a_config_is_left_out_for_says_so() {
+    let annotation = "cec.cilium.io/use-original-source-address: 'true'";
+    let plan = of_a(annotation, &format!("[{{{CLUSTER}, type: STATIC}}]"));
+    for problem in &plan.problems {
+        let says_so = problem.reason.ends_with("; the whole config is left out");
+        assert_eq!(says_so, problem.severity == Severity::Error, "{problem}");
+    }
+    assert_eq!(plan.problems.len(), 2);
 }
 
 #[rstest]
