@@ -487,6 +487,14 @@ fn logs(format: &str) -> String {
     format!("[{{{ROUTES}, name: r, virtualHosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{clusterHeader: x-cluster}}}}]}}]}}]"),
     "[0].virtualHosts[0].routes[0].route.clusterHeader"
 )]
+#[case::a_file_of_endpoints(
+    format!("[{{{CLUSTER}, name: own, type: EDS, edsClusterConfig: {{edsConfig: {{path: /etc/eds.yaml}}}}}}]"),
+    "[0].edsClusterConfig.edsConfig.path"
+)]
+#[case::a_log_in_a_file_of_the_node(
+    logs("path: /var/log/messages").replace("path: /dev/stdout, ", ""),
+    "[0].accessLog[0].typedConfig.path"
+)]
 #[case::loopback_of_the_node(
     format!("[{{{CLUSTER}, name: own, loadAssignment: {{clusterName: own, endpoints: [{{lbEndpoints: [{{endpoint: {{address: {{socketAddress: {{address: 127.0.0.1, portValue: 10248}}}}}}}}]}}]}}}}]"),
     "[0].loadAssignment.endpoints[0].lbEndpoints[0].endpoint.address.socketAddress.address"
