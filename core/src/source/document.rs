@@ -405,45 +405,8 @@ fn syntax_error(file: &Arc<str>, cut: &Cut<'_>, error: &serde_saphyr::Error) -> 
                 .take_while(|c| c.is_whitespace())
                 .any(|c| c == '\t')
         });
-    let message = one_line(&error.without_snippet().to_string());
-    let too_deep = message.contains("Depth") || message.contains("recursion limit");
-    let too_much = message.contains("budget breached")
-        || message.contains("replay")
-        || message.contains("expansion");
-    let duplicate = matches!(
-        error.without_snippet(),
-        serde_saphyr::Error::DuplicateMappingKey { .. }
-    );
     cut.shift(&mut place);
-    let (fault, reason, fix) = if too_deep {
-        let reason = format!("the text is nested more than {MAX_DEPTH} levels deep");
-        (
-            Fault::Budget,
-            reason,
-            "nest it less; no Kubernetes object is that deep",
-        )
-    } else if too_much {
-        let reason = "the text grows out of proportion when its aliases are expanded".to_owned();
-        (
-            Fault::Budget,
-            reason,
-            "write out what the aliases (`*name`) stand for",
-        )
-    } else if indent_has_tab {
-        (
-            Fault::Syntax,
-            message,
-            "indent YAML with spaces: replace the tab at the beginning of the line",
-        )
-    } else if duplicate {
-        (Fault::Syntax, message, "keep one of the two keys")
-    } else {
-        (
-            Fault::Syntax,
-            message,
-            "correct the YAML at this line; the mistake may begin on the line before",
-        )
-    };
+    let (fault, reason, fix) = fault_of(error, indent_has_tab);
     SourceError {
         file: Arc::clone(file),
         place,
@@ -453,6 +416,73 @@ fn syntax_error(file: &Arc<str>, cut: &Cut<'_>, error: &serde_saphyr::Error) -> 
         reason,
         fix: fix.to_owned(),
         other: None,
+    }
+}
+
+/// What is wrong, by the parser's own kinds of errors, why, and what to do about it.
+fn fault_of(error: &serde_saphyr::Error, indent_has_tab: bool) -> (Fault, String, &'static str) {
+    use serde_saphyr::Error as Yaml;
+    let message = one_line(&error.without_snippet().to_string());
+    match innermost(error) {
+        Yaml::Budget {
+            breach: serde_saphyr::budget::BudgetBreach::Depth { .. },
+            ..
+        } => too_deep(),
+        // The scanner has a limit of its own, below the budget, and gives it as a message alone.
+        Yaml::Message { msg, .. } if msg.contains("recursion limit") => too_deep(),
+        Yaml::Budget { .. }
+        | Yaml::AliasReplayCounterOverflow { .. }
+        | Yaml::AliasReplayLimitExceeded { .. }
+        | Yaml::AliasExpansionLimitExceeded { .. }
+        | Yaml::AliasReplayStackDepthExceeded { .. } => (
+            Fault::Budget,
+            "the text grows out of proportion when its aliases are expanded".to_owned(),
+            "write out what the aliases (`*name`) stand for",
+        ),
+        _ if indent_has_tab => (
+            Fault::Syntax,
+            message,
+            "indent YAML with spaces: replace the tab at the beginning of the line",
+        ),
+        Yaml::DuplicateMappingKey { key, .. } => duplicate_key(key.as_deref()),
+        _ => (
+            Fault::Syntax,
+            message,
+            "correct the YAML at this line; the mistake may begin on the line before",
+        ),
+    }
+}
+
+fn too_deep() -> (Fault, String, &'static str) {
+    (
+        Fault::Budget,
+        format!("the text is nested more than {MAX_DEPTH} levels deep"),
+        "nest it less; no Kubernetes object is that deep",
+    )
+}
+
+/// Two manifests written one after the other are the usual cause where the key is one that each object begins with.
+fn duplicate_key(key: Option<&str>) -> (Fault, String, &'static str) {
+    let begins_an_object = matches!(key, Some("apiVersion" | "kind" | "metadata"));
+    (
+        Fault::Syntax,
+        key.map_or_else(
+            || "a key stands twice in one mapping".to_owned(),
+            |key| format!("the key `{key}` stands twice in one mapping"),
+        ),
+        if begins_an_object {
+            "when another object begins here, write `---` on a line before it; or keep one of the two keys"
+        } else {
+            "keep one of the two keys"
+        },
+    )
+}
+
+/// An error without the snippet and the alias it was met by.
+fn innermost(error: &serde_saphyr::Error) -> &serde_saphyr::Error {
+    match error.without_snippet() {
+        serde_saphyr::Error::AliasError { error, .. } => innermost(error),
+        error => error,
     }
 }
 
