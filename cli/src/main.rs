@@ -3,6 +3,7 @@
 //! Each subcommand is a thin shell: it reads a source, asks `nodeway-core` or `nodeway-sim`, and
 //! prints. Exit code 0: all is as expected; 1: something is not; 2: bad input.
 
+mod absent;
 #[cfg(feature = "live")]
 mod agent;
 #[cfg(feature = "live")]
@@ -111,7 +112,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => match absent::failure(&error) {
+            Some(failure) => return failure.report(),
+            None => error.exit(),
+        },
+    };
     let outcome = match &arguments.command {
         Command::Sim(arguments) => sim::run(arguments),
         #[cfg(feature = "live")]
@@ -143,4 +150,29 @@ fn main() -> ExitCode {
         Command::Man(arguments) => man::run(arguments),
     };
     outcome.unwrap_or_else(|failure| failure.report())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_of_the_feature_live_are_there_with_it_and_only_with_it() {
+        let command = super::Arguments::command();
+        for name in super::absent::LIVE {
+            let found = command.find_subcommand(name).is_some();
+            assert_eq!(found, cfg!(feature = "live"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_command_of_the_feature_live_is_not_called_unknown_without_it() {
+        use clap::Parser;
+        let told = |name: &str| {
+            let error = super::Arguments::try_parse_from(["nodeway", name, "up"]).err();
+            error.is_some_and(|error| super::absent::failure(&error).is_some())
+        };
+        assert_eq!(told("lab"), !cfg!(feature = "live"));
+        assert!(!told("lap"));
+    }
 }
