@@ -428,8 +428,8 @@ fn fault_of(error: &serde_saphyr::Error, indent_has_tab: bool) -> (Fault, String
             breach: serde_saphyr::budget::BudgetBreach::Depth { .. },
             ..
         } => too_deep(),
-        // The scanner has a limit of its own, below the budget, and gives it as a message alone.
-        Yaml::Message { msg, .. } if msg.contains("recursion limit") => too_deep(),
+        // The scanner's own limit, below the budget: its kind is a type of the scanner's crate, which is none of ours.
+        Yaml::ExternalMessage { msg, .. } if msg.contains("recursion limit") => too_deep(),
         Yaml::Budget { .. }
         | Yaml::AliasReplayCounterOverflow { .. }
         | Yaml::AliasReplayLimitExceeded { .. }
