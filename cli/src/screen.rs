@@ -2,9 +2,10 @@
 //! who has seen enough (`| head`) ends the command in peace.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
+use terminal_size::terminal_size;
 
 /// Prints a line.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
@@ -22,10 +23,21 @@ pub(crate) fn put(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Prints a table without lines, and an empty line behind it; nothing at all when there is no row.
-pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+/// A table without lines; on a terminal no wider than it.
+pub(crate) fn plain() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
+    if let (true, Some((width, _))) = (io::stdout().is_terminal(), terminal_size()) {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width.0);
+    }
+    table
+}
+
+/// Prints a table without lines, and an empty line behind it; nothing at all when there is no row.
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = plain();
     table.set_header(header.iter().copied());
     table.add_rows(rows);
     if table.row_count() > 0 {

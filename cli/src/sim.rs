@@ -3,20 +3,17 @@
 #[cfg(feature = "live")]
 mod tun;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use nodeway_core::trace::{Name, NameStep, Step};
 use nodeway_sim::{Fixture, Redirect, Report, Row, RunOptions, hook_name};
-
-use terminal_size::terminal_size;
 
 use crate::captures::Folder;
 use crate::failure::{Failure, Outcome, verdict};
 use crate::paint::{BAD, FAINT, GOOD, HINT, STRONG, paint};
-use crate::screen::say;
+use crate::screen::{plain, say};
 use crate::side_by_side;
 
 #[derive(Args)]
@@ -253,18 +250,6 @@ fn short_names(paths: &[String]) -> String {
 
 pub(crate) fn or_none(text: Option<&str>) -> &str {
     text.unwrap_or("none")
-}
-
-/// A table without lines; on a terminal no wider than it.
-fn plain() -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    if let (true, Some((width, _))) = (std::io::stdout().is_terminal(), terminal_size()) {
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width.0);
-    }
-    table
 }
 
 /// A line a request: from, URL, node of the Envoy, route, who answered and where, status, time.
