@@ -1,7 +1,7 @@
 //! Commands that this build does not have: those of the feature `live`, named so that a reader of the README who left it out is
 //! told so, and not that the command is unknown.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::{ContextKind, ContextValue};
 
 use crate::failure::Failure;
 
@@ -23,8 +23,7 @@ pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidSubcommand) else {
         return None;
     };
-    let absent = error.kind() == ErrorKind::InvalidSubcommand && LIVE.contains(&named.as_str());
-    absent.then(|| {
+    LIVE.contains(&named.as_str()).then(|| {
         Failure::argument(
             format!("`nodeway {named}` acts on a real kernel or cluster, and this `nodeway` was built without the feature `live`"),
             "build it on Linux with: cargo install --path cli --features live (in a checkout, after ci/setup: cargo build --features live)",

@@ -463,7 +463,7 @@ fn too_deep() -> (Fault, String, &'static str) {
 
 /// Two manifests written one after the other are the usual cause where the key is one that each object begins with.
 fn duplicate_key(key: Option<&str>) -> (Fault, String, &'static str) {
-    let begins_an_object = matches!(key, Some("apiVersion" | "kind" | "metadata"));
+    let begins_an_object = matches!(key, Some("apiVersion" | "kind"));
     (
         Fault::Syntax,
         key.map_or_else(
