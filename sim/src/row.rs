@@ -13,6 +13,7 @@ use crate::check::{Checked, check};
 use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::reply::{Reply, Seen, Shown};
+use crate::time::Time;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -29,6 +30,8 @@ pub struct Row {
     pub host: Option<String>,
     /// The connection that it shares with others of that name; null for one of its own.
     pub connection: Option<String>,
+    /// When it was asked, in milliseconds of virtual time; null where its fixture says no time.
+    pub at_ms: Option<f64>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
     /// Whether the redirect is one for this client. It is not by `sidecar` for a node or a host
@@ -146,6 +149,7 @@ impl Row {
             url: spec.to.clone(),
             host: spec.headers.get("host").cloned(),
             connection: spec.connection.clone(),
+            at_ms: spec.at.map(|at| milliseconds(at - Time::ZERO)),
             redirect,
             applicable: true,
             ..Self::default()
