@@ -12,6 +12,7 @@ mod error;
 mod fields;
 mod helm;
 mod kind;
+mod known;
 mod names;
 mod path;
 mod rules;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use error::{Fault, Place, SourceError};
+pub use known::Known;
 
 use crate::cilium_config::{self, CiliumConfig};
 use crate::config_dump::{self, ConfigDump};
@@ -53,11 +55,26 @@ impl Text {
     }
 }
 
-/// Reads texts into the state of a cluster.
+/// Reads texts into what is known of a cluster: its objects, or of a dump alone what its Envoy has.
 ///
 /// # Errors
 ///
 /// Every mistake of every text, sorted by file and line.
+pub fn read_any(texts: &[Text]) -> Result<Known, Vec<SourceError>> {
+    match texts {
+        [text] if ConfigDump::is_one(&text.content) => {
+            let dump = config_dump::read(text).map_err(|error| vec![*error])?;
+            Ok(Known::Dump(Arc::new(dump)))
+        }
+        _ => read(texts).map(Known::from),
+    }
+}
+
+/// Reads texts into the state of a cluster.
+///
+/// # Errors
+///
+/// Every mistake of every text, sorted by file and line. An Envoy's dump is one: it has no objects.
 pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
     let mut reader = Reader::default();
     for text in texts {
@@ -66,7 +83,7 @@ pub fn read(texts: &[Text]) -> Result<Objects, Vec<SourceError>> {
             continue;
         }
         if ConfigDump::is_one(&text.content) {
-            reader.config_dump(text, texts.len());
+            reader.errors.push(dump_among(text, texts.len()));
             continue;
         }
         let (documents, errors) = document::documents(text);
@@ -184,6 +201,34 @@ where
     }
 }
 
+/// A dump where objects are read.
+fn dump_among(text: &Text, texts: usize) -> SourceError {
+    let (reason, fix) = if texts > 1 {
+        (
+            "Envoy's config_dump stands beside other texts",
+            "name the dump alone: it has all that is needed",
+        )
+    } else {
+        (
+            "this is Envoy's config_dump, and objects are needed here",
+            "name manifests; a dump is for `nodeway explain`",
+        )
+    };
+    SourceError {
+        file: Arc::clone(&text.name),
+        place: Place {
+            line: 1,
+            ..Place::default()
+        },
+        fault: Fault::NotAnObject,
+        object: None,
+        field: String::new(),
+        reason: reason.to_owned(),
+        fix: fix.to_owned(),
+        other: None,
+    }
+}
+
 /// What was read so far.
 #[derive(Default)]
 struct Reader {
@@ -196,33 +241,6 @@ struct Reader {
 }
 
 impl Reader {
-    /// An Envoy's dump has everything from the listener on; objects beside it would say it again.
-    fn config_dump(&mut self, text: &Text, texts: usize) {
-        let read = config_dump::read(text);
-        match read {
-            Ok(dump) => {
-                self.objects.notes.extend(dump.notes.iter().cloned());
-                self.objects.config_dump = Some(Arc::new(dump));
-            }
-            Err(error) => self.errors.push(*error),
-        }
-        if texts > 1 {
-            self.errors.push(SourceError {
-                file: Arc::clone(&text.name),
-                place: Place {
-                    line: 1,
-                    ..Place::default()
-                },
-                fault: Fault::NotAnObject,
-                object: None,
-                field: String::new(),
-                reason: "Envoy's config_dump stands beside other texts".to_owned(),
-                fix: "name the dump alone: it has all that is needed".to_owned(),
-                other: None,
-            });
-        }
-    }
-
     fn finish(mut self) -> Result<Objects, Vec<SourceError>> {
         if !self.errors.is_empty() {
             self.errors.sort();
