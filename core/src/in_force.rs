@@ -366,12 +366,7 @@ fn named(address: SocketAddr, objects: &Objects) -> PlannedEndpoint {
         .find(|pod| service::pod_addresses(pod).any(|own| own == address.ip()));
     PlannedEndpoint {
         address,
-        pod: of_pod.map(|pod| {
-            let metadata = &pod.metadata;
-            let namespace = metadata.namespace.as_deref().unwrap_or("default");
-            let name = metadata.name.as_deref().unwrap_or_default();
-            ObjectRef::new(Kind::Pod, namespace, name)
-        }),
+        pod: of_pod.map(|pod| ObjectRef::of(Kind::Pod, &pod.metadata)),
         node: of_pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
     }
 }

@@ -117,6 +117,21 @@ impl ObjectRef {
         }
     }
 
+    /// Names the object of that kind that has this `metadata`.
+    #[must_use]
+    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+        let namespace = if kind.namespaced() {
+            namespace_of(metadata)
+        } else {
+            ""
+        };
+        Self::new(
+            kind,
+            namespace,
+            metadata.name.as_deref().unwrap_or_default(),
+        )
+    }
+
     /// Names an object of a kind without namespaces.
     #[must_use]
     pub fn cluster(kind: Kind, name: impl Into<String>) -> Self {
@@ -143,6 +158,23 @@ impl fmt::Display for ObjectRef {
 impl Serialize for ObjectRef {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Where an object of a namespaced kind is that names no namespace, as for kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The namespace of an object of a namespaced kind.
+#[must_use]
+pub fn namespace_of(metadata: &ObjectMeta) -> &str {
+    or_default(metadata.namespace.as_deref().unwrap_or_default())
+}
+
+/// A namespace as it is written, or what stands for none.
+fn or_default(namespace: &str) -> &str {
+    match namespace {
+        "" => DEFAULT_NAMESPACE,
+        namespace => namespace,
     }
 }
 
@@ -196,20 +228,10 @@ impl Object {
         }
     }
 
-    /// The object's reference. A namespaced object without a namespace is in `default`, as for kubectl.
+    /// The object's reference.
     #[must_use]
     pub fn reference(&self) -> ObjectRef {
-        let metadata = self.metadata();
-        let namespace = match (self.kind().namespaced(), metadata.namespace.as_deref()) {
-            (false, _) => "",
-            (true, None | Some("")) => "default",
-            (true, Some(namespace)) => namespace,
-        };
-        ObjectRef::new(
-            self.kind(),
-            namespace,
-            metadata.name.as_deref().unwrap_or_default(),
-        )
+        ObjectRef::of(self.kind(), self.metadata())
     }
 }
 

@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 
 use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
 use crate::frontend::{FrontendKey, FrontendKind, Ranges};
-use crate::object::{Kind, ObjectRef};
+use crate::object::{Kind, ObjectRef, namespace_of};
 
 /// The label by which a slice names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -26,29 +26,15 @@ pub const ALL_PORTS: &str = "*";
 /// The reference of a Service.
 #[must_use]
 pub fn reference(service: &Service) -> ObjectRef {
-    let metadata = &service.metadata;
-    ObjectRef::new(
-        Kind::Service,
-        namespace(metadata.namespace.as_deref()),
-        metadata.name.as_deref().unwrap_or_default(),
-    )
+    ObjectRef::of(Kind::Service, &service.metadata)
 }
 
 /// The Service that a slice belongs to, by its label.
 #[must_use]
 pub fn of_slice(slice: &EndpointSlice) -> Option<ObjectRef> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectRef::new(
-        Kind::Service,
-        namespace(slice.metadata.namespace.as_deref()),
-        name,
-    ))
-}
-
-fn namespace(namespace: Option<&str>) -> &str {
-    namespace
-        .filter(|namespace| !namespace.is_empty())
-        .unwrap_or("default")
+    let namespace = namespace_of(&slice.metadata);
+    Some(ObjectRef::new(Kind::Service, namespace, name))
 }
 
 /// The Service's TCP ports. Nothing else is led to a listener or proxied.
@@ -167,7 +153,7 @@ fn planned(endpoint: &Endpoint, address: SocketAddr, slice: &EndpointSlice) -> P
         .as_ref()
         .filter(|target| target.kind.as_deref() == Some("Pod"))
         .and_then(|target| {
-            let own = || namespace(slice.metadata.namespace.as_deref()).to_owned();
+            let own = || namespace_of(&slice.metadata).to_owned();
             Some(ObjectRef::new(
                 Kind::Pod,
                 target.namespace.clone().unwrap_or_else(own),

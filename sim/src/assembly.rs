@@ -11,7 +11,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::controllers::Controllers;
 use nodeway_core::netfilter::kube_proxy::ServicePort;
-use nodeway_core::object::{Object, Objects};
+use nodeway_core::object::{Kind, ObjectRef, Objects};
 use nodeway_core::plan::{FIRST_PORT, FrontendKind, LAST_PORT, Ledger, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::service;
@@ -169,7 +169,7 @@ fn pods_on(objects: &Objects, node: &str) -> Vec<PodSpec> {
         .pods()
         .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node));
     here.map(|pod| PodSpec {
-        name: Object::Pod(pod.clone()).reference().path(),
+        name: ObjectRef::of(Kind::Pod, &pod.metadata).path(),
         addresses: service::pod_addresses(pod).collect(),
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
     })

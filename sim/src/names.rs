@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use nodeway_core::object::{Kind, Object, ObjectRef, Objects};
+use nodeway_core::object::{Kind, ObjectRef, Objects};
 use nodeway_core::plan::FrontendKind;
 use nodeway_core::service;
 use nodeway_core::trace::Name;
@@ -65,7 +65,7 @@ impl Names {
             names.nodes.insert(name, addresses);
         }
         for pod in objects.pods() {
-            let reference = Object::Pod(pod.clone()).reference();
+            let reference = ObjectRef::of(Kind::Pod, &pod.metadata);
             for address in service::pod_addresses(pod) {
                 // A pod in its node's network has the node's address, which stays the node's.
                 names

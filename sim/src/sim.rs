@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::in_force::InForce;
 use nodeway_core::lint::lint;
-use nodeway_core::object::{Change, Object, Objects, Provenance};
+use nodeway_core::object::{Change, Kind, ObjectRef, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, PlanDelta, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::source::Known;
@@ -215,7 +215,7 @@ impl Sim {
     pub fn programs(&self) -> Vec<(Place, Backend)> {
         let mut all = Vec::new();
         for pod in self.objects.pods() {
-            let reference = Object::Pod(Arc::clone(pod)).reference();
+            let reference = ObjectRef::of(Kind::Pod, &pod.metadata);
             let status = pod.status.as_ref();
             if status.and_then(|it| it.phase.as_deref()) == Some("Running") {
                 let place = Place::Pod(reference.path());

@@ -6,6 +6,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
+use super::{Kind, ObjectRef, or_default};
 use crate::selector::{BadSelector, Labels, selects};
 
 /// `CiliumEnvoyConfig` and `CiliumClusterwideEnvoyConfig`: the same spec, with and without a namespace.
@@ -64,6 +65,19 @@ pub struct ServiceListener {
     pub ports: Vec<u16>,
 }
 
+impl ServiceListener {
+    /// The Service that an entry of that config means: one of the config's own namespace, whatever
+    /// the entry says; for a clusterwide one, where no namespace is said, of `default`.
+    #[must_use]
+    pub fn service(&self, config: &ObjectRef) -> ObjectRef {
+        let namespace = match config.namespace.as_str() {
+            "" => or_default(&self.namespace),
+            own => own,
+        };
+        ObjectRef::new(Kind::Service, namespace, &self.name)
+    }
+}
+
 /// One entry of `spec.backendServices`: a service whose endpoints Envoy must know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,4 +90,17 @@ pub struct BackendService {
     /// Port numbers or port names, as text; empty means all.
     #[serde(default, rename = "number", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
+}
+
+impl BackendService {
+    /// The Service that an entry of that config means; where no namespace is said, one of the
+    /// config's own, and for a clusterwide one of `default`.
+    #[must_use]
+    pub fn service(&self, config: &ObjectRef) -> ObjectRef {
+        let namespace = match self.namespace.as_str() {
+            "" => or_default(&config.namespace),
+            said => said,
+        };
+        ObjectRef::new(Kind::Service, namespace, &self.name)
+    }
 }

@@ -150,7 +150,7 @@ impl Planner {
         configs.filter_map(move |config| {
             let state = self.configs.get(config)?;
             let mut entries = state.parsed.services.get(service)?.iter();
-            Some((config, state.active && entries.any(|entry| entry.leads)))
+            Some((config, state.active && entries.any(|entry| entry.leads())))
         })
     }
 

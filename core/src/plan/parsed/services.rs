@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Parsed;
-use crate::object::{EnvoyConfig, Kind, ObjectRef};
+use crate::object::{EnvoyConfig, ObjectRef, ServiceListener};
 use crate::plan::ResourceName;
 use crate::problem::{Code, Severity};
 use crate::service::ALL_PORTS;
@@ -15,13 +15,33 @@ pub(in crate::plan) struct ServiceEntry {
     pub(in crate::plan) field: String,
     /// Ports by number or name, each with its field; empty for all.
     pub(in crate::plan) ports: Vec<(String, String)>,
-    /// Where its packets are led; none for a backend.
-    pub(in crate::plan) listener: Option<ResourceName>,
-    /// Whether it is one of `spec.services`.
-    pub(in crate::plan) leads: bool,
+    /// What the Service is named for.
+    pub(in crate::plan) purpose: Purpose,
+}
+
+/// What a config names a Service for.
+#[derive(Clone, Debug)]
+pub(in crate::plan) enum Purpose {
+    /// `spec.services`: its packets are led to that listener; none if the config has no such one.
+    Lead(Option<ResourceName>),
+    /// `spec.backendServices`: Envoy gets its endpoints.
+    Backend,
 }
 
 impl ServiceEntry {
+    /// Whether it is one of `spec.services`.
+    pub(in crate::plan) fn leads(&self) -> bool {
+        matches!(self.purpose, Purpose::Lead(_))
+    }
+
+    /// Where its packets are led.
+    pub(in crate::plan) fn listener(&self) -> Option<&ResourceName> {
+        match &self.purpose {
+            Purpose::Lead(listener) => listener.as_ref(),
+            Purpose::Backend => None,
+        }
+    }
+
     /// The names under which its endpoints are given to Envoy, each with the port asked for.
     pub(in crate::plan) fn endpoint_names(
         &self,
@@ -44,48 +64,8 @@ impl ServiceEntry {
 
 impl Parsed {
     pub(super) fn name_services(&mut self, config: &ObjectRef, source: &EnvoyConfig) {
-        let clusterwide = config.kind == Kind::CiliumClusterwideEnvoyConfig;
-        let home = if clusterwide {
-            "default"
-        } else {
-            config.namespace.as_str()
-        };
-        let or_home = |namespace: &str| {
-            if namespace.is_empty() {
-                home.to_owned()
-            } else {
-                namespace.to_owned()
-            }
-        };
         for (index, wanted) in source.spec.services.iter().enumerate() {
-            let field = format!("spec.services[{index}]");
-            let mut namespace = or_home(&wanted.namespace);
-            if !clusterwide && namespace != home {
-                self.problem(
-                    Code::Unsupported,
-                    Severity::Warning,
-                    config,
-                    format!("{field}.namespace"),
-                    format!("a CiliumEnvoyConfig leads Services of its own namespace only: `{namespace}` is taken as `{home}`"),
-                    "move the config to that namespace, or make it a CiliumClusterwideEnvoyConfig",
-                );
-                namespace = home.to_owned();
-            }
-            let listener = self.listener_of(config, &field, &wanted.listener);
-            let ports = wanted.ports.iter().enumerate();
-            let ports = ports
-                .map(|(at, port)| (port.to_string(), format!("{field}.ports[{at}]")))
-                .collect();
-            self.entry(
-                &namespace,
-                &wanted.name,
-                ServiceEntry {
-                    field,
-                    ports,
-                    listener,
-                    leads: true,
-                },
-            );
+            self.lead(config, wanted, format!("spec.services[{index}]"));
         }
         for (index, wanted) in source.spec.backend_services.iter().enumerate() {
             let field = format!("spec.backendServices[{index}]");
@@ -96,18 +76,40 @@ impl Parsed {
             let entry = ServiceEntry {
                 field,
                 ports,
-                listener: None,
-                leads: false,
+                purpose: Purpose::Backend,
             };
-            self.entry(&or_home(&wanted.namespace), &wanted.name, entry);
+            self.entry(wanted.service(config), entry);
         }
     }
 
-    fn entry(&mut self, namespace: &str, name: &str, entry: ServiceEntry) {
-        self.services
-            .entry(ObjectRef::new(Kind::Service, namespace, name))
-            .or_default()
-            .push(entry);
+    fn lead(&mut self, config: &ObjectRef, wanted: &ServiceListener, field: String) {
+        let service = wanted.service(config);
+        let (said, taken) = (&wanted.namespace, &service.namespace);
+        if !said.is_empty() && said != taken {
+            self.problem(
+                Code::Unsupported,
+                Severity::Warning,
+                config,
+                format!("{field}.namespace"),
+                format!("a CiliumEnvoyConfig leads Services of its own namespace only: `{said}` is taken as `{taken}`"),
+                "move the config to that namespace, or make it a CiliumClusterwideEnvoyConfig",
+            );
+        }
+        let listener = self.listener_of(config, &field, &wanted.listener);
+        let ports = wanted.ports.iter().enumerate();
+        let ports = ports
+            .map(|(at, port)| (port.to_string(), format!("{field}.ports[{at}]")))
+            .collect();
+        let entry = ServiceEntry {
+            field,
+            ports,
+            purpose: Purpose::Lead(listener),
+        };
+        self.entry(service, entry);
+    }
+
+    fn entry(&mut self, service: ObjectRef, entry: ServiceEntry) {
+        self.services.entry(service).or_default().push(entry);
     }
 
     /// The listener of that name, or the first one when none is named.

@@ -224,13 +224,13 @@ impl Planner {
         ) else {
             return;
         };
-        if !state.active || entries.iter().all(|entry| entry.listener.is_none()) {
+        if !state.active || entries.iter().all(|entry| entry.listener().is_none()) {
             return;
         }
         let all = frontends(service, self.this_node.as_deref());
         let mut claimed = BTreeSet::new();
         for entry in entries {
-            let Some(listener) = &entry.listener else {
+            let Some(listener) = entry.listener() else {
                 continue;
             };
             for (key, kind, service_port) in &all {
