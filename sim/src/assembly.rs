@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use nodeway_core::address::{node_port_addresses, pod_addresses};
 use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::controllers::Controllers;
 use nodeway_core::netfilter::kube_proxy::ServicePort;
@@ -136,7 +137,7 @@ fn topology(objects: &Objects, outside: Vec<HostSpec>) -> Topology {
         .nodes()
         .map(|node| {
             let name = node.metadata.name.clone().unwrap_or_default();
-            let addresses = service::node_port_addresses(node).collect();
+            let addresses = node_port_addresses(node).collect();
             NodeSpec {
                 addresses,
                 pods: pods_on(objects, &name),
@@ -170,7 +171,7 @@ fn pods_on(objects: &Objects, node: &str) -> Vec<PodSpec> {
         .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node));
     here.map(|pod| PodSpec {
         name: ObjectRef::of(Kind::Pod, &pod.metadata).path(),
-        addresses: service::pod_addresses(pod).collect(),
+        addresses: pod_addresses(pod).collect(),
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
     })
     .collect()

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodIP, PodSpec, PodStatus, Taint};
 
+use crate::address::{node_addresses, pod_addresses};
 use crate::object::{Object, Objects, namespace_of};
 use crate::selector::has_all;
-use crate::service::{node_addresses, pod_addresses};
 
 use super::node::pod_cidrs;
 use super::pool::{Pool, address, first_of, offset};

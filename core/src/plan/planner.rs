@@ -16,9 +16,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use contribution::remove_from;
 pub(super) use contribution::{Config, Demand, FrontendClaim};
 
+use crate::address::node_port_addresses;
 use crate::ingress::Options;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
-use crate::service::{node_port_addresses, of_slice};
+use crate::service::of_slice;
 
 use super::claims::{Claims, Rank};
 use super::finding::Findings;

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::address::{node_port_addresses, pod_addresses};
 use nodeway_core::in_force::InForce;
 use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::object::Objects;
 use nodeway_core::plan::{Ledger, Planner};
 use nodeway_core::recording::Recording;
 use nodeway_core::redirect::Redirect;
-use nodeway_core::service;
 use nodeway_core::source::{Known, SourceError};
 
 use super::Sim;
@@ -333,10 +333,8 @@ impl Sim {
 
 /// The addresses that asked at a recorded node and that no node or pod has.
 fn strangers(recordings: &[Recording], objects: &Objects) -> Vec<IpAddr> {
-    let pods = objects.pods().flat_map(|pod| service::pod_addresses(pod));
-    let nodes = objects
-        .nodes()
-        .flat_map(|node| service::node_port_addresses(node));
+    let pods = objects.pods().flat_map(|pod| pod_addresses(pod));
+    let nodes = objects.nodes().flat_map(|node| node_port_addresses(node));
     let known: BTreeSet<IpAddr> = pods.chain(nodes).collect();
     let asked = recordings.iter().flat_map(|recording| {
         let decided = recording.decisions.iter().filter(|it| it.opens());
