@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use nodeway_core::object::Objects;
 use nodeway_core::redirect::Redirect;
+use nodeway_core::source::Known;
 use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
@@ -100,7 +100,7 @@ impl Row {
             return Ok(Self::not_applicable(spec, redirect, why));
         }
         let outcome = cluster.request(&spec.from, spec.ask());
-        Self::new(spec, redirect, outcome, cluster.objects())
+        Self::new(spec, redirect, outcome, &cluster.known())
     }
 
     /// The row of what came of a request.
@@ -111,7 +111,7 @@ impl Row {
         spec: &RequestSpec,
         redirect: Redirect,
         outcome: Result<Reply, Box<Failed>>,
-        objects: &Objects,
+        known: &Known,
     ) -> Result<Self, AskError> {
         let mut row = Self::asked(spec, redirect);
         let expected = spec.expected(redirect);
@@ -125,7 +125,7 @@ impl Row {
         let in_table = frontend(&row.way).is_some_and(FrontendStep::leads);
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
-            row.reason = why_not(&stages(&row.way, objects));
+            row.reason = why_not(&stages(&row.way, known));
         }
         Ok(row)
     }
