@@ -138,12 +138,6 @@ impl Planner {
         &self.plan
     }
 
-    /// The ports of this node's listeners.
-    #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
     /// The configs that name a Service, and whether each leads its packets to a listener on this
     /// node (`spec.services`) or only asks for its endpoints (`spec.backendServices`).
     pub fn configs_of(&self, service: &ObjectRef) -> impl Iterator<Item = (&ObjectRef, bool)> {

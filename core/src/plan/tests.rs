@@ -175,6 +175,14 @@ fn a_service_without_endpoints_has_an_empty_assignment() {
 }
 
 #[test]
+fn empty_endpoints_name_the_service_that_is_not_there() {
+    let plan = planned(|text| text.replace("{name: details, namespace", "{name: gone, namespace"));
+    let gone = ObjectRef::new(Kind::Service, "default", "gone");
+    let found = &plan.endpoints["default/gone"];
+    assert_eq!((&found.service, found.endpoints.len()), (&Some(gone), 0));
+}
+
+#[test]
 fn a_config_for_other_nodes_puts_nothing_in() {
     let plan = planned(|text| {
         text.replace(
@@ -283,6 +291,43 @@ fn one_changed_slice_touches_only_its_services_endpoints() {
         },
         PlanDelta::default()
     );
+}
+
+const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: node-1, labels: {disk: ssd}}\n";
+
+/// Labels come with the node, and the node may come last.
+#[test]
+fn a_config_applies_once_its_node_has_the_labels() {
+    let node = read(&[Text::new("node.yaml", NODE)]).unwrap();
+    let node = node.iter().next().unwrap().1.object.clone();
+    let selects = "nodeSelector: {matchLabels: {disk: ssd}}";
+    let objects = shop(|text| text.replace("# nodeSelector", selects));
+    let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
+    assert!(planner.plan().listeners.is_empty());
+    let delta = planner.apply(Change::Put(node.clone()));
+    assert!(matches!(
+        delta.listeners.values().next(),
+        Some(Update::Put(_))
+    ));
+    // A heartbeat says the same again.
+    assert_eq!(planner.apply(Change::Put(node)), PlanDelta::default());
+}
+
+#[test]
+fn a_service_that_changes_is_not_led_anywhere_by_another_nodes_config() {
+    let selects = "nodeSelector: {matchLabels: {kubernetes.io/hostname: node-2}}";
+    let objects = shop(|text| text.replace("# nodeSelector", selects));
+    let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
+    let service = ObjectRef::new(Kind::Service, "default", "web");
+    let (_, web) = objects.iter().find(|(it, _)| **it == service).unwrap();
+    planner.apply(Change::Put(web.object.clone()));
+    assert_eq!(planner.plan(), &NodePlan::default());
+}
+
+#[test]
+fn a_planner_may_begin_with_a_plan_that_no_object_made() {
+    let plan = planned(str::to_owned);
+    assert_eq!(Planner::with_plan("node-1", plan.clone()).plan(), &plan);
 }
 
 #[test]
@@ -400,6 +445,24 @@ fn a_certificate_that_a_listener_names_follows_its_secret() {
     assert_eq!(told(&delta.problems_found), [Code::MissingSecret]);
     assert_eq!(told(&delta.problems_gone), [Code::BadCertificate]);
     assert!(planner.plan().secrets.is_empty());
+}
+
+#[test]
+fn an_envoy_gets_the_private_key_and_a_log_does_not() {
+    let good = include_str!("../certificate/shop.pem");
+    let objects = read(&[Text::new("tls.yaml", TLS)]).unwrap();
+    let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
+    planner.apply(Change::Put(secret("web", good)));
+    let planned = &planner.plan().secrets["shop/web"];
+    let message = serde_json::to_value(planned.message.as_ref().unwrap()).unwrap();
+    let pair = &message["tlsCertificate"];
+    assert_eq!(message["name"], "shop/web");
+    assert_eq!(pair["certificateChain"]["inlineString"], good);
+    let key = pair["privateKey"]["inlineString"].as_str().unwrap();
+    assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "{key}");
+    let logged = format!("{planned:?}");
+    assert!(logged.contains("certificate: Ok"), "{logged}");
+    assert!(!logged.contains("PRIVATE KEY"), "{logged}");
 }
 
 #[test]
@@ -624,6 +687,18 @@ fn a_resource_without_a_name_is_told() {
 }
 
 #[test]
+fn a_list_in_the_place_of_a_resource_is_told_by_its_index() {
+    let plan = of_a("", "[[{name: cilium.l7policy}]]");
+    assert_eq!(
+        told(&plan),
+        [
+            (Code::EnvoyResource, "spec.resources[0]"),
+            (Code::Unsupported, "spec.resources[0][0]"),
+        ]
+    );
+}
+
+#[test]
 fn endpoints_that_a_config_writes_itself_are_planned() {
     let plan = of_a(
         "",
@@ -713,9 +788,14 @@ fn a_secret_by_its_copys_name_is_shown_by_its_own_namespace_and_by_cilium() {
             (shown, !shown),
             "{namespace}"
         );
-        // However it comes and goes.
+        // However it comes and goes. That there is none is told of the Ingress, not of its copy's name.
         planner.apply(Change::Delete(secret.reference()));
         assert!(!is_shown(&planner) && !is_told(&planner), "{namespace}");
+        let mut problems = planner.plan().problems.iter();
+        assert!(
+            !problems.any(|it| it.code == Code::MissingSecret && it.object.name == "shows"),
+            "{namespace}"
+        );
         let delta = planner.apply(Change::Put(secret));
         assert_eq!(delta.secrets.contains_key(&copy), shown, "{namespace}");
         assert_eq!(

@@ -74,6 +74,8 @@ fn withhold<T>(held: &mut Changes<T>, changes: &mut Changes<T>) {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::plan::PlannedEndpoints;
 
@@ -89,6 +91,10 @@ mod tests {
         }
     }
 
+    fn gone<T>() -> Changes<T> {
+        [("a".into(), Update::Remove)].into()
+    }
+
     #[test]
     fn a_removal_waits_until_it_is_released() {
         let (mut withheld, mut change) = (Withheld::default(), delta("a", Update::Remove));
@@ -99,6 +105,19 @@ mod tests {
         assert_eq!(withheld.listeners().count(), 1);
         assert_eq!(withheld.release(), delta("a", Update::Remove));
         assert!(withheld.is_empty());
+    }
+
+    #[rstest]
+    #[case::a_listener(PlanDelta { listeners: gone(), ..PlanDelta::default() })]
+    #[case::routes(PlanDelta { routes: gone(), ..PlanDelta::default() })]
+    #[case::a_cluster(PlanDelta { clusters: gone(), ..PlanDelta::default() })]
+    #[case::endpoints(PlanDelta { endpoints: gone(), ..PlanDelta::default() })]
+    #[case::a_certificate(PlanDelta { secrets: gone(), ..PlanDelta::default() })]
+    fn a_removal_of_any_kind_waits(#[case] removal: PlanDelta) {
+        let (mut withheld, mut change) = (Withheld::default(), removal.clone());
+        withheld.take_all(&mut change);
+        assert!(!withheld.is_empty());
+        assert_eq!(withheld.release(), removal);
     }
 
     #[test]

@@ -92,16 +92,12 @@ impl Paths<'_> {
             (Form::Regex(mine), PathMatcher::Exact(path)) => {
                 (later_case_sensitive || has_no_letter(path)) && mine.matches(path)
             }
-            (Form::Regex(_), _) => false,
             (_, PathMatcher::Regex(other)) => self.has_all_after(literal_head(other.source())),
             // Written in whichever case: this must then take it in any.
             (_, _) if !later_case_sensitive && !self.takes_any_case() => false,
-            (Form::Exact(_), PathMatcher::Exact(path)) => self.has(path),
+            (_, PathMatcher::Exact(path)) => self.has(path),
             (_, PathMatcher::Prefix(text)) => self.has_all_after(text),
             (_, PathMatcher::SeparatedPrefix(text)) => self.has(text) && self.has_below(text),
-            (Form::Prefix(_) | Form::SeparatedPrefix(_), PathMatcher::Exact(path)) => {
-                self.has(path)
-            }
             _ => false,
         }
     }

@@ -65,15 +65,6 @@ impl Format {
         Ok(Self(pieces))
     }
 
-    /// Whether the model knows what every command stands for.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        !self
-            .0
-            .iter()
-            .any(|piece| matches!(piece, Piece::Unknown(_)))
-    }
-
     /// The text for a request. Absent values are empty. None when a command is not modelled, or
     /// nothing is known about the client and the format asks for it.
     #[must_use]
@@ -230,8 +221,7 @@ impl Piece {
         let (arguments, length) = arguments.rsplit_once(')')?;
         let length = match length.strip_prefix(':') {
             Some(length) => Some(length.parse().ok()?),
-            None if length.is_empty() => None,
-            None => return None,
+            None => None,
         };
         match name {
             "REQ" | "REQUEST_HEADER" => Some(Self::Header(

@@ -180,12 +180,6 @@ impl ResolvedEdits {
         }
     }
 
-    /// Whether nothing happens.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }

@@ -114,10 +114,10 @@ impl HeaderMatcher {
         };
         match &self.form {
             Form::Present(wanted) => (there == *wanted) != self.invert,
-            // What the extension would say is not known; the field is noted as unread.
-            Form::Text(StringMatcher::Other) => true,
             // An absent header has no value to compare, inverted or not.
             _ if !there => false,
+            // What the extension would say is not known; the field is noted as unread.
+            Form::Text(StringMatcher::Other) => true,
             _ if values.is_empty() => one("") != self.invert,
             _ => {
                 let met = match repeated {
@@ -137,11 +137,5 @@ impl HeaderMatcher {
             wants: Arc::clone(&self.description),
             found,
         }
-    }
-
-    /// The header's name, lower case.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
     }
 }

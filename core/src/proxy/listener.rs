@@ -121,7 +121,7 @@ impl Listener {
             };
             for name in names {
                 let before = seen
-                    .entry((chain.matches.destination_port.filter(|it| *it != 0), name))
+                    .entry((chain.matches.destination_port, name))
                     .or_default();
                 let same = |other: &&usize| {
                     self.filter_chains
@@ -253,8 +253,7 @@ fn overlap(a: &FilterChainMatch, b: &FilterChainMatch) -> bool {
     fn share<T: Ord>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> bool {
         (a.is_empty() && b.is_empty()) || a.intersection(b).next().is_some()
     }
-    let port = |it: &FilterChainMatch| it.destination_port.unwrap_or(0);
-    port(a) == port(b)
+    a.destination_port == b.destination_port
         && share(&a.destinations, &b.destinations)
         && share(&a.server_names, &b.server_names)
         && a.transport_protocol == b.transport_protocol
@@ -322,7 +321,7 @@ const STAGES: [Stage; 9] = [
     Stage {
         what: "destination port",
         rank: |it, connection| match it.destination_port {
-            None | Some(0) => ANYTHING,
+            None => ANYTHING,
             Some(port) => exact(port == connection.destination.port()),
         },
         is: |connection| connection.destination.port().to_string(),

@@ -141,8 +141,8 @@ impl<'a> Translation<'a> {
                 self.named_class();
                 return Ok(());
             }
-            // In a class RE2 knows neither nesting nor set operations.
-            '[' | '&' | '~' if self.in_class => self.out.push('\\'),
+            // In a class RE2 knows neither nesting nor set operations; outside, escapes change nothing.
+            '[' | '&' | '~' => self.out.push('\\'),
             ']' => self.in_class = false,
             '*' | '+' | '?' if !self.in_class => self.repeated = Some(self.repeat(c, repeated)?),
             '{' if !self.in_class => match repetition(self.rest) {
@@ -205,9 +205,9 @@ impl<'a> Translation<'a> {
         self.out.push('\\');
         self.out.push_str(escaped);
         if matches!(escaped, "p" | "P" | "x") && self.rest.starts_with('{') {
-            let end = self.rest.find('}').map_or(self.rest.len(), |end| end + 1);
-            let name = self.take(end);
-            self.out.push_str(name);
+            // No repetition begins there.
+            let brace = self.take(1);
+            self.out.push_str(brace);
         }
     }
 }

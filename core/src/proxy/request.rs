@@ -101,18 +101,10 @@ impl Request {
         self.header("x-envoy-internal").first() == Some(&"true")
     }
 
-    /// Sets a header, pseudo headers included.
+    /// Sets a header that is no pseudo header.
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        match name {
-            ":authority" | "host" => value.clone_into(&mut self.authority),
-            ":path" => value.clone_into(&mut self.path),
-            ":method" => value.clone_into(&mut self.method),
-            ":scheme" => value.clone_into(&mut self.scheme),
-            _ => {
-                self.headers.retain(|(key, _)| key != name);
-                self.headers.push((name.to_owned(), value.to_owned()));
-            }
-        }
+        self.headers.retain(|(key, _)| key != name);
+        self.headers.push((name.to_owned(), value.to_owned()));
     }
 }
 
@@ -145,10 +137,8 @@ pub(super) fn without_port(host: &str) -> &str {
 
 /// Where a host's `:port` begins.
 pub(super) fn port_start(host: &str) -> Option<usize> {
-    let colon = host.rfind(':')?;
-    host.rfind(']')
-        .is_none_or(|bracket| bracket < colon)
-        .then_some(colon)
+    let last = host.rfind([':', ']'])?;
+    host.get(last..)?.starts_with(':').then_some(last)
 }
 
 /// Lower case, without a copy where it is already.

@@ -45,11 +45,7 @@ impl RouteAction {
     #[must_use]
     pub fn clusters(&self) -> Vec<&str> {
         match self {
-            Self::Forward(forward) => match &forward.target {
-                Target::Cluster(name) => vec![name],
-                Target::Weighted(weighted) => weighted.names().collect(),
-                Target::Header(_) | Target::Other => Vec::new(),
-            },
+            Self::Forward(forward) => forward.targets(),
             Self::Redirect(_) | Self::Direct { .. } | Self::Other => Vec::new(),
         }
     }
@@ -184,13 +180,17 @@ impl ForwardAction {
         })
     }
 
-    /// The clusters that the route can forward or mirror to.
-    pub(super) fn clusters(&self) -> Vec<&str> {
-        let mut clusters: Vec<&str> = match &self.target {
+    fn targets(&self) -> Vec<&str> {
+        match &self.target {
             Target::Cluster(name) => vec![name],
             Target::Weighted(weighted) => weighted.names().collect(),
             Target::Header(_) | Target::Other => Vec::new(),
-        };
+        }
+    }
+
+    /// The clusters that the route can forward or mirror to.
+    pub(super) fn clusters(&self) -> Vec<&str> {
+        let mut clusters = self.targets();
         clusters.extend(self.mirrors.iter().map(String::as_str));
         clusters
     }

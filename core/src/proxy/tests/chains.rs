@@ -70,6 +70,7 @@ fn many() -> Value {
 #[case::several_labels("1.1.1.1:80", "2.2.2.2:5", "c.b.example.com", "wild")]
 #[case::wider("1.1.1.1:80", "2.2.2.2:5", "example.com", "wilder")]
 #[case::unknown_name("1.1.1.1:80", "2.2.2.2:5", "x.org", "tls")]
+#[case::a_wildcard_is_not_empty("1.1.1.1:80", "2.2.2.2:5", ".example.com", "wilder")]
 #[case::network("10.96.9.9:80", "2.2.2.2:5", "", "net")]
 #[case::a_network_beats_a_name("10.96.9.9:80", "2.2.2.2:5", "a.example.com", "net")]
 #[case::port("10.1.1.1:8080", "2.2.2.2:5", "", "port")]
@@ -108,6 +109,87 @@ fn a_source_is_local_or_external(
         name_of(&listener, &connection(destination, source, "", &[])),
         wanted
     );
+}
+
+#[rstest]
+#[case::port(json!({"destinationPort": 8080}), "destination port is 80, the chain wants 8080")]
+#[case::destination(json!({"prefixRanges": [range("10.1.2.3", 8), range("fd00::1", 16)]}), "destination address is 1.1.1.1, the chain wants 10.0.0.0/8, fd00::/16")]
+#[case::name(json!({"serverNames": ["b.test", "a.test"]}), "the connection has no server name, the chain wants a.test, b.test")]
+#[case::transport(json!({"transportProtocol": "tls"}), "transport protocol is raw_buffer, the chain wants tls")]
+#[case::protocol(json!({"applicationProtocols": ["h2"]}), "application protocol is spdy, the chain wants h2")]
+#[case::direct_source(json!({"directSourcePrefixRanges": [range("3.3.3.3", 32)]}), "direct source address is 2.2.2.2, the chain wants 3.3.3.3/32")]
+#[case::source_type(json!({"sourceType": "SAME_IP_OR_LOOPBACK"}), "source type is external, the chain wants local")]
+#[case::source(json!({"sourcePrefixRanges": [range("3.3.3.3", 32)]}), "source address is 2.2.2.2, the chain wants 3.3.3.3/32")]
+#[case::source_port(json!({"sourcePorts": [7, 8]}), "source port is 5, the chain wants 7, 8")]
+fn a_chain_that_lost_says_what_it_wanted(#[case] matches: Value, #[case] says: &str) {
+    let listener = listener(json!([chain("a", matches)]));
+    let choice = listener.filter_chain(&connection("1.1.1.1:80", "2.2.2.2:5", "", &["spdy"]));
+    assert_eq!((choice.chosen, choice.by_default), (None, false));
+    assert_eq!(
+        &*choice.why,
+        "no filter chain matches and there is no default one: the connection is closed"
+    );
+    assert_eq!(choice.lost[0].why.to_string(), says);
+}
+
+#[test]
+fn a_chain_that_is_taken_says_by_what() {
+    let connection = connection("1.1.1.1:80", "2.2.2.2:5", "a.example.com", &[]);
+    let why = |chains: Value| {
+        let with_default =
+            json!({"name": "l", "filterChains": chains, "defaultFilterChain": {"name": "default"}});
+        let choice = read_listener(with_default)
+            .unwrap()
+            .filter_chain(&connection);
+        assert!(!choice.by_default);
+        choice.why.to_string()
+    };
+    assert_eq!(
+        why(json!([chain("a", json!({}))])),
+        "the only filter chain, and the connection matches it"
+    );
+    assert_eq!(
+        why(many()),
+        "the most specific match, by destination port, then destination address, then server name"
+    );
+}
+
+#[test]
+fn a_network_of_all_addresses_is_more_specific_than_none() {
+    let chains = [
+        chain("any", json!({})),
+        chain("all", json!({"prefixRanges": [range("0.0.0.0", 0)]})),
+    ];
+    let connection = connection("1.1.1.1:80", "2.2.2.2:5", "", &[]);
+    assert_eq!(name_of(&listener(json!(chains)), &connection), "all");
+}
+
+#[test]
+fn a_network_of_ipv6_has_the_addresses_that_begin_so() {
+    let listener = listener(json!([chain(
+        "net",
+        json!({"prefixRanges": [range("fd00:1::9", 32)]})
+    )]));
+    let of = |destination: &str| {
+        name_of(
+            &listener,
+            &connection(destination, "[fd00:2::2]:5", "", &[]),
+        )
+    };
+    assert_eq!(
+        (of("[fd00:1::5]:80"), of("[fd00:2::9]:80")),
+        ("net".to_owned(), "closed".to_owned())
+    );
+}
+
+#[rstest]
+#[case::finds_out_what_chains_ask("tls_inspector.v3.TlsInspector", &[])]
+#[case::changes_what_they_see("proxy_protocol.v3.ProxyProtocol", &["listenerFilters[0].name"])]
+fn a_listener_filter_that_is_not_modelled_is_named(#[case] kind: &str, #[case] named: &[&str]) {
+    let kind = format!("type.googleapis.com/envoy.extensions.filters.listener.{kind}");
+    let filters = json!([{"name": "f", "typedConfig": {"@type": kind}}]);
+    let listener = read_listener(json!({"name": "l", "listenerFilters": filters})).unwrap();
+    assert_eq!(listener.not_simulated, named);
 }
 
 #[test]
@@ -167,6 +249,7 @@ fn two_chains_for_the_same_connections_are_refused(#[case] a: Value, #[case] b: 
 #[case::bare_wildcard(json!({"serverNames": ["*"]}), "serverNames[0]", "partial wildcard")]
 #[case::suffix(json!({"suffixLen": 3}), "suffixLen", "not implemented")]
 #[case::port(json!({"destinationPort": 70000}), "destinationPort", "at most 65535")]
+#[case::no_port(json!({"destinationPort": 0}), "destinationPort", "at least 1")]
 fn a_condition_that_envoy_refuses_is_refused(
     #[case] matches: Value,
     #[case] field: &str,

@@ -80,6 +80,49 @@ fn a_table_for_all_hosts_asks_for_none() {
 }
 
 #[rstest]
+fn a_table_with_more_than_all_hosts_asks_for_one(#[values("a.test", "*.test", "a.*")] more: &str) {
+    let table = table(
+        json!({"virtualHosts": [{"name": "v", "domains": ["*", more],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]}]}),
+    );
+    assert_eq!(outcome(&table.route(&get("", "/", &[]))), "not found");
+}
+
+#[test]
+fn the_domains_that_a_host_is_not_among_are_named() {
+    let table = table(json!({"virtualHosts": [{"name": "v", "domains": ["a.test", "*.b.test"]}]}));
+    let Action::NotFound { lost, .. } = table.route(&get("c.test", "/", &[])).action else {
+        panic!("found")
+    };
+    let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lost,
+        [
+            "a.test: domain a.test for host c.test is not met",
+            "*.b.test: domain *.b.test for host c.test is not met"
+        ]
+    );
+}
+
+#[rstest]
+#[case::that_asks_for_it("POST", "posts")]
+#[case::that_no_other_has("GET", "other")]
+fn a_request_is_counted_under_a_virtual_cluster(#[case] method: &str, #[case] name: &str) {
+    let table = table(json!({"virtualHosts": [
+        {"name": "v", "domains": ["a"], "virtualClusters": [
+            {"name": "posts", "headers": [{"name": ":method", "stringMatch": {"exact": "POST"}}]}]},
+        {"name": "w", "domains": ["b"]},
+    ]}));
+    let mut request = get("a", "/", &[]);
+    request.method = method.to_owned();
+    let under = |host: usize| {
+        let host = &table.virtual_hosts[host];
+        host.virtual_cluster(&request, &Context::default())
+    };
+    assert_eq!((under(0), under(1)), (Some(name), None));
+}
+
+#[rstest]
 #[case::never(json!("NONE"), "http", false, "c")]
 #[case::plain(json!("ALL"), "http", false, "301 https://h:80/p")]
 #[case::over_tls(json!("ALL"), "https", false, "c")]

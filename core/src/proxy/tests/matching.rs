@@ -18,6 +18,9 @@ fn takes(matches: Value, request: &Request) -> bool {
 #[case::prefix_any_case(json!({"prefix": "/a", "caseSensitive": false}), "/Ab", true)]
 #[case::prefix_with_query(json!({"prefix": "/a?"}), "/a?b", false)]
 #[case::exact(json!({"path": "/a"}), "/a?x=1", true)]
+#[case::exact_case(json!({"path": "/a"}), "/A", false)]
+#[case::segments_case(json!({"pathSeparatedPrefix": "/a"}), "/A/b", false)]
+#[case::segments_any_case(json!({"pathSeparatedPrefix": "/a", "caseSensitive": false}), "/A/b", true)]
 #[case::exact_longer(json!({"path": "/a"}), "/a/", false)]
 #[case::exact_any_case(json!({"path": "/a", "caseSensitive": false}), "/A#f", true)]
 #[case::segments(json!({"pathSeparatedPrefix": "/a"}), "/a/b", true)]
@@ -35,6 +38,37 @@ fn a_path_is_matched_as_envoy_does(
     #[case] wanted: bool,
 ) {
     assert_eq!(takes(matches, &get("h", path, &[])), wanted);
+}
+
+/// A CONNECT without a path has none that could begin with nothing.
+#[rstest]
+#[case::a_plain_connect(json!({"connectMatcher": {}}), "", true)]
+#[case::by_a_prefix(json!({"prefix": ""}), "", false)]
+#[case::a_connect_with_a_path(json!({"prefix": "/a"}), "/ab", true)]
+fn a_connect_goes_by_its_path_if_it_has_one(
+    #[case] matches: Value,
+    #[case] path: &str,
+    #[case] wanted: bool,
+) {
+    let mut request = get("h:443", path, &[]);
+    request.method = "CONNECT".to_owned();
+    assert_eq!(takes(matches, &request), wanted);
+}
+
+#[rstest]
+#[case::of_one_segment("/a;v=1/b", "yes")]
+#[case::of_the_last("/a/b;v=1;w=2?q", "yes")]
+#[case::without_any("/a/b", "yes")]
+#[case::another_path("/a/c;v=1", "not found")]
+fn parameters_of_segments_are_ignored_where_the_table_says_so(
+    #[case] path: &str,
+    #[case] wanted: &str,
+) {
+    let table = table(
+        json!({"ignorePathParametersInPathMatching": true, "virtualHosts": [{"name": "v", "domains": ["*"],
+        "routes": [{"match": {"path": "/a/b"}, "route": {"cluster": "yes"}}]}]}),
+    );
+    assert_eq!(outcome(&table.route(&get("h", path, &[]))), wanted);
 }
 
 #[rstest]
@@ -81,6 +115,12 @@ fn a_path_template_is_matched_by_segments(
 #[case::range_of_text(json!({"rangeMatch": {"start": "0", "end": "9"}}), &["1x"], false)]
 #[case::any_case(json!({"stringMatch": {"contains": "BC", "ignoreCase": true}}), &["abcd"], true)]
 #[case::prefix(json!({"prefixMatch": "a"}), &["ab"], true)]
+#[case::exact_in_its_older_form(json!({"exactMatch": "a"}), &["a"], true)]
+#[case::exact_in_its_older_form_is_whole(json!({"exactMatch": "a"}), &["ab"], false)]
+#[case::exactly_nothing_is_anything(json!({"exactMatch": ""}), &["x"], true)]
+#[case::contains_in_its_older_form(json!({"containsMatch": "z"}), &["abc"], false)]
+#[case::regex_in_its_older_form(json!({"safeRegexMatch": {"regex": "a.c"}}), &["abcd"], false)]
+#[case::suffix_of_a_text(json!({"stringMatch": {"suffix": "b"}}), &["ab"], true)]
 #[case::suffix(json!({"suffixMatch": "a"}), &["ab"], false)]
 #[case::one_of_two(json!({"stringMatch": {"exact": "b"}}), &["a", "b"], true)]
 #[case::two_inverted(json!({"stringMatch": {"exact": "b"}, "invertMatch": true}), &["a", "b"], false)]
@@ -122,6 +162,7 @@ fn older_envoys_join_a_repeated_header() {
 #[case::absence(json!({"queryParameters": [{"name": "a"}]}), "/?b", false)]
 #[case::method(json!({"headers": [{"name": ":method", "stringMatch": {"exact": "GET"}}]}), "/", true)]
 #[case::host(json!({"headers": [{"name": "host", "stringMatch": {"exact": "h"}}]}), "/", true)]
+#[case::scheme(json!({"headers": [{"name": ":scheme", "stringMatch": {"exact": "http"}}]}), "/", true)]
 #[case::wanted_absent(json!({"queryParameters": [{"name": "a", "presentMatch": false}]}), "/?b", true)]
 #[case::wanted_absent_and_there(json!({"queryParameters": [{"name": "a", "presentMatch": false}]}), "/?a", false)]
 #[case::escapes_stay(json!({"queryParameters": [{"name": "a", "stringMatch": {"exact": "b c"}}]}), "/?a=b%20c", false)]
@@ -149,6 +190,76 @@ fn other_conditions_are_matched_as_envoy_does(
         ),
         wanted
     );
+}
+
+#[rstest]
+#[case::grpc("application/grpc", true)]
+#[case::grpc_of_a_format("application/grpc+proto", true)]
+#[case::what_only_begins_so("application/grpc-web", false)]
+fn a_route_for_grpc_asks_the_content_type(#[case] content_type: &str, #[case] wanted: bool) {
+    let request = get("h", "/", &[("content-type", content_type)]);
+    assert_eq!(takes(json!({"prefix": "/", "grpc": {}}), &request), wanted);
+}
+
+#[rstest]
+#[case::of_a_hundred("HUNDRED", 50, 149, true)]
+#[case::beyond_it("HUNDRED", 50, 250, false)]
+#[case::of_ten_thousand("TEN_THOUSAND", 1, 10_000, true)]
+#[case::beyond_ten_thousand("TEN_THOUSAND", 1, 100, false)]
+#[case::of_a_million("MILLION", 1, 1_000_000, true)]
+#[case::beyond_a_million("MILLION", 1, 10_000, false)]
+fn a_share_is_of_a_hundred_ten_thousand_or_a_million(
+    #[case] denominator: &str,
+    #[case] numerator: u32,
+    #[case] random: u64,
+    #[case] wanted: bool,
+) {
+    let share = json!({"numerator": numerator, "denominator": denominator});
+    let matches = json!({"prefix": "/", "runtimeFraction": {"defaultValue": share}});
+    let mut request = get("h", "/", &[]);
+    request.random = random;
+    assert_eq!(takes(matches, &request), wanted);
+}
+
+#[rstest]
+#[case::a_flag(json!({"boolMatch": true}), json!(true), true)]
+#[case::another_flag(json!({"boolMatch": false}), json!(true), false)]
+#[case::no_flag(json!({"boolMatch": true}), json!("true"), false)]
+#[case::a_text(json!({"stringMatch": {"exact": "a"}}), json!("a"), true)]
+#[case::null(json!({"nullMatch": {}}), json!(null), true)]
+#[case::there(json!({"presentMatch": true}), json!(0), true)]
+fn metadata_is_matched_by_its_value(
+    #[case] matcher: Value,
+    #[case] found: Value,
+    #[case] wanted: bool,
+) {
+    let condition = json!({"filter": "f", "path": [{"key": "a"}, {"key": "b"}], "value": matcher});
+    let table = routes(
+        json!([{"match": {"prefix": "/", "dynamicMetadata": [condition]}, "route": {"cluster": "yes"}}]),
+    );
+    let context = Context {
+        metadata: [("f".to_owned(), json!({"a": {"b": found}}))].into(),
+        ..Context::default()
+    };
+    let choice = table.route_in(&get("h", "/", &[]), &context);
+    assert_eq!(outcome(&choice) == "yes", wanted);
+}
+
+#[rstest]
+#[case::a_parameter(json!({"queryParameters": [{"name": "a", "stringMatch": {"exact": "1"}}]}), "query parameter a exact `1` is not met")]
+#[case::a_cookie(json!({"cookies": [{"name": "a", "stringMatch": {"exact": "1"}}]}), "cookie a exact `1` is not met")]
+#[case::a_template(json!({"pathMatchPolicy": {"name": "t", "typedConfig": {
+    "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+    "pathTemplate": "/a/{x}"}}}), "path / does not match path template /a/{x}")]
+fn what_a_route_wants_is_said_where_it_is_not_met(#[case] mut matches: Value, #[case] says: &str) {
+    if matches.get("pathMatchPolicy").is_none() {
+        matches["prefix"] = json!("/");
+    }
+    let table = routes(json!([{"match": matches, "route": {"cluster": "c"}}]));
+    let Action::NotFound { lost, .. } = table.route(&get("h", "/", &[])).action else {
+        panic!("found")
+    };
+    assert_eq!(lost[0].why.to_string(), says);
 }
 
 #[test]
@@ -180,6 +291,8 @@ fn the_first_route_wins_and_says_why_the_others_did_not() {
 #[case::examined(json!({"prefix": "/", "tlsContext": {"presented": true}}), "/", "not simulated: virtualHosts[0].routes[0].match.tlsContext")]
 #[case::ruled_out_already(json!({"prefix": "/x", "tlsContext": {"presented": true}}), "/", "rest")]
 #[case::extension(json!({"prefix": "/", "headers": [{"name": "a", "stringMatch": {"custom": {"name": "x", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}}]}), "/", "not simulated: virtualHosts[0].routes[0].match.headers[0].stringMatch.custom")]
+#[case::extension_inverted(json!({"prefix": "/", "headers": [{"name": "a", "invertMatch": true, "stringMatch": {"custom": {"name": "x", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}}]}), "/", "not simulated: virtualHosts[0].routes[0].match.headers[0].stringMatch.custom")]
+#[case::extension_for_an_absent_header(json!({"prefix": "/", "headers": [{"name": "b", "stringMatch": {"custom": {"name": "x", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}}]}), "/", "rest")]
 fn a_condition_that_is_not_modelled_is_never_guessed(
     #[case] matches: Value,
     #[case] path: &str,
@@ -209,6 +322,30 @@ fn a_weighted_draw_takes_the_number_modulo_the_sum(#[case] random: u64, #[case] 
     let choice = table.route(&request);
     assert_eq!(forwarded(&choice).cluster, cluster);
     assert_eq!(forwarded(&choice).drawn.unwrap().total, 100);
+}
+
+#[rstest]
+#[case::a_number(&["35"], "c")]
+#[case::beyond_the_sum(&["129"], "a")]
+#[case::two_numbers(&["35", "36"], "a")]
+#[case::no_number(&["x"], "a")]
+fn a_header_may_say_which_cluster_is_drawn(#[case] values: &[&str], #[case] cluster: &str) {
+    let table = routes(
+        json!([{"match": {"prefix": "/"}, "route": {"weightedClusters": {"headerName": "X-N", "clusters": [
+        {"name": "a", "weight": 30}, {"name": "c", "weight": 70}]}}}]),
+    );
+    let headers: Vec<_> = values.iter().map(|value| ("x-n", *value)).collect();
+    assert_eq!(outcome(&table.route(&get("h", "/", &headers))), cluster);
+}
+
+#[rstest]
+#[case::of_the_route(json!({"clusterHeader": "X-Cluster"}))]
+#[case::of_a_draw(json!({"weightedClusters": {"clusters": [{"clusterHeader": "X-Cluster", "weight": 1}]}}))]
+fn a_header_may_name_the_cluster(#[case] action: Value) {
+    let table = routes(json!([{"match": {"prefix": "/"}, "route": action}]));
+    let request = get("h", "/", &[("x-cluster", "there")]);
+    assert_eq!(outcome(&table.route(&request)), "there");
+    assert_eq!(outcome(&table.route(&get("h", "/", &[]))), "");
 }
 
 proptest! {

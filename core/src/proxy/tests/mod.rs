@@ -1,5 +1,6 @@
 mod chains;
 mod cover;
+mod formats;
 mod hosts;
 mod matching;
 mod reading;

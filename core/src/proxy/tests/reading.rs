@@ -41,6 +41,10 @@ fn forward(action: Value) -> Value {
 #[case::length_that_is_none(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%REQ(x):y%"}}]})), "header.value", "no length")]
 #[case::ignore_case_of_a_regex(host(json!({"routes": [{"match": {"prefix": "/", "headers": [{"name": "a", "stringMatch": {"safeRegex": {"regex": "a"}, "ignoreCase": true}}]}, "route": {"cluster": "c"}}]})), "stringMatch.ignoreCase", "no effect")]
 #[case::body(host(json!({"routes": [{"match": {"prefix": "/"}, "directResponse": {"status": 200, "body": {"inlineString": "x".repeat(4097)}}}]})), "directResponse.body", "at most 4096")]
+#[case::append_twice(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "b"}, "append": true, "appendAction": "ADD_IF_ABSENT"}]})), "requestHeadersToAdd[0].header", "both given")]
+#[case::connect_config_of_another_upgrade(forward(json!({"cluster": "c", "upgradeConfigs": [{"upgradeType": "websocket", "connectConfig": {}}]})), "upgradeConfigs[0].connectConfig", "only CONNECT")]
+#[case::matcher_beside_routes(host(json!({"matcher": matcher("HttpRequestHeaderMatchInput"), "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]})), "virtualHosts[0].matcher", "only one of them")]
+#[case::matcher_of_a_response(host(json!({"matcher": matcher("HttpResponseHeaderMatchInput")})), "matcherTree.input.typedConfig", "no input for routes")]
 fn what_envoy_refuses_in_routes_is_refused(
     #[case] value: Value,
     #[case] field: &str,
@@ -49,6 +53,35 @@ fn what_envoy_refuses_in_routes_is_refused(
     let error = read_table(value).unwrap_err();
     assert!(error.field.ends_with(field), "{error}");
     assert!(error.reason.contains(says), "{error}");
+}
+
+/// A tree that asks a header, for a route by each of its values.
+fn matcher(input: &str) -> Value {
+    let route = json!({"@type": "type.googleapis.com/envoy.config.route.v3.Route", "match": {"prefix": "/"}, "route": {"cluster": "c"}});
+    json!({"matcherTree": {
+        "input": {"name": "i", "typedConfig": {"@type": format!("type.googleapis.com/envoy.type.matcher.v3.{input}"), "headerName": "x"}},
+        "exactMatchMap": {"map": {"a": {"action": {"name": "r", "typedConfig": route}}}},
+    }})
+}
+
+#[rstest]
+#[case::connect_config(forward(json!({"cluster": "c", "upgradeConfigs": [{"upgradeType": "CONNECT", "connectConfig": {}}]})))]
+#[case::backoff_that_does_not_grow(forward(json!({"cluster": "c", "retryPolicy": {"retryBackOff": {"baseInterval": "5s", "maxInterval": "5s"}}})))]
+#[case::percent_sign_within_parentheses(host(json!({"requestHeadersToAdd": [{"header": {"key": "a", "value": "%START_TIME(%Y)%"}}]})))]
+#[case::matcher_of_a_request(host(json!({"matcher": matcher("HttpRequestHeaderMatchInput")})))]
+fn what_envoy_takes_in_routes_is_taken(#[case] value: Value) {
+    assert_eq!(read_table(value).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn a_tree_of_routes_is_not_guessed() {
+    let table = table(host(
+        json!({"matcher": matcher("HttpRequestHeaderMatchInput")}),
+    ));
+    assert_eq!(
+        outcome(&table.route(&get("h", "/", &[("x", "a")]))),
+        "not simulated: virtualHosts[0].matcher"
+    );
 }
 
 #[rstest]
@@ -61,9 +94,18 @@ fn what_envoy_refuses_in_routes_is_refused(
 #[case("/{a=}", "is empty")]
 #[case("/**.a/b", "suffix")]
 #[case("/a b", "printable")]
+#[case("/a[b", "is no literal")]
+#[case("/a//b", "is no literal")]
+#[case("/{a=*b}", "after its operator")]
+#[case("/{abcdefghijklmnopq}", "at most 16 letters")]
 fn a_bad_path_template_says_what_is_wrong(#[case] template: &str, #[case] says: &str) {
     let error = PathTemplate::new(template).unwrap_err();
     assert!(error.contains(says), "{error}");
+}
+
+#[test]
+fn a_name_of_a_path_template_has_up_to_sixteen_letters() {
+    assert!(PathTemplate::new("/{abcdefghijklmn_p}").is_ok());
 }
 
 #[rstest]
@@ -79,6 +121,14 @@ fn a_bad_path_template_says_what_is_wrong(#[case] template: &str, #[case] says: 
 #[case::repetition("a{2,3}", "aaa", true)]
 #[case::lazy("a+?b", "aab", true)]
 #[case::hexadecimal(r"\x{61}", "a", true)]
+#[case::most_repetitions("a{2,1000}", "aa", true)]
+#[case::brace_behind_a_class(r"[ab]{x}", "a{x}", true)]
+#[case::brace_behind_an_escape(r"\d{x}", "1{x}", true)]
+#[case::repetitions_in_a_class(r"[**+]+", "*+", true)]
+#[case::numbers_in_a_class(r"[{2000}]+", "{2}", true)]
+#[case::named_class_among_others(r"[[:digit:]&&**]+", "1&*", true)]
+#[case::class_of_one_letter(r"\pL+\d{2}", "é12", true)]
+#[case::script(r"\p{Greek}+", "λ", true)]
 fn a_pattern_is_read_as_re2_does(#[case] source: &str, #[case] text: &str, #[case] wanted: bool) {
     assert_eq!(Pattern::new(source).unwrap().matches(text), wanted);
 }
@@ -86,6 +136,7 @@ fn a_pattern_is_read_as_re2_does(#[case] source: &str, #[case] text: &str, #[cas
 #[rstest]
 #[case("a++")]
 #[case("a**")]
+#[case("[a]**")]
 #[case("a{1001}")]
 #[case("(?=a)")]
 #[case("(a")]
@@ -159,6 +210,15 @@ fn a_cluster_says_where_its_endpoints_come_from() {
     );
 }
 
+#[rstest]
+#[case::tls(json!({"name": "tls", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}}), true)]
+#[case::plain(json!({"name": "raw", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}), false)]
+fn a_cluster_says_whether_it_speaks_tls(#[case] socket: Value, #[case] wanted: bool) {
+    let plain = cluster(json!({"name": "c", "type": "STATIC"})).unwrap();
+    let read = cluster(json!({"name": "c", "type": "STATIC", "transportSocket": socket})).unwrap();
+    assert_eq!((plain.tls, read.tls), (false, wanted));
+}
+
 #[test]
 fn an_endpoint_needs_an_ip_address() {
     let error = cluster(json!({"name": "c", "loadAssignment": {"clusterName": "c", "endpoints": [{"lbEndpoints": [
@@ -197,6 +257,101 @@ fn a_connection_manager_knows_its_routes_and_what_may_change_a_request() {
         format!("{at}.normalizePath"),
     ];
     assert_eq!(listener.not_simulated, unread);
+}
+
+#[rstest]
+#[case::private("10.1.2.3", true, false)]
+#[case::this_host("127.0.0.1", true, false)]
+#[case::another_address_of_loopback("127.0.0.2", false, false)]
+#[case::public("192.0.2.7", false, true)]
+#[case::unique_local("fd00::1", true, false)]
+#[case::this_host_in_ipv6("::1", true, false)]
+#[case::public_in_ipv6("2001:db8::1", false, true)]
+fn a_client_is_internal_by_its_address(
+    #[case] address: &str,
+    #[case] by_default: bool,
+    #[case] by_config: bool,
+) {
+    let address: IpAddr = address.parse().unwrap();
+    let networks = json!({"cidrRanges": [{"addressPrefix": "192.0.2.0", "prefixLen": 24}, {"addressPrefix": "2001:db8::", "prefixLen": 32}]});
+    let configured = manager(json!({"internalAddressConfig": networks}));
+    assert_eq!(manager(json!({})).is_internal(address), by_default);
+    assert_eq!(configured.is_internal(address), by_config);
+}
+
+fn manager(fields: Value) -> HttpConnectionManager {
+    let mut config = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "statPrefix": "s", "rds": {"routeConfigName": "r", "configSource": {"ads": {}}},
+    });
+    let all = config.as_object_mut().unwrap();
+    all.extend(fields.as_object().unwrap().clone());
+    let filters = json!([{"name": "hcm", "typedConfig": config}]);
+    let listener = read_listener(json!({"name": "l", "filterChains": [{"filters": filters}]}));
+    match &listener.unwrap().filter_chains[0].terminal {
+        Terminal::Http(manager) => (**manager).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::text(json!({"inlineString": "PEM"}), Some("PEM"))]
+#[case::bytes(json!({"inlineBytes": "UEVN"}), Some("PEM"))]
+#[case::in_a_file(json!({"filename": "/tls.crt"}), None)]
+fn a_chain_shows_certificates_by_name_and_those_that_are_written_down(
+    #[case] certificate: Value,
+    #[case] written: Option<&str>,
+) {
+    let context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "commonTlsContext": {
+            "alpnProtocols": ["h2,http/1.1"],
+            "tlsCertificateSdsSecretConfigs": [{"name": "a/tls"}],
+            "tlsCertificates": [{"certificateChain": certificate}],
+        },
+    });
+    let chain = json!({"transportSocket": {"name": "tls", "typedConfig": context}});
+    let listener = read_listener(json!({"name": "l", "filterChains": [chain]})).unwrap();
+    let tls = DownstreamTls {
+        secrets: vec!["a/tls".to_owned()],
+        inline: written
+            .map(|it| it.as_bytes().to_vec())
+            .into_iter()
+            .collect(),
+        protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
+        assumed: false,
+    };
+    assert_eq!(listener.filter_chains[0].tls, Some(tls));
+}
+
+#[rstest]
+#[case::by_default(json!({"cluster": "c"}), 503)]
+#[case::not_found(json!({"cluster": "c", "clusterNotFoundResponseCode": "NOT_FOUND"}), 404)]
+#[case::error(json!({"cluster": "c", "clusterNotFoundResponseCode": "INTERNAL_SERVER_ERROR"}), 500)]
+fn a_route_says_what_is_answered_without_its_cluster(#[case] action: Value, #[case] status: u16) {
+    let choice = table(forward(action)).route(&get("a", "/", &[]));
+    assert_eq!(forwarded(&choice).cluster_not_found, status);
+}
+
+#[test]
+fn a_table_names_the_clusters_of_draws_and_mirrors_and_a_route_those_it_sends_to() {
+    let table = table(forward(json!({
+        "weightedClusters": {"clusters": [{"name": "a", "weight": 1}, {"clusterHeader": "x", "weight": 1}, {"name": "b", "weight": 1}]},
+        "requestMirrorPolicies": [{"cluster": "mirror"}, {"clusterHeader": "y"}],
+    })));
+    let all: Vec<_> = table.clusters().collect();
+    let at = "virtualHosts[0].routes[0].route".to_owned();
+    assert_eq!(all, ["a", "b", "mirror"].map(|it| (at.clone(), it)));
+    let action = &table.virtual_hosts[0].routes[0].action;
+    assert_eq!(action.clusters(), ["a", "b"]);
+}
+
+#[rstest]
+#[case::a_limit("3s", &["virtualHosts[0].routes[0].route.maxStreamDuration.maxStreamDuration"])]
+#[case::no_limit("0s", &[])]
+fn a_limit_of_streams_is_named_if_it_is_one(#[case] limit: &str, #[case] named: &[&str]) {
+    let action = json!({"cluster": "c", "maxStreamDuration": {"maxStreamDuration": limit}});
+    assert_eq!(table(forward(action)).not_simulated, named);
 }
 
 #[rstest]

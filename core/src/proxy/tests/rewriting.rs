@@ -34,6 +34,92 @@ fn a_path_is_rewritten_and_its_query_stays(
     );
 }
 
+fn template(template: &str) -> Value {
+    json!({"pathMatchPolicy": {"name": "t", "typedConfig": {
+        "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+        "pathTemplate": template}}})
+}
+
+fn template_rewrite(rewrite: &str) -> Value {
+    json!({"pathRewritePolicy": {"name": "t", "typedConfig": {
+        "@type": "type.googleapis.com/envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+        "pathTemplateRewrite": rewrite}}})
+}
+
+#[rstest]
+#[case::names("/a/{x}/{y_2}", "/{y_2}-{x}/z", "/a/1/2?q", "/2-1/z?q")]
+#[case::the_rest("/a/{x=**}", "/{x}", "/a/1/2", "/1/2")]
+#[case::no_name("/a/*", "/b", "/a/1", "/b")]
+fn a_path_is_made_of_the_names_of_its_template(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] path: &str,
+    #[case] wanted: &str,
+) {
+    let choice = route(template(from), template_rewrite(to)).route(&get("h", path, &[]));
+    assert_eq!(forwarded(&choice).path, wanted);
+}
+
+#[rstest]
+#[case::no_slash(template("/{x}"), "{x}", "must begin with `/`")]
+#[case::two_slashes(template("/{x}"), "/a//{x}", "no `//`")]
+#[case::no_literal(template("/{x}"), "/[{x}", "not allowed")]
+#[case::not_closed(template("/{x}"), "/{x", "not closed")]
+#[case::no_name(template("/{x}"), "/{1}", "a name is none")]
+#[case::another_name(template("/{x}"), "/{y}", "which `/{x}` does not have")]
+#[case::no_template(json!({"prefix": "/"}), "/a", "needs a path_match_policy")]
+fn a_template_rewrite_that_cannot_be_made_is_refused(
+    #[case] matches: Value,
+    #[case] rewrite: &str,
+    #[case] says: &str,
+) {
+    let mut action = template_rewrite(rewrite);
+    action["cluster"] = json!("c");
+    let routes = json!([{"match": matches, "route": action}]);
+    let error =
+        read_table(json!({"virtualHosts": [{"name": "all", "domains": ["*"], "routes": routes}]}))
+            .unwrap_err();
+    assert!(error.field.ends_with("pathTemplateRewrite"), "{error}");
+    assert!(error.reason.contains(says), "{error}");
+}
+
+#[test]
+fn a_rewrite_leaves_the_other_headers_as_they_are() {
+    let table = route(json!({"prefix": "/a"}), json!({"prefixRewrite": "/x"}));
+    let came = [("x-a", "1"), ("x-envoy-original-path", "/forged")];
+    let choice = table.route(&get("h", "/a", &came));
+    let left = [("x-a", "1"), ("x-envoy-original-path", "/a")];
+    let left = left.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(forwarded(&choice).headers, left);
+}
+
+#[test]
+fn a_host_may_become_the_endpoints_name() {
+    for (action, becomes) in [(json!({"autoHostRewrite": true}), true), (json!({}), false)] {
+        let choice = route(json!({"prefix": "/"}), action).route(&get("h", "/", &[]));
+        let forward = forwarded(&choice);
+        assert_eq!(
+            (forward.host_of_endpoint, forward.authority.as_str()),
+            (becomes, "h")
+        );
+    }
+}
+
+#[test]
+fn a_cluster_that_is_drawn_edits_before_its_route() {
+    let entry = json!({"name": "c", "weight": 1, "hostRewriteLiteral": "drawn",
+        "requestHeadersToAdd": [{"header": {"key": "x-a", "value": "drawn"}}]});
+    let table = routes(
+        json!([{"match": {"prefix": "/"}, "route": {"weightedClusters": {"clusters": [entry]}},
+        "requestHeadersToAdd": [{"header": {"key": "x-a", "value": "route"}}]}]),
+    );
+    let choice = table.route(&get("h", "/", &[]));
+    let forward = forwarded(&choice);
+    assert_eq!(forward.authority, "drawn");
+    let values: Vec<_> = forward.headers.iter().map(|(_, value)| value).collect();
+    assert_eq!(values, ["drawn", "route"]);
+}
+
 #[rstest]
 #[case::literal(json!({"hostRewriteLiteral": "new"}), "new")]
 #[case::header(json!({"hostRewriteHeader": "x-host"}), "there")]
@@ -73,6 +159,10 @@ fn a_rewritten_host_is_kept_where_asked() {
 #[case::prefix(json!({"prefixRewrite": "/new"}), "h", "/p/x?q", "301 http://h/new/x?q")]
 #[case::prefix_and_strip(json!({"prefixRewrite": "/new", "stripQuery": true}), "h", "/p/x?q", "301 http://h/new/x")]
 #[case::regex(json!({"regexRewrite": {"pattern": {"regex": "^/p"}, "substitution": "/r"}}), "h", "/p/x?q", "301 http://h/r/x?q")]
+#[case::regex_that_leaves_nothing(json!({"regexRewrite": {"pattern": {"regex": ".+"}, "substitution": ""}}), "h", "/p/x?q", "301 http://h/p/x?q")]
+#[case::format(json!({"pathRewrite": "/to%PATH(NQ:PATH)%"}), "h", "/p?q", "301 http://h/to/p?q")]
+#[case::see_other(json!({"responseCode": "SEE_OTHER"}), "h", "/p", "303 http://h/p")]
+#[case::temporary(json!({"responseCode": "TEMPORARY_REDIRECT"}), "h", "/p", "307 http://h/p")]
 fn a_redirect_names_its_place(
     #[case] redirect: Value,
     #[case] host: &str,
@@ -86,10 +176,12 @@ fn a_redirect_names_its_place(
     assert_eq!(outcome(&table.route(&get(host, path, &[]))), wanted);
 }
 
-#[test]
-fn a_direct_response_has_its_body() {
+#[rstest]
+#[case::text(json!({"inlineString": "tea"}))]
+#[case::bytes(json!({"inlineBytes": "dGVh"}))]
+fn a_direct_response_has_its_body(#[case] body: Value) {
     let table = routes(
-        json!([{"match": {"prefix": "/"}, "directResponse": {"status": 418, "body": {"inlineString": "tea"}}}]),
+        json!([{"match": {"prefix": "/"}, "directResponse": {"status": 418, "body": body}}]),
     );
     let Action::Direct { status, body } = table.route(&get("h", "/", &[])).action else {
         panic!("no direct response")
@@ -171,9 +263,25 @@ fn edits_of_one_level_do_not_see_each_other(#[case] edits: Value, #[case] wanted
     assert_eq!(response_headers(route, &get("h", "/", &[])), wanted);
 }
 
+#[rstest]
+#[case::appended(json!({"append": true}), "1", &["x-a: origin", "x-a: 1"])]
+#[case::replaced(json!({"append": false}), "1", &["x-a: 1"])]
+#[case::empty(json!({}), "%REQ(x-none)%", &["x-a: origin"])]
+#[case::kept_though_empty(json!({"keepEmptyValue": true}), "%REQ(x-none)%", &["x-a: origin", "x-a: "])]
+fn a_header_is_added_as_its_options_say(
+    #[case] mut options: Value,
+    #[case] value: &str,
+    #[case] wanted: &[&str],
+) {
+    options["header"] = json!({"key": "x-a", "value": value});
+    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "c"}, "responseHeadersToAdd": [options]});
+    assert_eq!(response_headers(route, &get("h", "/", &[])), wanted);
+}
+
 /// `Router::Filter` makes the response's headers of the request's as they are by then.
 #[rstest]
 #[case::path(json!({"route": {"cluster": "c", "prefixRewrite": "/new"}}), "%REQ(:path)%", "/new")]
+#[case::host(json!({"route": {"cluster": "c", "hostRewriteLiteral": "new"}}), "%REQ(:authority)%", "new")]
 #[case::edited_header(json!({"route": {"cluster": "c"}, "requestHeadersToAdd": [{"header": {"key": "x-c", "value": "set"}}]}), "%REQ(x-c)%", "set")]
 #[case::redirect(json!({"redirect": {"prefixRewrite": "/new"}}), "%REQ(:path)%", "/new")]
 #[case::path_that_a_redirect_does_not_rewrite(json!({"redirect": {"pathRedirect": "/new"}}), "%REQ(:path)%", "/old")]
