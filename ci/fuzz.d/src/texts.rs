@@ -1,9 +1,9 @@
 //! What users write and machines print: manifests, fixtures, recordings, an Envoy's dump.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::controllers::Controllers;
 use nodeway_core::lint::lint;
 use nodeway_core::object::Objects;
@@ -73,18 +73,22 @@ pub(crate) fn cluster(bytes: &[u8]) {
     let Ok(mut sim) = Sim::from_dump(objects).start() else {
         return;
     };
-    let pods: Vec<String> = names(sim.objects().pods().map(|it| &it.metadata));
-    let services: Vec<String> = names(sim.objects().services().map(|it| &it.metadata));
+    let pods = names(sim.objects().pods().map(|it| &it.metadata));
+    let services = names(sim.objects().services().map(|it| &it.metadata));
     for service in services.iter().take(2) {
         let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
-        let url = format!("http://{name}.{namespace}/");
         for from in pods.iter().map(String::as_str).take(1).chain(["outside"]) {
-            if let Ok(under_way) = sim.send(from, Ask::get(&url)) {
-                let _ = sim.finish(under_way);
-            }
+            ask(&mut sim, from, &format!("http://{name}.{namespace}/"));
         }
     }
     sim.run_for(Duration::from_secs(1));
+}
+
+/// A request that was sent ends.
+fn ask(sim: &mut Sim, from: &str, url: &str) {
+    if let Ok(under_way) = sim.send(from, Ask::get(url)) {
+        let _ = sim.finish(under_way);
+    }
 }
 
 fn names<'a>(all: impl Iterator<Item = &'a ObjectMeta>) -> Vec<String> {
@@ -95,16 +99,26 @@ fn names<'a>(all: impl Iterator<Item = &'a ObjectMeta>) -> Vec<String> {
     all.filter_map(path).collect()
 }
 
-/// A dump is read, served by a node, and asked.
+/// An Envoy's dump is read, and its first listeners are asked.
 pub(crate) fn config_dump(bytes: &[u8]) {
     let Some(text) = text("config_dump.json", bytes) else {
         return;
     };
-    match ConfigDump::of_running(&text) {
-        Ok(dump) => drop(dump.serve(&[], &[])),
-        Err(error) => refused(&[*error]),
+    let known = match source::read_any(&[text]) {
+        Ok(known) => known,
+        Err(errors) => return refused(&errors),
+    };
+    let Ok(mut sim) = Sim::from_known(known).start() else {
+        return;
+    };
+    let leading = sim.plans().flat_map(|(_, plan)| plan.frontends.keys());
+    let addresses = leading
+        .take(2)
+        .map(|it| SocketAddr::new(it.address, it.port));
+    let urls: Vec<String> = addresses.map(|it| format!("http://{it}/")).collect();
+    for url in urls {
+        ask(&mut sim, "outside", &url);
     }
-    cluster(bytes);
 }
 
 /// A fixture of the example's manifests is refused, or runs to its end.
@@ -154,7 +168,8 @@ pub(crate) fn recording(bytes: &[u8]) {
         .collect();
     match Recording::read("recording", &texts) {
         Ok(recording) => drop(replay(&[recording])),
-        Err(errors) => refused(&errors),
+        // A file that is missing has no line.
+        Err(errors) => says_why(&errors),
     }
 }
 
@@ -171,12 +186,17 @@ fn text(name: &str, bytes: &[u8]) -> Option<Text> {
 
 /// Every mistake says what is wrong, where and what to do.
 fn refused(errors: &[SourceError]) {
+    says_why(errors);
+    let lines = errors.iter().map(|error| error.place.line);
+    assert!(lines.min() > Some(0), "a line: {errors:?}");
+}
+
+fn says_why(errors: &[SourceError]) {
     assert!(
         !errors.is_empty(),
         "what is refused is refused for something"
     );
     for error in errors {
-        assert!(error.place.line > 0, "a line: {error:?}");
         assert!(
             !error.reason.is_empty() && !error.fix.is_empty(),
             "a reason and a fix: {error:?}"

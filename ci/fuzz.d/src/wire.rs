@@ -6,7 +6,7 @@ use nodeway_core::certificate::{Certificate, check_key};
 use nodeway_core::datapath::{ethertype, parse, parse_frame};
 use nodeway_core::envoy::bootstrap::AccessEntry;
 use nodeway_core::plan::NodePlan;
-use nodeway_core::proxy::Format;
+use nodeway_core::proxy::{Context, Format, Request};
 use nodeway_sim::http::{BodyLength, Decoder, Opening, RequestHead, ResponseHead};
 
 use crate::texts;
@@ -151,16 +151,27 @@ pub(crate) fn access_log(bytes: &[u8]) {
     }
 }
 
-/// Envoy's substitution formats.
+/// A format of Envoy is refused, or is filled in for a request.
 pub(crate) fn format(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
+    let request = Request {
+        method: "GET".to_owned(),
+        scheme: "http".to_owned(),
+        authority: "shop".to_owned(),
+        path: "/a?b=c".to_owned(),
+        headers: vec![("x-a".to_owned(), "ä".to_owned())],
+        random: 0,
+    };
     match Format::parse(text) {
-        Ok(format) => assert!(
-            format.is_known() || text.contains('%'),
-            "text alone is known"
-        ),
+        Ok(format) => {
+            let filled = format.text(&request, &Context::default());
+            assert!(
+                filled.is_some() || text.contains('%'),
+                "text alone is known"
+            );
+        }
         Err(error) => assert!(!error.is_empty(), "why it is none"),
     }
 }
