@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::trace::Failure;
 
 mod fate;
+#[cfg(test)]
+mod tests;
 
 pub use fate::{Fate, Fates, Missing};
 

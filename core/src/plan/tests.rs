@@ -313,15 +313,21 @@ fn a_config_applies_once_its_node_has_the_labels() {
     assert_eq!(planner.apply(Change::Put(node)), PlanDelta::default());
 }
 
+/// Although another node's config has the better right.
 #[test]
-fn a_service_that_changes_is_not_led_anywhere_by_another_nodes_config() {
+fn a_service_that_changes_stays_with_the_config_of_this_node() {
+    let config = SHOP.rsplit("---").next().unwrap();
     let selects = "nodeSelector: {matchLabels: {kubernetes.io/hostname: node-2}}";
-    let objects = shop(|text| text.replace("# nodeSelector", selects));
+    let elsewhere = config
+        .replace("name: shop\n", "name: a-second\n")
+        .replace("# nodeSelector", selects);
+    let objects = shop(|text| format!("{text}---{elsewhere}"));
     let mut planner = Planner::with_objects(&objects, "node-1", Ledger::default());
     let service = ObjectRef::new(Kind::Service, "default", "web");
     let (_, web) = objects.iter().find(|(it, _)| **it == service).unwrap();
-    planner.apply(Change::Put(web.object.clone()));
-    assert_eq!(planner.plan(), &NodePlan::default());
+    let delta = planner.apply(Change::Put(web.object.clone()));
+    assert_eq!(delta, PlanDelta::default());
+    assert!(!planner.plan().frontends.is_empty());
 }
 
 #[test]

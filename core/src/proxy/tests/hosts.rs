@@ -30,6 +30,7 @@ fn hosts(ignore_port: bool) -> RouteTable {
 #[case::a_wildcard_is_not_empty("-x.example.com", "suffix")]
 #[case::nothing_before_the_dot(".example.com", "any")]
 #[case::prefix("example.org", "prefix")]
+#[case::nothing_behind_the_dot("example.", "any")]
 #[case::none("other", "any")]
 #[case::letters_beyond_ascii("é.example.com", "suffix")]
 fn a_host_finds_its_most_specific_domain(#[case] host: &str, #[case] name: &str) {
