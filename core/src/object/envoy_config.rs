@@ -104,3 +104,36 @@ impl BackendService {
         ObjectRef::new(Kind::Service, namespace, &self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::its_own("shop", "", "shop/web", "shop/web")]
+    #[case::anothers("shop", "bank", "shop/web", "bank/web")]
+    #[case::of_a_clusterwide_one("", "bank", "bank/web", "bank/web")]
+    #[case::of_a_clusterwide_one_that_says_none("", "", "default/web", "default/web")]
+    fn an_entry_means_a_service_by_its_namespace_and_the_configs(
+        #[case] own: &str,
+        #[case] said: &str,
+        #[case] led: &str,
+        #[case] asked_for: &str,
+    ) {
+        let config = ObjectRef::new(Kind::CiliumEnvoyConfig, own, "config");
+        let leads = ServiceListener {
+            name: "web".to_owned(),
+            namespace: said.to_owned(),
+            ..ServiceListener::default()
+        };
+        let backend = BackendService {
+            name: "web".to_owned(),
+            namespace: said.to_owned(),
+            ..BackendService::default()
+        };
+        assert_eq!(leads.service(&config).path(), led);
+        assert_eq!(backend.service(&config).path(), asked_for);
+    }
+}

@@ -186,7 +186,7 @@ impl Parsed {
                 Ok(resource) if resource.name.is_empty() => self.refuse(
                     Code::EnvoyResource,
                     config,
-                    joined(index, resource.kind.name_field_in_json()),
+                    joined(index, resource.kind.name_field()),
                     format!("a {} has no name", resource.kind),
                     "give it a name",
                 ),
@@ -220,10 +220,7 @@ impl Parsed {
     fn read(&mut self, config: &ObjectRef, index: usize, short: String, resource: Resource) {
         let name: ResourceName = resource.name.as_str().into();
         if self.has(resource.kind, &name) {
-            let (field, kind) = (
-                joined(index, resource.kind.name_field_in_json()),
-                resource.kind,
-            );
+            let (field, kind) = (joined(index, resource.kind.name_field()), resource.kind);
             let reason = format!("the config has two of type {kind} named `{short}`");
             self.refuse(
                 Code::DuplicateResource,
