@@ -4,7 +4,7 @@ use nodeway_core::datapath::Family;
 use nodeway_core::netfilter::Ruleset;
 use nodeway_core::netfilter::text::{parse, parse_sets, ruleset, sets as printed};
 
-/// Rules that were read are printed as what is read as the same rules.
+/// Rules that were read are printed as what is read, and is printed the same.
 pub(crate) fn rules(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -18,7 +18,7 @@ pub(crate) fn rules(bytes: &[u8]) {
         let again = ruleset(&rules);
         let (read, errors) = parse(&again, family);
         assert_eq!(errors, [], "what is printed is read: {again}");
-        assert_eq!(read.normal(), rules.normal(), "and as it was: {again}");
+        assert_eq!(ruleset(&read), again, "and is the same");
     }
 }
 
@@ -41,6 +41,6 @@ pub(crate) fn sets(bytes: &[u8]) {
             [],
             "what is printed is read: {again}"
         );
-        assert_eq!(read.normal(), rules.normal(), "and as it was: {again}");
+        assert_eq!(printed(&read), again, "and is the same");
     }
 }

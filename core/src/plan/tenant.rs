@@ -5,17 +5,21 @@
 //! other names may be written in full, and under a name of another namespace a config would take
 //! over another's requests, or show another's certificate. Files, sockets and loopback of the node are
 //! nobody's: one of the sockets is the agent's, who tells private keys. Nor may a config bring a program
-//! along: in Envoy it has all that Envoy has. Cilium checks none of it; here the config is left out.
+//! along: in Envoy it has all that Envoy has. So [of extensions](extension) only those are taken that are known. Cilium checks none of it; here the config is left out.
 //! *Sending* to what stands elsewhere is free, as it is for every pod, and whoever may write a
 //! `CiliumClusterwideEnvoyConfig` may do all.
+
+mod extension;
 
 use std::net::IpAddr;
 
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
+use crate::envoy::bootstrap::AGENT;
 use crate::envoy::{Resource, ResourceKind, unpack};
 use crate::ingress;
 use crate::object::{Kind, ObjectRef};
+use extension::keeps_to_itself;
 
 /// Something that a config does beyond its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ fn is_of(name: &str, namespace: &str) -> bool {
 fn reaches(config: &ObjectRef, message: &DynamicMessage, path: &str) -> Option<Overreach> {
     let descriptor = message.descriptor();
     if descriptor.full_name() == "google.protobuf.Any" {
-        return reaches(config, &unpack(message)?, path);
+        return packed(config, message, path);
     }
     if let Some((field, reason)) = reach(config, message) {
         let field = joined(path, field);
@@ -92,6 +96,22 @@ fn reaches(config: &ObjectRef, message: &DynamicMessage, path: &str) -> Option<O
             Value::String(text) => shows_variable(text, path),
             _ => None,
         }
+    })
+}
+
+/// What an extension's own config does, or that nobody knows it.
+fn packed(config: &ObjectRef, any: &DynamicMessage, path: &str) -> Option<Overreach> {
+    let inner = unpack(any).and_then(|inner| reaches(config, &inner, path));
+    inner.or_else(|| {
+        let url = any.get_field_by_name("type_url")?;
+        let url = url.as_str().filter(|it| !it.is_empty())?;
+        let name = url.rsplit_once('/').map_or(url, |(_, name)| name);
+        (!keeps_to_itself(name)).then(|| Overreach {
+            field: path.to_owned(),
+            reason: format!(
+                "`{name}` is not among the extensions that are known to keep to a namespace"
+            ),
+        })
     })
 }
 
@@ -146,6 +166,20 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
         "envoy.extensions.wasm.v3.PluginConfig" => program("vmConfig", "a Wasm plugin"),
         "envoy.extensions.dynamic_modules.v3.DynamicModuleConfig" => {
             program("name", "a dynamic module")
+        }
+        // Whoever sends a request could name any address, the node's loopback too.
+        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig" => {
+            let by_header = message.get_field_by_name("use_http_header")?.as_bool()?;
+            let reason = "a client chooses the address by a header, the node's own among them";
+            by_header.then(|| ("useHttpHeader", reason.to_owned()))
+        }
+        "envoy.config.core.v3.GrpcService.EnvoyGrpc" => {
+            let own = text("cluster_name").filter(|it| it == AGENT)?;
+            node("clusterName", format!("the cluster `{own}`"))
+        }
+        "envoy.config.core.v3.HttpUri" => {
+            let own = text("cluster").filter(|it| it == AGENT)?;
+            node("cluster", format!("the cluster `{own}`"))
         }
         "envoy.config.core.v3.DataSource" => {
             let file = text("filename").map(|it| ("filename", format!("the file `{it}`")));

@@ -613,6 +613,25 @@ fn logs(format: &str) -> String {
     ),
     "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.grpcService.googleGrpc.targetUri"
 )]
+#[case::files_of_the_node(
+    with_filter("envoy.extensions.filters.http.file_server.v3.FileServerConfig", ""),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig"
+)]
+#[case::a_program_in_a_match(
+    with_filter(
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        "headers: [{name: x, stringMatch: {custom: {name: l, typedConfig: {'@type': type.googleapis.com/envoy.extensions.string_matcher.lua.v3.Lua, sourceCode: {inlineString: 'x'}}}}}]"
+    ),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.headers[0].stringMatch.custom.typedConfig"
+)]
+#[case::the_agents_cluster(
+    with_filter(
+        "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "grpcService: {envoyGrpc: {clusterName: nodeway-agent}}"
+    ),
+    "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.grpcService.envoyGrpc.clusterName"
+)]
+#[case::an_address_that_a_client_names(format!("[{{{CLUSTER}, name: a/web, type: ORIGINAL_DST, lbPolicy: CLUSTER_PROVIDED, originalDstLbConfig: {{useHttpHeader: true}}}}]"), "[0].originalDstLbConfig.useHttpHeader")]
 fn a_config_that_reaches_beyond_its_namespace_is_left_out(
     #[case] resources: String,
     #[case] field: &str,

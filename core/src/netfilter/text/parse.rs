@@ -14,7 +14,7 @@ pub use sets::parse_sets;
 
 use crate::netfilter::{Chain, Policy, Ruleset, Table};
 use rule::rule;
-use words::Words;
+use words::{CHAIN, Words, is_name, no_name};
 
 /// What cannot be read, by line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +85,7 @@ fn read(line: &str, table: &mut Option<Table>, rules: &mut Ruleset) -> Parsed<()
     if words.peek().is_some_and(|it| it.starts_with('[')) {
         words.next("counters")?;
     }
-    let (command, chain) = (words.next("a command")?, words.next("a chain")?);
+    let (command, chain) = (words.next("a command")?, words.name("a chain", CHAIN)?);
     match command.as_str() {
         "-N" | "--new-chain" => declare(rules, table, &chain, "-"),
         "-P" | "--policy" => declare(rules, table, &chain, &words.next("a policy")?),
@@ -116,6 +116,9 @@ fn declare(rules: &mut Ruleset, table: Table, name: &str, policy: &str) -> Parse
         "DROP" => Some(Policy::Drop),
         other => return Err(What::Malformed(format!("`{other}` is no policy"))),
     };
+    if !is_name(name, CHAIN) {
+        return Err(no_name(name, "a chain", CHAIN));
+    }
     let chain: &mut Chain = rules.chain_mut(table, name);
     chain.policy = policy;
     Ok(())

@@ -106,6 +106,14 @@ fn a_rule_is_read_however_it_is_written(#[case] written: &str, #[case] printed: 
     "-m comment --comment \"open",
     "line 2: a quotation mark is never closed"
 )]
+#[case::no_chains_name(
+    "-j 'a b'",
+    "line 2: `a b` is no name of a target: at most 28 bytes, no blanks, no `-` or `!` in front"
+)]
+#[case::an_option_for_a_device(
+    "-i -o -j X",
+    "line 2: `-o` is no name of a device: at most 15 bytes, no blanks, no `-` or `!` in front"
+)]
 #[case::an_end("-j", "line 2: the line ends where a target should stand")]
 #[case::a_share(
     "-m statistic --mode random --probability 2",
@@ -119,6 +127,10 @@ fn a_line_outside_the_closed_set_says_which_option(#[case] line: &str, #[case] w
 #[case::a_type("create x hash:ip", "not simulated: a set of type hash:ip")]
 #[case::a_command("flush x", "not simulated: command `flush`")]
 #[case::no_set("add y 10.0.0.1,tcp:80", "the set `y` is not created before")]
+#[case::a_long_name(
+    "create a23456789-123456789-123456789-12 hash:ip,port",
+    "`a23456789-123456789-123456789-12` is no name of a set: at most 31 bytes, no blanks, no `-` or `!` in front"
+)]
 #[case::no_mark(
     "create x hash:ip,port\nadd x 10.0.0.1,tcp:80 skbmark so",
     "`so` is no value of `skbmark`"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nodeway_datapath::{Family, protocol};
 
-use super::words::{Words, no_value, number};
+use super::words::{CHAIN, DEVICE, SET, Words, no_value, number};
 use super::{Parsed, What};
 use crate::netfilter::text::render::FLAGS;
 use crate::netfilter::{ChainName, ConnectionState, Match, RecentList, Rule, Target};
@@ -69,11 +69,11 @@ impl Reader {
             },
             "-i" | "--in-interface" => Match::InInterface {
                 not,
-                name: self.words.next("a device")?.into(),
+                name: self.words.name("a device", DEVICE)?.into(),
             },
             "-o" | "--out-interface" => Match::OutInterface {
                 not,
-                name: self.words.next("a device")?.into(),
+                name: self.words.name("a device", DEVICE)?.into(),
             },
             "-p" | "--protocol" => Match::Protocol {
                 not,
@@ -82,7 +82,7 @@ impl Reader {
             "-m" | "--match" => return self.load(),
             "-j" | "--jump" => return self.jump(),
             "-g" | "--goto" => {
-                let to: ChainName = self.words.next("a chain")?.into();
+                let to: ChainName = self.words.name("a chain", CHAIN)?.into();
                 self.target = Some(Target::Goto(to));
                 return Ok(());
             }
@@ -154,7 +154,7 @@ impl Reader {
                 gid: self.words.value(option)?,
             },
             ("set", "--match-set") => {
-                let set = self.words.next("a set")?.into();
+                let set = self.words.name("a set", SET)?.into();
                 let source = match self.words.next("what is looked up")?.as_str() {
                     "dst,dst" => false,
                     "src,src" => true,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::words::{Words, no_value, number};
+use super::words::{SET, Words, no_value, number};
 use super::{ParseError, Parsed, What};
 use crate::netfilter::{IpSet, Ruleset, SetEntry};
 
@@ -25,7 +25,7 @@ fn read_set(line: &str, rules: &mut Ruleset) -> Parsed<()> {
     }
     let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     let mut words = Words::from(words);
-    let (command, name) = (words.next("a command")?, words.next("a set")?);
+    let (command, name) = (words.next("a command")?, words.name("a set", SET)?);
     match command.as_str() {
         "create" => {
             let kind = words.next("a type")?;

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nodeway_datapath::Family;
 
 use super::rule::Reader;
+use super::words::{CHAIN, SET};
 use super::{Parsed, What};
 use crate::netfilter::{RejectWith, Target};
 
 impl Reader {
     pub(super) fn jump(&mut self) -> Parsed<()> {
-        let name = self.words.next("a target")?;
+        let name = self.words.name("a target", CHAIN)?;
         let target = match name.as_str() {
             "ACCEPT" => Target::Accept,
             "DROP" => Target::Drop,
@@ -105,7 +106,7 @@ impl Reader {
         if option != "--map-set" {
             return Err(What::NotSimulated(format!("-j SET {option}")));
         }
-        let set = self.words.next("a set")?.into();
+        let set = self.words.name("a set", SET)?.into();
         let which = self.words.next("what is looked up")?;
         let what = self.words.next("--map-mark")?;
         if (which.as_str(), what.as_str()) != ("dst,dst", "--map-mark") {

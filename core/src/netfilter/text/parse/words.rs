@@ -34,6 +34,15 @@ impl Words {
             .ok_or_else(|| What::Malformed(format!("the line ends where {wanted} should stand")))
     }
 
+    /// The next word, as a name of so many bytes at most: what iptables and ipset themselves take.
+    pub(super) fn name(&mut self, wanted: &str, longest: usize) -> Parsed<String> {
+        let name = self.next(wanted)?;
+        match is_name(&name, longest) {
+            true => Ok(name),
+            false => Err(no_name(&name, wanted, longest)),
+        }
+    }
+
     pub(super) fn value<T: FromStr>(&mut self, option: &str) -> Parsed<T> {
         let text = self.next(&format!("the value of `{option}`"))?;
         text.parse().map_err(|_| no_value(&text, option))
@@ -49,6 +58,27 @@ impl Words {
     pub(super) fn take(&mut self, option: &str) -> bool {
         self.take_any(&[option]).is_some()
     }
+}
+
+/// The longest name of a chain (`XT_EXTENSION_MAXNAMELEN`, of `linux/netfilter/x_tables.h`, without its end).
+pub(super) const CHAIN: usize = 28;
+/// The longest name of a device (`IFNAMSIZ`).
+pub(super) const DEVICE: usize = 15;
+/// The longest name of a set (`IPSET_MAXNAMELEN`).
+pub(super) const SET: usize = 31;
+
+/// A name that begins like an option, or that a blank ends, would be read as something else.
+pub(super) fn is_name(name: &str, longest: usize) -> bool {
+    let blank = |it: char| it.is_whitespace() || it.is_control();
+    (1..=longest).contains(&name.len()) && !name.starts_with(['-', '!']) && !name.contains(blank)
+}
+
+/// Why it is none.
+pub(super) fn no_name(name: &str, wanted: &str, longest: usize) -> What {
+    let name = name.escape_debug();
+    What::Malformed(format!(
+        "`{name}` is no name of {wanted}: at most {longest} bytes, no blanks, no `-` or `!` in front"
+    ))
 }
 
 /// A number, decimal or hexadecimal.
