@@ -209,28 +209,17 @@ pub fn frontends<'a>(
         let Some(service_port) = number(port.port) else {
             continue;
         };
-        for (address, kind) in &addresses {
-            frontends.push((
-                FrontendKey {
-                    address: *address,
-                    port: service_port,
-                },
-                *kind,
-                service_port,
-            ));
-        }
-        let Some(node_port) = port.node_port.and_then(number) else {
-            continue;
+        let mut push = |address: &IpAddr, port: u16, kind: FrontendKind| {
+            let address = *address;
+            frontends.push((FrontendKey { address, port }, kind, service_port));
         };
-        for address in &of_nodes {
-            frontends.push((
-                FrontendKey {
-                    address: *address,
-                    port: node_port,
-                },
-                FrontendKind::NodePort,
-                service_port,
-            ));
+        for (address, kind) in &addresses {
+            push(address, service_port, *kind);
+        }
+        if let Some(node_port) = port.node_port.and_then(number) {
+            for address in &of_nodes {
+                push(address, node_port, FrontendKind::NodePort);
+            }
         }
     }
     frontends

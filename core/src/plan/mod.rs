@@ -10,6 +10,7 @@ mod finding;
 mod ledger;
 mod parsed;
 mod planner;
+mod problems;
 mod secret;
 mod settle;
 mod tenant;

@@ -19,6 +19,7 @@ pub(super) use contribution::{Config, Demand, FrontendClaim};
 use crate::address::node_port_addresses;
 use crate::ingress::Options;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
+use crate::selector::BadSelector;
 use crate::service::of_slice;
 
 use super::claims::{Claims, Rank};
@@ -37,9 +38,9 @@ pub struct Planner {
     pub(super) node: String,
     pub(super) ledger: Ledger,
     pub(super) plan: NodePlan,
-    pub(super) this_node: Option<Arc<Node>>,
+    this_node: Option<Arc<Node>>,
     pub(super) services: BTreeMap<ObjectRef, Arc<Service>>,
-    pub(super) slices: BTreeMap<ObjectRef, BTreeMap<ObjectRef, Arc<EndpointSlice>>>,
+    slices: BTreeMap<ObjectRef, BTreeMap<ObjectRef, Arc<EndpointSlice>>>,
     slice_owners: BTreeMap<ObjectRef, ObjectRef>,
     /// Secrets with a certificate, by each name that Envoy may fetch them by.
     pub(super) secrets: BTreeMap<ResourceName, (ObjectRef, Arc<Secret>)>,
@@ -299,6 +300,19 @@ impl Planner {
                 .insert(reference.clone(), slice);
             self.slice_owners.insert(reference.clone(), owner);
         }
+    }
+
+    /// The slices with a Service's endpoints.
+    pub(super) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
+        let slices = self.slices.get(service).into_iter();
+        slices.flat_map(BTreeMap::values).map(AsRef::as_ref)
+    }
+
+    /// Whether a config's node selector picks this node; without one it does.
+    pub(super) fn picked(&self, source: &EnvoyConfig) -> Result<bool, BadSelector> {
+        let node = self.this_node.as_ref();
+        let labels = node.and_then(|node| node.metadata.labels.as_ref());
+        source.spec.picks(labels)
     }
 
     fn touch_endpoints(&self, service: &ObjectRef, touched: &mut Touched) {

@@ -109,7 +109,7 @@ impl Planner {
         let parsed = Arc::clone(&state.parsed);
         state.active = !parsed.refused
             && self.foreign_copy(config, &parsed).is_none()
-            && self.applies(&state.source);
+            && self.picked(&state.source).unwrap_or(false);
         for (service, entries) in &parsed.services {
             self.named_by
                 .entry(service.clone())
@@ -188,15 +188,6 @@ impl Planner {
             .or_default()
             .insert(Arc::clone(&name));
         touched.endpoints.insert(name);
-    }
-
-    /// Whether the config's node selector picks this node; one that is none picks no node.
-    fn applies(&self, source: &EnvoyConfig) -> bool {
-        let labels = self
-            .this_node
-            .as_ref()
-            .and_then(|node| node.metadata.labels.as_ref());
-        source.spec.picks(labels).unwrap_or(false)
     }
 
     pub(super) fn withdraw_frontends(
