@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use nodeway_core::ingress::duration;
 use nodeway_core::problem::{Problem, Severity};
-use nodeway_core::source::{Text, read_one};
+use nodeway_core::source::{Known, Text, read_one};
 use nodeway_core::trace::{Stage, stages_in_force};
 use nodeway_sim::{
     ChosenBy, Expect, Family, Fates, Fixture, Missing, Redirect, RequestSpec, Row, Sim, SimBuilder,
@@ -169,7 +169,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(folder) = &folder {
         folder.write(None, &sim.take_captures())?;
     }
-    let stages = stages_in_force(&row.way, sim.objects(), sim.in_force());
+    let stages = stages_in_force(&row.way, &sim.known(), sim.in_force());
     match arguments.output {
         Output::Json => {
             let explained = Explained {
@@ -383,7 +383,7 @@ fn print(row: &Row, stages: &[Stage], sim: &Sim) {
 /// What the run was made with, and which config of a dumped cluster chose it.
 fn run_of(row: &Row, sim: &Sim) -> String {
     let seed = sim.settings().seed.0;
-    if sim.objects().config_dump.is_some() {
+    if matches!(sim.known(), Known::Dump(_)) {
         return format!("from the listener on, seed {seed}");
     }
     match sim.redirect_chosen_by() {

@@ -6,7 +6,7 @@ use nodeway_sim::{Report, Row};
 
 use crate::paint::{FAINT, STRONG, paint};
 use crate::screen::say;
-use crate::sim::{answered_by, asked, expectations, or_none, short, status};
+use crate::sim::{answered_by, asked, at, expectations, or_none, short, status};
 
 const HEADER: [&str; 9] = [
     "",
@@ -46,7 +46,8 @@ pub(crate) fn screen(reports: &[Report]) {
     let mut lines = text.lines();
     say!("{}", lines.next().unwrap_or_default().trim_end());
     for row in &first.requests {
-        let request = format!("{}  {}", row.client, asked(row));
+        let at = at(row).map_or_else(String::new, |at| format!("  at {at}"));
+        let request = format!("{}  {}{at}", row.client, asked(row));
         say!("{}", paint(STRONG, request));
         for line in lines.by_ref().take(reports.len()) {
             say!("{}", line.trim_end());

@@ -252,11 +252,13 @@ pub(crate) fn or_none(text: Option<&str>) -> &str {
     text.unwrap_or("none")
 }
 
-/// A line a request: from, URL, node of the Envoy, route, who answered and where, status, time.
+/// A line a request: when it was asked, where requests have times, from, URL, node of the Envoy, route, who answered and
+/// where, status, how long it took.
 fn rows(requests: &[Row]) -> Table {
     let mut table = plain();
-    table.set_header([
-        "",
+    let timed = requests.iter().any(|row| row.at_ms.is_some());
+    let at = |row: &Row| timed.then(|| at(row).unwrap_or_default());
+    let names = [
         "FROM",
         "URL",
         "ENVOY",
@@ -264,10 +266,13 @@ fn rows(requests: &[Row]) -> Table {
         "ANSWERED BY",
         "STATUS",
         "TIME",
-    ]);
+    ];
+    table.set_header([""].into_iter().chain(timed.then_some("AT")).chain(names));
     for row in requests {
+        let first = |sign: &str| [sign.to_owned()].into_iter().chain(at(row));
         if !row.applicable {
-            table.add_row(["-", &row.client, &asked(row), "-", "not applicable"]);
+            let cells = [&row.client, &asked(row), "-", "not applicable"];
+            table.add_row(first("-").chain(cells.map(str::to_owned)));
             continue;
         }
         let envoy = row.proxy_pod.as_deref().map(short);
@@ -277,18 +282,23 @@ fn rows(requests: &[Row]) -> Table {
             (false, 0) => ("-", "not redirected"),
             (false, _) => (or_none(envoy), "passed through"),
         };
-        table.add_row([
-            if row.holds() { "✓" } else { "✗" },
-            &row.client,
-            &asked(row),
-            envoy,
-            route,
-            &answered_by(row),
-            &status(row),
-            &format!("{:.3} ms", row.time_ms),
-        ]);
+        let cells = [
+            row.client.clone(),
+            asked(row),
+            envoy.to_owned(),
+            route.to_owned(),
+            answered_by(row),
+            status(row),
+            format!("{:.3} ms", row.time_ms),
+        ];
+        table.add_row(first(if row.holds() { "✓" } else { "✗" }).chain(cells));
     }
     table
+}
+
+/// When a request was asked, where its fixture says a time.
+pub(crate) fn at(row: &Row) -> Option<String> {
+    row.at_ms.map(|at| format!("{at:.3} ms"))
 }
 
 /// What was broken on purpose, and mended.

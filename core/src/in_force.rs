@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use nodeway_datapath::{Frontend, FrontendState};
 
+use crate::address::pod_addresses;
 use crate::config_dump::ConfigDump;
 use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
 use crate::envoy::bootstrap;
@@ -363,15 +364,10 @@ fn addresses(endpoints: &PlannedEndpoints) -> BTreeSet<SocketAddr> {
 fn named(address: SocketAddr, objects: &Objects) -> PlannedEndpoint {
     let of_pod = objects
         .pods()
-        .find(|pod| service::pod_addresses(pod).any(|own| own == address.ip()));
+        .find(|pod| pod_addresses(pod).any(|own| own == address.ip()));
     PlannedEndpoint {
         address,
-        pod: of_pod.map(|pod| {
-            let metadata = &pod.metadata;
-            let namespace = metadata.namespace.as_deref().unwrap_or("default");
-            let name = metadata.name.as_deref().unwrap_or_default();
-            ObjectRef::new(Kind::Pod, namespace, name)
-        }),
+        pod: of_pod.map(|pod| ObjectRef::of(Kind::Pod, &pod.metadata)),
         node: of_pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
     }
 }

@@ -15,6 +15,7 @@ mod tests;
 use serde_json::{Map, Value};
 
 use crate::netfilter::sidecar::{INBOUND, OUTBOUND, PROXY_UID};
+use crate::object::DEFAULT_NAMESPACE;
 
 /// What pods get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ fn pod_spec(object: &Value) -> Option<&'static [&'static str]> {
 fn title(object: &Value) -> String {
     let metadata = object.get("metadata").unwrap_or(&Value::Null);
     let namespace = match text(metadata, "namespace") {
-        "" => "default",
+        "" => DEFAULT_NAMESPACE,
         namespace => namespace,
     };
     let name = match text(metadata, "name") {

@@ -13,7 +13,7 @@
 //! 3. [`mod@derive`]: pods, addresses and endpoint slices where nobody wrote them.
 //! 4. [`envoy`]: the resources of a `CiliumEnvoyConfig` are read against Envoy's own descriptors.
 //! 5. [`plan`]: changes to objects become changes to a [`plan::NodePlan`], by what they share: a [`service`] with its
-//!    [`frontend`]s and [`endpoint`]s, a [`selector`], a [`certificate`].
+//!    [`frontend`]s and [`endpoint`]s, an [`address`], a [`selector`], a [`certificate`].
 //! 6. [`lint`]: what is probably not meant, though nothing is refused; [`policy`]: what would select who answers, and is only named.
 //! 7. [`datapath`]: a packet's bytes become a flow, the flow becomes a verdict; [`redirect`] says by
 //!    which way the packet then comes to its listener, and what becomes of it when something is missing.
@@ -28,6 +28,7 @@
 //! 15. [`inject`]: manifests whose pods get an Envoy of their own.
 //! 16. [`trace`]: each of these steps, with its reason, its evidence and the candidates that lost.
 
+pub mod address;
 pub mod backend;
 pub mod certificate;
 pub mod cilium_config;

@@ -1,8 +1,10 @@
 //! Kubernetes objects as Nodeway knows them: a closed set of kinds, each with where it came from.
 //!
-//! Types of Kubernetes' own API are those of `k8s-openapi`; Cilium's two are here, because no
-//! crate has them. An [`Objects`] is a cluster's state: a sorted map, so that its order never
+//! Types of Kubernetes' own API are those of `k8s-openapi`; Cilium's two are [`EnvoyConfig`], because
+//! no crate has them. An [`Objects`] is a cluster's state: a sorted map, so that its order never
 //! depends on the order of files.
+
+mod envoy_config;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,13 +14,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde::{Deserialize, Serialize};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+
+pub use envoy_config::{BackendService, EnvoyConfig, EnvoyConfigSpec, ServiceListener};
 
 use crate::cilium_config::CiliumConfig;
-use crate::config_dump::ConfigDump;
 use crate::policy::Policy;
-use crate::selector::{BadSelector, Labels, selects};
 
 /// The kinds that can change an answer and that Nodeway reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -115,6 +117,21 @@ impl ObjectRef {
         }
     }
 
+    /// Names the object of that kind that has this `metadata`.
+    #[must_use]
+    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+        let namespace = if kind.namespaced() {
+            namespace_of(metadata)
+        } else {
+            ""
+        };
+        Self::new(
+            kind,
+            namespace,
+            metadata.name.as_deref().unwrap_or_default(),
+        )
+    }
+
     /// Names an object of a kind without namespaces.
     #[must_use]
     pub fn cluster(kind: Kind, name: impl Into<String>) -> Self {
@@ -144,74 +161,21 @@ impl Serialize for ObjectRef {
     }
 }
 
-/// `CiliumEnvoyConfig` and `CiliumClusterwideEnvoyConfig`: the same spec, with and without a namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvoyConfig {
-    /// `metadata`; its namespace is empty for the clusterwide kind.
-    pub metadata: ObjectMeta,
-    /// `spec`
-    pub spec: EnvoyConfigSpec,
+/// Where an object of a namespaced kind is that names no namespace, as for kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The namespace of an object of a namespaced kind.
+#[must_use]
+pub fn namespace_of(metadata: &ObjectMeta) -> &str {
+    or_default(metadata.namespace.as_deref().unwrap_or_default())
 }
 
-/// What a `CiliumEnvoyConfig` asks for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvoyConfigSpec {
-    /// Services whose packets are led to a listener of this config.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub services: Vec<ServiceListener>,
-    /// Services whose endpoints are given to Envoy, without any redirect.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backend_services: Vec<BackendService>,
-    /// Envoy resources as protobuf JSON with `@type`.
-    #[serde(default)]
-    pub resources: Vec<serde_json::Value>,
-    /// The nodes on which the config applies; all when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_selector: Option<LabelSelector>,
-}
-
-impl EnvoyConfigSpec {
-    /// Whether the config is for a node with these labels: for every node without a selector.
-    ///
-    /// # Errors
-    /// When its selector is none: then it is for no node.
-    pub fn picks(&self, labels: Option<&Labels>) -> Result<bool, BadSelector> {
-        let selector = self.node_selector.as_ref();
-        selector.map_or(Ok(true), |it| selects(it, labels))
+/// A namespace as it is written, or what stands for none.
+fn or_default(namespace: &str) -> &str {
+    match namespace {
+        "" => DEFAULT_NAMESPACE,
+        namespace => namespace,
     }
-}
-
-/// One entry of `spec.services`: a frontend that is led to a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceListener {
-    /// The Service's name.
-    pub name: String,
-    /// The Service's namespace. A namespaced config may only name its own; empty means that.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    /// The listener's name in this config; empty means its first one.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub listener: String,
-    /// The Service's ports that are led there; empty means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<u16>,
-}
-
-/// One entry of `spec.backendServices`: a service whose endpoints Envoy must know.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackendService {
-    /// The Service's name.
-    pub name: String,
-    /// The Service's namespace; empty means the config's own.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    /// Port numbers or port names, as text; empty means all.
-    #[serde(default, rename = "number", skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<String>,
 }
 
 /// One object of the closed set.
@@ -264,20 +228,10 @@ impl Object {
         }
     }
 
-    /// The object's reference. A namespaced object without a namespace is in `default`, as for kubectl.
+    /// The object's reference.
     #[must_use]
     pub fn reference(&self) -> ObjectRef {
-        let metadata = self.metadata();
-        let namespace = match (self.kind().namespaced(), metadata.namespace.as_deref()) {
-            (false, _) => "",
-            (true, None | Some("")) => "default",
-            (true, Some(namespace)) => namespace,
-        };
-        ObjectRef::new(
-            self.kind(),
-            namespace,
-            metadata.name.as_deref().unwrap_or_default(),
-        )
+        ObjectRef::of(self.kind(), self.metadata())
     }
 }
 
@@ -341,8 +295,6 @@ pub struct Objects {
     pub policies: Vec<Policy>,
     /// What the cluster's Cilium is told, when the source has it.
     pub cilium_config: Option<CiliumConfig>,
-    /// What an Envoy said it has, in place of a cluster's objects.
-    pub config_dump: Option<Arc<ConfigDump>>,
 }
 
 impl Objects {

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
+use crate::object::namespace_of;
 use crate::selector::{Labels, selects};
 
 /// What a policy may do to a request for a pod that it selects.
@@ -85,7 +86,7 @@ impl Policy {
     /// What this policy may do to a request for that pod; none when it does not select it.
     #[must_use]
     pub fn effect_on(&self, pod: &Pod) -> Option<Effect> {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let namespace = namespace_of(&pod.metadata);
         if self
             .namespace
             .as_deref()

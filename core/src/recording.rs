@@ -332,10 +332,7 @@ impl Folder<'_> {
     ) -> SourceError {
         SourceError {
             file: format!("{}/{file}", self.name).into(),
-            place: Place {
-                line,
-                ..Place::default()
-            },
+            place: Place::line(line),
             fault: Fault::WrongType,
             object: None,
             field: field.to_owned(),

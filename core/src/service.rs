@@ -5,17 +5,18 @@
 //! *name*; the slice's number is the pods' own, which may differ per slice (Kubernetes,
 //! "EndpointSlices"). Cilium asks by the number or name of the Service's port, as text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 
+use crate::address::node_port_addresses;
 use crate::endpoint::{PlannedEndpoint, PlannedEndpoints};
 use crate::frontend::{FrontendKey, FrontendKind, Ranges};
-use crate::object::{Kind, ObjectRef};
+use crate::object::{Kind, ObjectRef, namespace_of};
 
 /// The label by which a slice names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -26,29 +27,15 @@ pub const ALL_PORTS: &str = "*";
 /// The reference of a Service.
 #[must_use]
 pub fn reference(service: &Service) -> ObjectRef {
-    let metadata = &service.metadata;
-    ObjectRef::new(
-        Kind::Service,
-        namespace(metadata.namespace.as_deref()),
-        metadata.name.as_deref().unwrap_or_default(),
-    )
+    ObjectRef::of(Kind::Service, &service.metadata)
 }
 
 /// The Service that a slice belongs to, by its label.
 #[must_use]
 pub fn of_slice(slice: &EndpointSlice) -> Option<ObjectRef> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectRef::new(
-        Kind::Service,
-        namespace(slice.metadata.namespace.as_deref()),
-        name,
-    ))
-}
-
-fn namespace(namespace: Option<&str>) -> &str {
-    namespace
-        .filter(|namespace| !namespace.is_empty())
-        .unwrap_or("default")
+    let namespace = namespace_of(&slice.metadata);
+    Some(ObjectRef::new(Kind::Service, namespace, name))
 }
 
 /// The Service's TCP ports. Nothing else is led to a listener or proxied.
@@ -167,7 +154,7 @@ fn planned(endpoint: &Endpoint, address: SocketAddr, slice: &EndpointSlice) -> P
         .as_ref()
         .filter(|target| target.kind.as_deref() == Some("Pod"))
         .and_then(|target| {
-            let own = || namespace(slice.metadata.namespace.as_deref()).to_owned();
+            let own = || namespace_of(&slice.metadata).to_owned();
             Some(ObjectRef::new(
                 Kind::Pod,
                 target.namespace.clone().unwrap_or_else(own),
@@ -310,53 +297,6 @@ fn load_balancer_ips(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
         .iter()
         .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"))
         .filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
-}
-
-/// A node's addresses inside the cluster.
-pub fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
-    addresses_of(node, "InternalIP")
-}
-
-/// The addresses at which a node answers for node ports: those of its `status`, internal ones
-/// first.
-///
-/// kube-proxy answers at every local address of the node (`--nodeport-addresses` says nothing by
-/// default), also at those that the kernel has and the Node object has not; here they are not known.
-/// Loopback stays out: kube-proxy's iptables form answers there over IPv4 alone, and only by
-/// `route_localnet`, which lets others on the link reach what listens on loopback (CVE-2020-8558);
-/// its nftables form does not at all.
-pub fn node_port_addresses(node: &Node) -> impl Iterator<Item = IpAddr> + '_ {
-    let mut seen = BTreeSet::new();
-    addresses_of(node, "InternalIP")
-        .chain(addresses_of(node, "ExternalIP"))
-        .filter(move |address| !address.is_loopback() && seen.insert(*address))
-}
-
-fn addresses_of<'a>(node: &'a Node, kind: &'static str) -> impl Iterator<Item = IpAddr> + 'a {
-    let addresses = node
-        .status
-        .as_ref()
-        .and_then(|status| status.addresses.as_deref())
-        .unwrap_or_default();
-    addresses
-        .iter()
-        .filter(move |address| address.type_ == kind)
-        .filter_map(|address| address.address.parse().ok())
-}
-
-/// A pod's addresses of both families: `status.podIPs`, or `status.podIP` alone.
-pub fn pod_addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
-    let status = pod.status.as_ref();
-    let all = status
-        .and_then(|status| status.pod_ips.as_deref())
-        .unwrap_or_default();
-    let one = status
-        .and_then(|status| status.pod_ip.as_ref())
-        .filter(|_| all.is_empty());
-    all.iter()
-        .map(|ip| &ip.ip)
-        .chain(one)
-        .filter_map(|ip| ip.parse().ok())
 }
 
 #[cfg(test)]

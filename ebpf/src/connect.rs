@@ -110,16 +110,7 @@ fn redirected(
     family: Family,
     address: Address,
 ) -> Option<u16> {
-    let flow = Flow {
-        family,
-        packet: Packet::Call,
-        protocol: call.protocol as u8,
-        tcp_flags: 0,
-        sport: 0,
-        dport: port(call),
-        src: [0; 16],
-        dst: address,
-    };
+    let flow = Flow::call(family, call.protocol as u8, None, (address, port(call)));
     let verdict = decide(&flow, Hook::Connect, &CallNode);
     let origin = Origin {
         hook: Hook::Connect,

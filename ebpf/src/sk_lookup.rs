@@ -55,17 +55,11 @@ pub fn nw_sk_lookup(context: SkLookupContext) -> u32 {
 
 #[inline(always)]
 fn flow(context: &SkLookupContext, family: Family, src: Address, dst: Address) -> Flow {
-    Flow {
-        family,
-        packet: Packet::Call,
-        protocol: read!(context, protocol) as u8,
-        tcp_flags: 0,
-        // The one is in network byte order, the other in the machine's.
-        sport: u16::from_be(read!(context, remote_port)),
-        dport: read!(context, local_port) as u16,
-        src,
-        dst,
-    }
+    let protocol = read!(context, protocol) as u8;
+    // The one is in network byte order, the other in the machine's.
+    let sport = u16::from_be(read!(context, remote_port));
+    let dport = read!(context, local_port) as u16;
+    Flow::call(family, protocol, Some((src, sport)), (dst, dport))
 }
 
 #[inline(always)]

@@ -37,10 +37,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use nodeway_core::address::{node_port_addresses, pod_addresses};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::object::{Change, Kind, Objects};
 use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
-use nodeway_core::service;
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 
 use crate::clock::Clock;
@@ -564,7 +564,7 @@ fn addresses(
             has: nodes.filter_map(|it| it.metadata.name.clone()).collect(),
         });
     };
-    let said: Vec<_> = service::node_port_addresses(node).collect();
+    let said: Vec<_> = node_port_addresses(node).collect();
     let own = devices.own(said.iter().copied());
     if own.is_empty() {
         return Err(AgentError::AnotherMachine {
@@ -592,5 +592,5 @@ fn pods(objects: &Objects, node: &str) -> Vec<std::net::IpAddr> {
             spec.node_name.as_deref() == Some(node) && spec.host_network != Some(true)
         })
     });
-    here.flat_map(|pod| service::pod_addresses(pod)).collect()
+    here.flat_map(|pod| pod_addresses(pod)).collect()
 }

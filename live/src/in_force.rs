@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use nodeway_core::address::node_port_addresses;
 use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::datapath::Family;
 use nodeway_core::in_force::{Dumped, InForce, Observed, Rules};
@@ -20,7 +21,6 @@ use nodeway_core::netfilter::frontends;
 use nodeway_core::object::Objects;
 use nodeway_core::plan::{Ledger, NodePlan, Planner};
 use nodeway_core::redirect::{Redirect, UnknownRedirect};
-use nodeway_core::service;
 use nodeway_core::source::{SourceError, Text};
 
 use crate::agent::status::Status;
@@ -145,7 +145,7 @@ fn dumped(record: &Record) -> Result<(Dumped, Said), LookError> {
 
 fn own_addresses(objects: &Objects, node: &str) -> Vec<IpAddr> {
     let node = objects.node("", node);
-    node.map(|node| service::node_port_addresses(node).collect())
+    node.map(|node| node_port_addresses(node).collect())
         .unwrap_or_default()
 }
 

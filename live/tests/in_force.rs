@@ -44,7 +44,7 @@ fn simulated(looked: Looked, url: &str) -> (Reply, Vec<Stage>) {
     let builder = Sim::from_dump(looked.objects).in_force(looked.redirect, looked.in_force);
     let mut sim = builder.start().unwrap();
     let reply = sim.request("default/client", Ask::get(url)).unwrap();
-    let stages = stages_in_force(&reply.way, sim.objects(), sim.in_force());
+    let stages = stages_in_force(&reply.way, &sim.known(), sim.in_force());
     (reply, stages)
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use nodeway_core::object::{Kind, Object, ObjectRef, Objects};
+use nodeway_core::object::{Kind, ObjectRef, Objects, namespace_of};
 
 use crate::cluster::AskError;
 use crate::net::{Place, Topology};
@@ -40,10 +40,10 @@ pub(crate) fn place(
 fn close(asked: &str, objects: &Objects, topology: &Topology) -> Vec<String> {
     let pods = objects
         .pods()
-        .map(|pod| Object::Pod(pod.clone()).reference().path());
+        .map(|pod| ObjectRef::of(Kind::Pod, &pod.metadata).path());
     let makers = objects
         .deployments()
-        .map(|one| Object::Deployment(one.clone()).reference().path());
+        .map(|one| ObjectRef::of(Kind::Deployment, &one.metadata).path());
     let nodes = topology
         .nodes
         .iter()
@@ -91,10 +91,10 @@ fn pod_of(namespace: &str, name: &str, objects: &Objects) -> Option<String> {
     let selector = deployment.spec.as_ref()?.selector.match_labels.as_ref()?;
     let pod = objects.pods().find(|pod| {
         let labels = pod.metadata.labels.as_ref();
-        let here = pod.metadata.namespace.as_deref().unwrap_or("default") == namespace;
+        let here = namespace_of(&pod.metadata) == namespace;
         here && selector
             .iter()
             .all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
     })?;
-    Some(Object::Pod(pod.clone()).reference().path())
+    Some(ObjectRef::of(Kind::Pod, &pod.metadata).path())
 }

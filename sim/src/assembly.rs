@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use nodeway_core::address::{node_port_addresses, pod_addresses};
+use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::controllers::Controllers;
 use nodeway_core::netfilter::kube_proxy::ServicePort;
-use nodeway_core::object::{Object, Objects};
+use nodeway_core::object::{Kind, ObjectRef, Objects};
 use nodeway_core::plan::{FIRST_PORT, FrontendKind, LAST_PORT, Ledger, Planner};
 use nodeway_core::problem::Problem;
 use nodeway_core::service;
+use nodeway_core::source::Known;
 
 use crate::dumped;
 use crate::names::Names;
@@ -49,6 +53,8 @@ impl Default for Options {
 /// A cluster, ready to run.
 pub(crate) struct Assembly {
     pub(crate) objects: Objects,
+    /// The dump that it was made of: its only object is the node that serves it then.
+    pub(crate) dump: Option<Arc<ConfigDump>>,
     pub(crate) planners: BTreeMap<String, Planner>,
     /// What is wrong with the Ingresses; the planners know the rest.
     pub(crate) ingress_problems: Vec<Problem>,
@@ -58,10 +64,14 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    pub(crate) fn of(objects: Objects, options: &Options) -> Self {
-        if let Some(dump) = objects.config_dump.clone() {
-            return dumped::assemble(objects, &dump, options);
+    pub(crate) fn of(known: Known, options: &Options) -> Self {
+        match known {
+            Known::Objects(objects) => Self::of_objects(Arc::unwrap_or_clone(objects), options),
+            Known::Dump(dump) => dumped::assemble(dump, options),
         }
+    }
+
+    fn of_objects(objects: Objects, options: &Options) -> Self {
         let (objects, ingress_problems) = options.controllers.complete(objects);
         let (first, last) = options.ports;
         let planners = objects
@@ -88,6 +98,7 @@ impl Assembly {
         let services = services(&objects);
         Self {
             objects,
+            dump: None,
             planners,
             ingress_problems,
             topology,
@@ -126,7 +137,7 @@ fn topology(objects: &Objects, outside: Vec<HostSpec>) -> Topology {
         .nodes()
         .map(|node| {
             let name = node.metadata.name.clone().unwrap_or_default();
-            let addresses = service::node_port_addresses(node).collect();
+            let addresses = node_port_addresses(node).collect();
             NodeSpec {
                 addresses,
                 pods: pods_on(objects, &name),
@@ -159,8 +170,8 @@ fn pods_on(objects: &Objects, node: &str) -> Vec<PodSpec> {
         .pods()
         .filter(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node));
     here.map(|pod| PodSpec {
-        name: Object::Pod(pod.clone()).reference().path(),
-        addresses: service::pod_addresses(pod).collect(),
+        name: ObjectRef::of(Kind::Pod, &pod.metadata).path(),
+        addresses: pod_addresses(pod).collect(),
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
     })
     .collect()

@@ -4,9 +4,8 @@
 //! a real kernel and a real Envoy (the lab): nothing in it says which.
 
 use std::fmt;
-use std::sync::Arc;
 
-use nodeway_core::object::Objects;
+use nodeway_core::source::Known;
 use nodeway_core::trace::{Failure, Way, stages};
 
 use crate::reply::Reply;
@@ -58,8 +57,8 @@ pub trait Cluster {
         Ok(None)
     }
 
-    /// The objects, with what was derived: what a way's evidence is in.
-    fn objects(&self) -> &Objects;
+    /// What is known of it: what a way's evidence is in.
+    fn known(&self) -> Known;
 }
 
 /// A request that somebody is to send.
@@ -243,8 +242,8 @@ pub struct Failed {
     pub client_saw: Option<crate::reply::Seen>,
     /// How it went up to there.
     pub way: Way,
-    /// The objects that the way's evidence is in.
-    pub objects: Arc<Objects>,
+    /// What the way's evidence is in.
+    pub known: Known,
     /// The virtual time that it took.
     pub took: std::time::Duration,
     /// How to see the same again.
@@ -254,7 +253,7 @@ pub struct Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} -> {}: {}", self.from, self.url, self.failure)?;
-        f.write_str(&tell(&self.way, &self.objects))?;
+        f.write_str(&tell(&self.way, &self.known))?;
         if self.replay.is_empty() {
             return Ok(());
         }
@@ -272,10 +271,10 @@ impl std::error::Error for Failed {}
 
 /// A way in words, a stage a line, with what lost and where it stops.
 #[must_use]
-pub fn tell(way: &Way, objects: &Objects) -> String {
+pub fn tell(way: &Way, known: &Known) -> String {
     use fmt::Write as _;
     let mut text = String::new();
-    for stage in stages(way, objects) {
+    for stage in stages(way, known) {
         // Writing to a String does not fail.
         let _ = writeln!(text, "  {:<12} {}", stage.stage, stage.decided);
         if !stage.because.is_empty() {

@@ -20,10 +20,13 @@ use crate::names::Names;
 use crate::net::{HostSpec, NodeSpec, Place, ServiceTable, Topology};
 
 /// Puts the node of a dump, its endpoints and the hosts outside together.
-pub(crate) fn assemble(mut objects: Objects, dump: &ConfigDump, options: &Options) -> Assembly {
+pub(crate) fn assemble(dump: Arc<ConfigDump>, options: &Options) -> Assembly {
     let clients = outside(&options.outside);
-    let own = own_addresses(dump, &clients);
+    let own = own_addresses(&dump, &clients);
     let plan = dump.serve(&own, &options.reached);
+    let mut objects = Objects::default();
+    objects.notes.clone_from(&dump.notes);
+    objects.notes.sort();
     objects.insert(
         Object::Node(Arc::new(node(&own))),
         Provenance::Written {
@@ -31,7 +34,7 @@ pub(crate) fn assemble(mut objects: Objects, dump: &ConfigDump, options: &Option
             line: 1,
         },
     );
-    let topology = topology(dump, &plan, &own, clients);
+    let topology = topology(&dump, &plan, &own, clients);
     let mut names = Names::of(&objects);
     for host in &topology.outside {
         names.add_outside(&host.name, &host.addresses);
@@ -40,6 +43,7 @@ pub(crate) fn assemble(mut objects: Objects, dump: &ConfigDump, options: &Option
     let planner = Planner::with_plan(NODE, plan);
     Assembly {
         objects,
+        dump: Some(dump),
         planners: [(NODE.to_owned(), planner)].into(),
         ingress_problems: Vec::new(),
         topology,

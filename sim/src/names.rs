@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use nodeway_core::object::{Kind, Object, ObjectRef, Objects};
+use nodeway_core::address::{node_port_addresses, pod_addresses};
+use nodeway_core::object::{Kind, ObjectRef, Objects};
 use nodeway_core::plan::FrontendKind;
 use nodeway_core::service;
 use nodeway_core::trace::Name;
@@ -56,7 +57,7 @@ impl Names {
         let mut names = Self::default();
         for node in objects.nodes() {
             let name = node.metadata.name.clone().unwrap_or_default();
-            let addresses: Vec<IpAddr> = service::node_port_addresses(node).collect();
+            let addresses: Vec<IpAddr> = node_port_addresses(node).collect();
             for address in &addresses {
                 names
                     .owners
@@ -65,8 +66,8 @@ impl Names {
             names.nodes.insert(name, addresses);
         }
         for pod in objects.pods() {
-            let reference = Object::Pod(pod.clone()).reference();
-            for address in service::pod_addresses(pod) {
+            let reference = ObjectRef::of(Kind::Pod, &pod.metadata);
+            for address in pod_addresses(pod) {
                 // A pod in its node's network has the node's address, which stays the node's.
                 names
                     .owners

@@ -192,7 +192,7 @@ fn ask_all(fixture: &Fixture, sim: &mut Sim) -> Result<Vec<Row>, RunError> {
     let mut rows = Vec::new();
     let mut under_way: Vec<(usize, &RequestSpec, UnderWay)> = Vec::new();
     let row = |index, spec, outcome, sim: &Sim| {
-        let row = Row::new(spec, redirect, outcome, sim.objects());
+        let row = Row::new(spec, redirect, outcome, &sim.known());
         row.map(|row| (index, row))
             .map_err(|error| RunError::Request { index, error })
     };

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use nodeway_core::object::Objects;
 use nodeway_core::redirect::Redirect;
+use nodeway_core::source::Known;
 use nodeway_core::trace::{FrontendStep, Stage, Step, Taken, Way, stages};
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use crate::check::{Checked, check};
 use crate::cluster::{AskError, Cause, Cluster, Failed};
 use crate::fixture::RequestSpec;
 use crate::reply::{Reply, Seen, Shown};
+use crate::time::Time;
 
 /// One request and what came of it. Absent values are null, never left out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -29,6 +30,8 @@ pub struct Row {
     pub host: Option<String>,
     /// The connection that it shares with others of that name; null for one of its own.
     pub connection: Option<String>,
+    /// When it was asked, in milliseconds of virtual time; null where its fixture says no time.
+    pub at_ms: Option<f64>,
     /// How packets come to a listener in this run.
     pub redirect: Redirect,
     /// Whether the redirect is one for this client. It is not by `sidecar` for a node or a host
@@ -97,7 +100,7 @@ impl Row {
             return Ok(Self::not_applicable(spec, redirect, why));
         }
         let outcome = cluster.request(&spec.from, spec.ask());
-        Self::new(spec, redirect, outcome, cluster.objects())
+        Self::new(spec, redirect, outcome, &cluster.known())
     }
 
     /// The row of what came of a request.
@@ -108,7 +111,7 @@ impl Row {
         spec: &RequestSpec,
         redirect: Redirect,
         outcome: Result<Reply, Box<Failed>>,
-        objects: &Objects,
+        known: &Known,
     ) -> Result<Self, AskError> {
         let mut row = Self::asked(spec, redirect);
         let expected = spec.expected(redirect);
@@ -122,7 +125,7 @@ impl Row {
         let in_table = frontend(&row.way).is_some_and(FrontendStep::leads);
         row.redirected = row.listener.is_some() || in_table;
         if !row.redirected {
-            row.reason = why_not(&stages(&row.way, objects));
+            row.reason = why_not(&stages(&row.way, known));
         }
         Ok(row)
     }
@@ -146,6 +149,7 @@ impl Row {
             url: spec.to.clone(),
             host: spec.headers.get("host").cloned(),
             connection: spec.connection.clone(),
+            at_ms: spec.at.map(|at| milliseconds(at - Time::ZERO)),
             redirect,
             applicable: true,
             ..Self::default()

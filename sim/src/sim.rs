@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use nodeway_core::config_dump::ConfigDump;
 use nodeway_core::in_force::InForce;
 use nodeway_core::lint::lint;
-use nodeway_core::object::{Change, Object, Objects, Provenance};
+use nodeway_core::object::{Change, Kind, ObjectRef, Objects, Provenance};
 use nodeway_core::plan::{NodePlan, PlanDelta, Planner};
 use nodeway_core::problem::Problem;
+use nodeway_core::source::Known;
 
 use crate::assembly::{Options, services};
 use crate::backend::Backend;
@@ -42,6 +44,8 @@ pub use request::{Errand, UnderWay};
 /// command that replays it.
 pub struct Sim {
     objects: Arc<Objects>,
+    /// The Envoy's dump that it was made of, if it was.
+    dump: Option<Arc<ConfigDump>>,
     planners: BTreeMap<String, Planner>,
     ingress_problems: Vec<Problem>,
     topology: Topology,
@@ -89,6 +93,15 @@ impl Sim {
     #[must_use]
     pub fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// What it was made of, with what was derived: what a way's evidence is in.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        match &self.dump {
+            Some(dump) => Known::Dump(Arc::clone(dump)),
+            None => Known::Objects(Arc::clone(&self.objects)),
+        }
     }
 
     /// Each node's plan, by the node's name.
@@ -202,7 +215,7 @@ impl Sim {
     pub fn programs(&self) -> Vec<(Place, Backend)> {
         let mut all = Vec::new();
         for pod in self.objects.pods() {
-            let reference = Object::Pod(Arc::clone(pod)).reference();
+            let reference = ObjectRef::of(Kind::Pod, &pod.metadata);
             let status = pod.status.as_ref();
             if status.and_then(|it| it.phase.as_deref()) == Some("Running") {
                 let place = Place::Pod(reference.path());
@@ -210,7 +223,7 @@ impl Sim {
                 all.extend(programs.into_iter().map(|it| (place.clone(), it)));
             }
         }
-        if let Some(dump) = &self.objects.config_dump {
+        if let Some(dump) = &self.dump {
             all.extend(dumped::backends(dump, &self.topology));
         }
         all
@@ -296,7 +309,7 @@ impl Drop for Sim {
         let (true, Some(last)) = (std::thread::panicking(), &self.last) else {
             return;
         };
-        let words = self.world.way(last.way).map(|way| tell(way, &self.objects));
+        let words = self.world.way(last.way).map(|way| tell(way, &self.known()));
         eprintln!(
             "the last request, from {} to {} with seed {}:\n{}replay: {}",
             last.from,

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nodeway_core::object::Objects;
 use nodeway_core::recording::Recording;
-use nodeway_core::source::{self, SourceError, Text};
+use nodeway_core::source::{self, Known, SourceError, Text};
 
 use crate::fixture::{Fixture, What};
 
@@ -110,11 +110,20 @@ impl Source {
         })
     }
 
+    /// What it says of a cluster: objects, or what an Envoy has.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn known(&self) -> Result<Known, LoadErrors> {
+        source::read_any(&self.texts).map_err(|errors| LoadErrors::of(errors, self.texts.clone()))
+    }
+
     /// The objects in it.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them.
+    /// Everything that is wrong with them, and that it is an Envoy's dump.
     pub fn objects(&self) -> Result<Objects, LoadErrors> {
         objects(&self.texts)
     }

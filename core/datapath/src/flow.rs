@@ -47,11 +47,14 @@ pub enum Packet {
     /// reads as if the other side of that segment had sent this packet.
     IcmpError = 1,
     /// No packet at all: a socket call, or a hook that sees no header. Flags and, at a connect
-    /// hook, the source are absent (zero).
+    /// hook, the source are absent (zero): [`Flow::call`].
     Call = 2,
 }
 
 /// Who sends to whom. Ports are in host byte order, addresses in network byte order.
+///
+/// It is flat, and what is absent is zero. A variant that carried the flags would leave bytes
+/// unwritten in the others; LLVM copies them at some levels, and the verifier refuses the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
     /// IPv4 or IPv6.
@@ -73,6 +76,32 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// What a socket call asks for, or a hook that sees no header: who asks may be absent, flags are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn call(
+        family: Family,
+        protocol: u8,
+        from: Option<(Address, u16)>,
+        to: (Address, u16),
+    ) -> Self {
+        let (src, sport) = match from {
+            Some(from) => from,
+            None => ([0; 16], 0),
+        };
+        let (dst, dport) = to;
+        Self {
+            family,
+            packet: Packet::Call,
+            protocol,
+            tcp_flags: 0,
+            sport,
+            dport,
+            src,
+            dst,
+        }
+    }
+
     /// Whether this packet asks for a new connection: SYN without ACK.
     #[must_use]
     pub const fn opens(&self) -> bool {

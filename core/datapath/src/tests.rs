@@ -634,6 +634,18 @@ fn a_frontends_value_is_read_unless_its_state_or_flag_is_none(
 }
 
 #[test]
+fn a_call_has_no_flags_and_may_have_no_source() {
+    let to = ([7; 16], 80);
+    let call = Flow::call(Family::V6, protocol::TCP, None, to);
+    assert_eq!((call.src, call.sport), ([0; 16], 0));
+    assert_eq!((call.dst, call.dport), to);
+    assert_eq!((call.packet, call.tcp_flags), (Packet::Call, 0));
+    let from = ([9; 16], 4000);
+    let call = Flow::call(Family::V6, protocol::TCP, Some(from), to);
+    assert_eq!((call.src, call.sport), from);
+}
+
+#[test]
 fn an_event_is_read_field_by_field_and_at_its_length_alone() {
     let mut bytes = Vec::new();
     bytes.extend(1u64.to_ne_bytes());

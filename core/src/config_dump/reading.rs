@@ -58,10 +58,7 @@ const NOT_MODELLED: [&str; 2] = ["ScopedRoutesConfigDump", "EcdsConfigDump"];
 pub(crate) fn read(text: &Text) -> Result<ConfigDump, Box<SourceError>> {
     let dump = parse(text)?;
     if dump.listens.is_empty() {
-        let place = Place {
-            line: 1,
-            ..Place::default()
-        };
+        let place = Place::line(1);
         let mut reason = "no listener of the dump can be reached".to_owned();
         for note in dump.notes.iter().take(3) {
             reason = format!("{reason}; {note}");

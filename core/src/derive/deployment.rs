@@ -6,10 +6,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::object::{Kind, Object, ObjectRef, Objects, Provenance};
+use crate::object::{Kind, Object, ObjectRef, Objects, Provenance, namespace_of};
 use crate::selector::selects;
 
-use super::{name_of, namespace_of};
+use super::name_of;
 
 /// A number of replicas above this is a slip of the finger, and would not fit a node's range.
 const MOST_REPLICAS: i32 = 1_000;

@@ -79,14 +79,6 @@ fn is_recorded(metadata: &ObjectMeta) -> bool {
     metadata.uid.is_some() || metadata.resource_version.is_some()
 }
 
-fn namespace_of(metadata: &ObjectMeta) -> &str {
-    metadata
-        .namespace
-        .as_deref()
-        .filter(|namespace| !namespace.is_empty())
-        .unwrap_or("default")
-}
-
 fn name_of(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::address::node_addresses;
 use crate::object::{Kind, Object, ObjectRef, Objects, Provenance};
-use crate::service::node_addresses;
 
 use super::pool::{address, first_of};
 use super::{DeriveOptions, change_each, is_recorded};

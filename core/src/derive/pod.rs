@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodIP, PodSpec, PodStatus, Taint};
 
-use crate::object::{Object, Objects};
+use crate::address::{node_addresses, pod_addresses};
+use crate::object::{Object, Objects, namespace_of};
 use crate::selector::has_all;
-use crate::service::{node_addresses, pod_addresses};
 
 use super::node::pod_cidrs;
 use super::pool::{Pool, address, first_of, offset};
-use super::{DeriveOptions, change_each, is_recorded, name_of, namespace_of};
+use super::{DeriveOptions, change_each, is_recorded, name_of};
 
 /// Hosts of a `/24` without its network, its gateway and its broadcast address.
 const HOSTS: (u32, u32) = (2, 253);

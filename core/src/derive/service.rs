@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
-use crate::object::{Object, Objects};
+use crate::object::{Object, Objects, namespace_of};
 use crate::service::cluster_ips;
 
 use super::pool::{Pool, address, offset};
-use super::{DeriveOptions, change_each, is_recorded, name_of, namespace_of};
+use super::{DeriveOptions, change_each, is_recorded, name_of};
 
 const CLUSTER: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)),

@@ -12,11 +12,12 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::object::{Object, ObjectRef, Objects, Provenance};
+use crate::address::pod_addresses;
+use crate::object::{Object, ObjectRef, Objects, Provenance, namespace_of};
 use crate::selector::{Labels, has_all};
-use crate::service::{SERVICE_NAME, of_slice, pod_addresses, reference};
+use crate::service::{SERVICE_NAME, of_slice, reference};
 
-use super::{DeriveOptions, name_of, namespace_of};
+use super::{DeriveOptions, name_of};
 
 pub(super) fn derive(objects: &mut Objects, options: &DeriveOptions) {
     let have: BTreeSet<ObjectRef> = objects

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::service::{cluster_ips, endpoints, node_addresses};
+use crate::address::{node_addresses, pod_addresses};
+use crate::service::{cluster_ips, endpoints};
 use crate::source::{Text, read};
 
 fn derived(manifest: &str) -> Objects {
@@ -49,10 +50,7 @@ fn shown(objects: &Objects) -> String {
             }
             Object::Pod(pod) => {
                 let node = pod.spec.as_ref().unwrap().node_name.clone();
-                format!(
-                    "on {node:?} {:?}",
-                    crate::service::pod_addresses(pod).collect::<Vec<_>>()
-                )
+                format!("on {node:?} {:?}", pod_addresses(pod).collect::<Vec<_>>())
             }
             Object::Service(service) => {
                 let ports = service.spec.as_ref().unwrap().ports.iter().flatten();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, ReflectMessage};
 
 /// The resources that a config can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,18 +41,9 @@ impl ResourceKind {
         }
     }
 
-    /// The field that names it.
+    /// The field that names it, as manifests spell it.
     #[must_use]
     pub fn name_field(self) -> &'static str {
-        match self {
-            Self::ClusterLoadAssignment => "cluster_name",
-            Self::Listener | Self::RouteConfiguration | Self::Cluster | Self::Secret => "name",
-        }
-    }
-
-    /// The same as manifests spell it.
-    #[must_use]
-    pub fn name_field_in_json(self) -> &'static str {
         match self {
             Self::ClusterLoadAssignment => "clusterName",
             Self::Listener | Self::RouteConfiguration | Self::Cluster | Self::Secret => "name",
@@ -96,10 +87,7 @@ impl Resource {
     #[must_use]
     pub fn of(message: DynamicMessage) -> Option<Self> {
         let kind = ResourceKind::of(message.descriptor().full_name())?;
-        let name = message
-            .get_field_by_name(kind.name_field())
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_default();
+        let name = name_of(kind, &message).unwrap_or_default();
         Some(Self {
             kind,
             name,
@@ -109,12 +97,14 @@ impl Resource {
 
     /// Renames it, in the message too.
     pub(super) fn refresh_name(&mut self) {
-        if let Some(Value::String(name)) = self
-            .message
-            .get_field_by_name(self.kind.name_field())
-            .map(std::borrow::Cow::into_owned)
-        {
+        if let Some(name) = name_of(self.kind, &self.message) {
             self.name = name;
         }
     }
+}
+
+fn name_of(kind: ResourceKind, message: &DynamicMessage) -> Option<String> {
+    let descriptor = message.descriptor();
+    let field = descriptor.get_field_by_json_name(kind.name_field())?;
+    Some(message.get_field(&field).as_str()?.to_owned())
 }

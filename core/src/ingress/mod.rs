@@ -81,13 +81,7 @@ pub fn translate(objects: &Objects, options: &Options) -> Translation {
     }
 }
 
-/// The reference of an Ingress; without a namespace it is in `default`.
+/// The reference of an Ingress.
 fn reference(ingress: &Ingress) -> ObjectRef {
-    let namespace = ingress
-        .metadata
-        .namespace
-        .as_deref()
-        .filter(|namespace| !namespace.is_empty());
-    let name = ingress.metadata.name.as_deref().unwrap_or_default();
-    ObjectRef::new(Kind::Ingress, namespace.unwrap_or("default"), name)
+    ObjectRef::of(Kind::Ingress, &ingress.metadata)
 }

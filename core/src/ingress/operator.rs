@@ -4,6 +4,8 @@
 //! cluster. Shared ones have one config together, which is written anew when one of them changes.
 //! What is already there as it should be gives no change.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,20 +13,17 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
-use super::annotations::{Annotations, Mistake};
 use super::claims;
 use super::class::{ClassVerdict, DEFAULT_CLASS_ANNOTATION, is_default};
-use super::dialect::Dialect;
-use super::ingest::{Ingested, ingest};
-use super::legacy;
 use super::mode::Mode;
 use super::model::Model;
 use super::names::Names;
-use super::options::{Options, Ports};
+use super::options::Options;
 use super::service;
 use super::translate::config;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef};
 use crate::problem::{Code, Problem, Severity};
+use held::Held;
 
 /// Keeps the configs and Services of a cluster's Ingresses.
 #[derive(Clone, Debug)]
@@ -40,17 +39,6 @@ pub struct Operator {
     /// Which Ingress an object of that name would be made for.
     made_for: BTreeMap<ObjectRef, ObjectRef>,
     shared_problems: Vec<Problem>,
-}
-
-/// An Ingress and what became of it.
-#[derive(Clone, Debug)]
-struct Held {
-    ingress: Arc<Ingress>,
-    verdict: ClassVerdict,
-    /// None if it is not ours or is being deleted.
-    mode: Option<Mode>,
-    ingested: Ingested,
-    problems: Vec<Problem>,
 }
 
 impl Operator {
@@ -287,82 +275,6 @@ impl Operator {
         }
     }
 
-    fn look_at(&self, ingress: &Ingress) -> ClassVerdict {
-        ClassVerdict::of(ingress, &self.options.class, self.class.as_deref())
-    }
-
-    /// Reads an Ingress, and writes what it has alone.
-    fn read(&self, reference: &ObjectRef, ingress: &Arc<Ingress>) -> (Held, Vec<Object>) {
-        let verdict = self.look_at(ingress);
-        let mut held = Held {
-            ingress: Arc::clone(ingress),
-            mode: None,
-            ingested: Ingested::default(),
-            problems: Vec::new(),
-            verdict,
-        };
-        if ingress.metadata.deletion_timestamp.is_some() {
-            return (held, Vec::new());
-        }
-        if !held.verdict.is_ours() {
-            held.problems
-                .push(foreign(reference, &held.verdict, &self.options.class));
-            return (held, Vec::new());
-        }
-        let mut mistakes = Vec::new();
-        let annotations = Annotations::of(ingress);
-        let asked = annotations
-            .loadbalancer_mode(self.options.default_mode)
-            .noting(&mut mistakes);
-        let legacy = self.options.dialect == Dialect::V1_11;
-        let mode = if legacy { Mode::Dedicated } else { asked };
-        let ports = Ports::of(annotations, mode, &self.options, &mut mistakes);
-        held.ingested = ingest(ingress, ports, &self.options);
-        held.mode = Some(mode);
-        if legacy {
-            let model = &mut held.ingested.model;
-            held.problems = legacy::leave_out_unknown(reference, asked, model);
-        }
-        let mut made = Vec::new();
-        if held.ingested.model.is_empty() {
-            held.problems.push(empty(reference));
-        } else if mode == Mode::Dedicated {
-            made = self.dedicated(ingress, reference, &held.ingested.model, &mut mistakes);
-        }
-        held.problems.append(&mut held.ingested.problems);
-        held.problems
-            .extend(claims::within(reference, &held.ingested.claims));
-        held.problems.extend(
-            mistakes
-                .into_iter()
-                .map(|mistake| mistake.problem(reference)),
-        );
-        (held, made)
-    }
-
-    fn dedicated(
-        &self,
-        ingress: &Ingress,
-        reference: &ObjectRef,
-        model: &Model,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Vec<Object> {
-        let names = Names::dedicated(&reference.namespace, &reference.name);
-        let mut config = config(model, &names, &self.options);
-        config.metadata.owner_references = service::owner(ingress, Some(true));
-        let service = service::dedicated(ingress, model, &names, &self.options, mistakes);
-        let placeholder = self
-            .options
-            .placeholder_endpoints
-            .then(|| service::placeholder(&service));
-        let mut made = vec![
-            Object::CiliumEnvoyConfig(Arc::new(config)),
-            Object::Service(Arc::new(service)),
-        ];
-        made.extend(placeholder.map(|slice| Object::EndpointSlice(Arc::new(slice))));
-        made
-    }
-
     /// Writes the config that all shared Ingresses have together.
     fn write_shared(&mut self, touched: &mut Touched) {
         // Cilium sorts by `namespace/name` as one text, and the first of two routes has its time-out.
@@ -390,7 +302,7 @@ impl Operator {
                 .map(|(reference, held)| (*reference, &held.ingested)),
         ));
         let names = Names::shared(&self.options);
-        let reference = ObjectRef::new(Kind::CiliumEnvoyConfig, &names.namespace, &names.config);
+        let reference = shared_config(&names);
         if model.is_empty() {
             self.wanted.remove(&reference);
         } else {
@@ -430,9 +342,7 @@ impl Operator {
 
     /// Whether an object that nobody wants is one that was made for an Ingress we know or knew.
     fn is_left_over(&self, reference: &ObjectRef) -> bool {
-        let names = Names::shared(&self.options);
-        let shared = ObjectRef::new(Kind::CiliumEnvoyConfig, names.namespace, names.config);
-        if *reference == shared {
+        if *reference == shared_config(&Names::shared(&self.options)) {
             return true;
         }
         let Some(ingress) = self.made_for.get(reference) else {
@@ -441,27 +351,6 @@ impl Operator {
         self.ingresses
             .get(ingress)
             .is_none_or(|held| held.ingress.metadata.deletion_timestamp.is_none())
-    }
-
-    fn missing_secrets<'a>(
-        &'a self,
-        reference: &'a ObjectRef,
-        held: &'a Held,
-    ) -> impl Iterator<Item = Problem> + 'a {
-        let secrets = held.ingested.secrets.iter();
-        secrets.filter_map(move |(secret, field)| {
-            let wanted = ObjectRef::new(Kind::Secret, &secret.namespace, &secret.name);
-            (!self.secrets.contains(&wanted)).then(|| Problem {
-                code: Code::MissingSecret,
-                severity: Severity::Warning,
-                object: reference.clone(),
-                field: field.clone(),
-                reason: format!(
-                    "{wanted} does not exist, so Envoy waits for a certificate and TLS fails"
-                ),
-                fix: "create it with the type kubernetes.io/tls, or name another".into(),
-            })
-        })
     }
 
     fn class_problem(&self) -> Option<Problem> {
@@ -501,6 +390,11 @@ struct Touched {
     shared: bool,
 }
 
+/// The reference of the config that all shared Ingresses have together.
+fn shared_config(names: &Names) -> ObjectRef {
+    ObjectRef::new(Kind::CiliumEnvoyConfig, &names.namespace, &names.config)
+}
+
 /// The references of everything that is made for a dedicated Ingress.
 fn made_names(ingress: &ObjectRef) -> [ObjectRef; 3] {
     let names = Names::dedicated(&ingress.namespace, &ingress.name);
@@ -532,30 +426,6 @@ fn keep<T: PartialEq>(old: &Arc<T>, new: T) -> Arc<T> {
         Arc::clone(old)
     } else {
         Arc::new(new)
-    }
-}
-
-fn foreign(ingress: &ObjectRef, verdict: &ClassVerdict, ours: &str) -> Problem {
-    Problem {
-        code: Code::ForeignIngressClass,
-        severity: Severity::Warning,
-        object: ingress.clone(),
-        field: verdict.field(),
-        reason: format!("{verdict}, so the Ingress is passed over"),
-        fix: format!("set spec.ingressClassName to `{ours}` if this Ingress is meant for it"),
-    }
-}
-
-/// Cilium's own words for it are "model source can't be empty".
-fn empty(ingress: &ObjectRef) -> Problem {
-    Problem {
-        code: Code::BadBackend,
-        severity: Severity::Error,
-        object: ingress.clone(),
-        field: "spec".into(),
-        reason: "neither a rule nor a default backend is left that could serve, so nothing is made"
-            .into(),
-        fix: "add a rule with a path and a backend, or a default backend".into(),
     }
 }
 

@@ -248,6 +248,39 @@ pub enum ConnectionState {
     Dnat,
 }
 
+impl ConnectionState {
+    /// Every state, in the order in which iptables prints them.
+    pub(super) const PRINTED: [Self; 7] = [
+        Self::Invalid,
+        Self::New,
+        Self::Related,
+        Self::Established,
+        Self::Untracked,
+        Self::Snat,
+        Self::Dnat,
+    ];
+
+    /// Its name in text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "INVALID",
+            Self::New => "NEW",
+            Self::Related => "RELATED",
+            Self::Established => "ESTABLISHED",
+            Self::Untracked => "UNTRACKED",
+            Self::Snat => "SNAT",
+            Self::Dnat => "DNAT",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::PRINTED.into_iter().find(|it| it.name() == name)
+    }
+}
+
 /// What is done with a packet that matches.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {

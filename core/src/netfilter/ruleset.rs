@@ -99,6 +99,31 @@ impl Ruleset {
         let chains = self.tables.entry(table).or_default();
         chains.entry(ChainName::from(name)).or_default()
     }
+
+    /// Without tables that have no rule, built-in chains that say nothing, and the order of states:
+    /// what two rulesets must share to be the same.
+    #[must_use]
+    pub fn normal(mut self) -> Self {
+        for chains in self.tables.values_mut() {
+            chains.retain(|name, chain| {
+                let says = chain.policy == Some(Policy::Drop) || !chain.rules.is_empty();
+                says || BuiltIn::named(name).is_none()
+            });
+            for chain in chains.values_mut() {
+                if chain.policy == Some(Policy::Accept) {
+                    chain.policy = None;
+                }
+                for one in chain.rules.iter_mut().flat_map(|rule| &mut rule.matches) {
+                    if let Match::ConnectionState { states, .. } = one {
+                        states.sort_unstable();
+                        states.dedup();
+                    }
+                }
+            }
+        }
+        self.tables.retain(|_, chains| !chains.is_empty());
+        self
+    }
 }
 
 /// What makes rules impossible to follow.
@@ -240,6 +265,14 @@ impl Table {
             Self::Filter => "filter",
         }
     }
+
+    /// The table of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Raw, Self::Mangle, Self::Nat, Self::Filter]
+            .into_iter()
+            .find(|table| table.name() == name)
+    }
 }
 
 impl BuiltIn {
@@ -253,5 +286,36 @@ impl BuiltIn {
             Self::Output => "OUTPUT",
             Self::Postrouting => "POSTROUTING",
         }
+    }
+
+    /// The built-in chains of a table, in the order of `iptables-save`.
+    #[must_use]
+    pub const fn of(table: Table) -> &'static [Self] {
+        match table {
+            Table::Raw => &[Self::Prerouting, Self::Output],
+            Table::Mangle => &[
+                Self::Prerouting,
+                Self::Input,
+                Self::Forward,
+                Self::Output,
+                Self::Postrouting,
+            ],
+            Table::Nat => &[
+                Self::Prerouting,
+                Self::Input,
+                Self::Output,
+                Self::Postrouting,
+            ],
+            Table::Filter => &[Self::Input, Self::Forward, Self::Output],
+        }
+    }
+
+    /// The hook of a built-in chain.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::of(Table::Mangle)
+            .iter()
+            .copied()
+            .find(|hook| hook.name() == name)
     }
 }

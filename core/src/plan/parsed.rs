@@ -5,16 +5,19 @@
 //! skips a resource that is no JSON of its type and applies the rest; half a config is what nobody
 //! asked for, so here it is not applied and the problem says so.)
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost_reflect::{DynamicMessage, Value};
 
 use crate::envoy::{self, Resource, ResourceKind};
-use crate::object::{EnvoyConfig, Kind, ObjectRef};
+use crate::object::{EnvoyConfig, ObjectRef};
 use crate::problem::{Code, Problem, Severity};
 use crate::proxy::{self, Discovery, RouteSource, Terminal};
-use crate::service::ALL_PORTS;
+
+pub(super) use services::ServiceEntry;
 
 use super::secret::is_copy;
 use super::tenant::overreach;
@@ -66,37 +69,6 @@ pub(super) enum Reference {
     Endpoints(ResourceName),
     /// A certificate that a listener fetches by SDS.
     Secret(ResourceName),
-}
-
-/// One entry of `spec.services` or `spec.backendServices`.
-#[derive(Clone, Debug)]
-pub(super) struct ServiceEntry {
-    /// `spec.services[0]`
-    pub(super) field: String,
-    /// Ports by number or name, each with its field; empty for all.
-    pub(super) ports: Vec<(String, String)>,
-    /// Where its packets are led; none for a backend.
-    pub(super) listener: Option<ResourceName>,
-    /// Whether it is one of `spec.services`.
-    pub(super) leads: bool,
-}
-
-impl ServiceEntry {
-    /// The names under which its endpoints are given to Envoy, each with the port asked for.
-    pub(super) fn endpoint_names(&self, service: &ObjectRef) -> Vec<(ResourceName, String)> {
-        let path = service.path();
-        if self.ports.is_empty() {
-            let all = ALL_PORTS.to_owned();
-            return vec![
-                (format!("{path}:*").into(), all.clone()),
-                (path.into(), all),
-            ];
-        }
-        self.ports
-            .iter()
-            .map(|(port, _)| (format!("{path}:{port}").into(), port.clone()))
-            .collect()
-    }
 }
 
 /// Takes a config apart.
@@ -214,7 +186,7 @@ impl Parsed {
                 Ok(resource) if resource.name.is_empty() => self.refuse(
                     Code::EnvoyResource,
                     config,
-                    joined(index, resource.kind.name_field_in_json()),
+                    joined(index, resource.kind.name_field()),
                     format!("a {} has no name", resource.kind),
                     "give it a name",
                 ),
@@ -248,10 +220,7 @@ impl Parsed {
     fn read(&mut self, config: &ObjectRef, index: usize, short: String, resource: Resource) {
         let name: ResourceName = resource.name.as_str().into();
         if self.has(resource.kind, &name) {
-            let (field, kind) = (
-                joined(index, resource.kind.name_field_in_json()),
-                resource.kind,
-            );
+            let (field, kind) = (joined(index, resource.kind.name_field()), resource.kind);
             let reason = format!("the config has two of type {kind} named `{short}`");
             self.refuse(
                 Code::DuplicateResource,
@@ -472,119 +441,6 @@ impl Parsed {
                 "add the RouteConfiguration, or correct `rds.routeConfigName`",
             );
         }
-    }
-
-    fn name_services(&mut self, config: &ObjectRef, source: &EnvoyConfig) {
-        let clusterwide = config.kind == Kind::CiliumClusterwideEnvoyConfig;
-        let home = if clusterwide {
-            "default"
-        } else {
-            config.namespace.as_str()
-        };
-        let or_home = |namespace: &str| {
-            if namespace.is_empty() {
-                home.to_owned()
-            } else {
-                namespace.to_owned()
-            }
-        };
-        for (index, wanted) in source.spec.services.iter().enumerate() {
-            let field = format!("spec.services[{index}]");
-            let mut namespace = or_home(&wanted.namespace);
-            if !clusterwide && namespace != home {
-                self.problem(
-                    Code::Unsupported,
-                    Severity::Warning,
-                    config,
-                    format!("{field}.namespace"),
-                    format!("a CiliumEnvoyConfig leads Services of its own namespace only: `{namespace}` is taken as `{home}`"),
-                    "move the config to that namespace, or make it a CiliumClusterwideEnvoyConfig",
-                );
-                namespace = home.to_owned();
-            }
-            let listener = self.listener_of(config, &field, &wanted.listener);
-            let ports = wanted.ports.iter().enumerate();
-            let ports = ports
-                .map(|(at, port)| (port.to_string(), format!("{field}.ports[{at}]")))
-                .collect();
-            self.entry(
-                &namespace,
-                &wanted.name,
-                ServiceEntry {
-                    field,
-                    ports,
-                    listener,
-                    leads: true,
-                },
-            );
-        }
-        for (index, wanted) in source.spec.backend_services.iter().enumerate() {
-            let field = format!("spec.backendServices[{index}]");
-            let ports = wanted.ports.iter().enumerate();
-            let ports = ports
-                .map(|(at, port)| (port.clone(), format!("{field}.number[{at}]")))
-                .collect();
-            let entry = ServiceEntry {
-                field,
-                ports,
-                listener: None,
-                leads: false,
-            };
-            self.entry(&or_home(&wanted.namespace), &wanted.name, entry);
-        }
-    }
-
-    fn entry(&mut self, namespace: &str, name: &str, entry: ServiceEntry) {
-        self.services
-            .entry(ObjectRef::new(Kind::Service, namespace, name))
-            .or_default()
-            .push(entry);
-    }
-
-    /// The listener of that name, or the first one when none is named.
-    fn listener_of(
-        &mut self,
-        config: &ObjectRef,
-        field: &str,
-        wanted: &str,
-    ) -> Option<ResourceName> {
-        let mut listeners = self.listeners.iter();
-        let found = if wanted.is_empty() {
-            listeners.next()
-        } else {
-            listeners.find(|listener| listener.short == wanted || *listener.name == *wanted)
-        };
-        if let Some(listener) = found {
-            return Some(Arc::clone(&listener.name));
-        }
-        let has: Vec<&str> = self
-            .listeners
-            .iter()
-            .map(|listener| listener.short.as_str())
-            .collect();
-        let (reason, fix) = match (wanted, has.as_slice()) {
-            ("", _) => (
-                "the config has no listener".to_owned(),
-                "add a Listener to `spec.resources`".to_owned(),
-            ),
-            (_, []) => (
-                format!("the config has no listener, so none named `{wanted}`"),
-                "add that Listener to `spec.resources`".to_owned(),
-            ),
-            (_, has) => (
-                format!("the config has no listener named `{wanted}`"),
-                format!("name one that it has: {}", has.join(", ")),
-            ),
-        };
-        self.problem(
-            Code::MissingListener,
-            Severity::Error,
-            config,
-            format!("{field}.listener"),
-            reason,
-            &fix,
-        );
-        None
     }
 }
 

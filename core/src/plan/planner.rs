@@ -5,15 +5,21 @@
 //! Service → names of its endpoints, reference → configs that make it. So the cost of a change
 //! follows what hangs on it, not the size of the cluster.
 
+mod contribution;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use contribution::remove_from;
+pub(super) use contribution::{Config, Demand, FrontendClaim};
+
+use crate::address::node_port_addresses;
 use crate::ingress::Options;
 use crate::object::{Change, EnvoyConfig, Kind, Object, ObjectRef, Objects};
-use crate::service::{frontends, node_port_addresses, of_slice, source_ranges};
+use crate::service::of_slice;
 
 use super::claims::{Claims, Rank};
 use super::finding::Findings;
@@ -21,8 +27,8 @@ use super::parsed::{Parsed, ParsedListener, Reference, parse};
 use super::secret;
 use super::tenant::may_show;
 use super::{
-    FrontendKey, FrontendKind, Ledger, NodePlan, PlanDelta, PlannedCluster, PlannedEndpoints,
-    PlannedRoutes, PlannedSecret, Ranges, ResourceName,
+    FrontendKey, Ledger, NodePlan, PlanDelta, PlannedCluster, PlannedEndpoints, PlannedRoutes,
+    PlannedSecret, ResourceName,
 };
 
 /// Keeps one node's [`NodePlan`] true.
@@ -58,36 +64,6 @@ pub struct Planner {
     pub(super) written: Claims<ResourceName, Arc<PlannedSecret>>,
     pub(super) frontends: Claims<FrontendKey, FrontendClaim>,
     pub(super) findings: Findings,
-}
-
-/// A config and what it has put in.
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) source: Arc<EnvoyConfig>,
-    pub(super) rank: Rank,
-    pub(super) parsed: Arc<Parsed>,
-    /// Whether it applies on this node and nothing keeps it out.
-    pub(super) active: bool,
-    frontends: BTreeMap<ObjectRef, BTreeSet<FrontendKey>>,
-}
-
-/// Endpoints that configs ask for.
-#[derive(Clone, Debug)]
-pub(super) struct Demand {
-    pub(super) service: ObjectRef,
-    pub(super) port: String,
-    by: BTreeSet<ObjectRef>,
-}
-
-/// What a config wants a frontend to be.
-#[derive(Clone, Debug)]
-pub(super) struct FrontendClaim {
-    pub(super) kind: FrontendKind,
-    pub(super) ranges: Option<Ranges>,
-    pub(super) listener: ResourceName,
-    pub(super) service: ObjectRef,
-    pub(super) service_port: u16,
-    pub(super) field: String,
 }
 
 /// Keys whose settled value may have changed.
@@ -169,7 +145,7 @@ impl Planner {
         configs.filter_map(move |config| {
             let state = self.configs.get(config)?;
             let mut entries = state.parsed.services.get(service)?.iter();
-            Some((config, state.active && entries.any(|entry| entry.leads)))
+            Some((config, state.active && entries.any(|entry| entry.leads())))
         })
     }
 
@@ -245,15 +221,8 @@ impl Planner {
             Some(service) => self.services.insert(reference.clone(), service),
             None => self.services.remove(reference),
         };
-        touched.endpoints.extend(
-            self.demands_of
-                .get(reference)
-                .into_iter()
-                .flatten()
-                .cloned(),
-        );
+        self.touch_endpoints(reference, touched);
         for config in self.named_by.get(reference).cloned().unwrap_or_default() {
-            touched.pairs.insert((config.clone(), reference.clone()));
             let Some(mut state) = self.configs.remove(&config) else {
                 continue;
             };
@@ -371,236 +340,6 @@ impl Planner {
                 naming.insert(reference.clone());
             }
             self.contribute(reference, state, touched);
-        }
-    }
-
-    /// Takes out what a config has put in, and touches it.
-    fn withdraw(&mut self, config: &ObjectRef, state: &mut Config, touched: &mut Touched) {
-        touched.configs.insert(config.clone());
-        let parsed = Arc::clone(&state.parsed);
-        for listener in &parsed.listeners {
-            self.listeners.withdraw(&listener.name, &state.rank);
-            touched.listeners.insert(Arc::clone(&listener.name));
-        }
-        for (name, _) in &parsed.routes {
-            self.routes.withdraw(name, &state.rank);
-            touched.routes.insert(Arc::clone(name));
-        }
-        for (name, _) in &parsed.clusters {
-            self.clusters.withdraw(name, &state.rank);
-            touched.clusters.insert(Arc::clone(name));
-        }
-        for (name, _) in &parsed.assignments {
-            self.assignments.withdraw(name, &state.rank);
-            touched.endpoints.insert(Arc::clone(name));
-        }
-        for (name, _) in &parsed.secrets {
-            self.written.withdraw(name, &state.rank);
-            touched
-                .references
-                .insert(Reference::Secret(Arc::clone(name)));
-        }
-        for reference in parsed.references.keys() {
-            remove_from(&mut self.referrers, reference, config);
-            touched.references.insert(reference.clone());
-        }
-        for (service, entries) in &parsed.services {
-            self.withdraw_frontends(state, service, touched);
-            remove_from(&mut self.named_by, service, config);
-            touched.pairs.insert((config.clone(), service.clone()));
-            for (name, _) in entries
-                .iter()
-                .flat_map(|entry| entry.endpoint_names(service))
-            {
-                self.drop_demand(&name, config);
-                touched.endpoints.insert(name);
-            }
-        }
-        state.active = false;
-    }
-
-    fn drop_demand(&mut self, name: &ResourceName, config: &ObjectRef) {
-        let Some(demand) = self.demands.get_mut(name) else {
-            return;
-        };
-        demand.by.remove(config);
-        if demand.by.is_empty() {
-            remove_from(&mut self.demands_of, &demand.service, name);
-            self.demands.remove(name);
-        }
-    }
-
-    /// Puts in what a config has, if it applies on this node.
-    fn contribute(&mut self, config: &ObjectRef, mut state: Config, touched: &mut Touched) {
-        touched.configs.insert(config.clone());
-        let parsed = Arc::clone(&state.parsed);
-        state.active = !parsed.refused
-            && self.foreign_copy(config, &parsed).is_none()
-            && self.applies(&state.source);
-        for (service, entries) in &parsed.services {
-            self.named_by
-                .entry(service.clone())
-                .or_default()
-                .insert(config.clone());
-            touched.pairs.insert((config.clone(), service.clone()));
-            if state.active {
-                let names = entries
-                    .iter()
-                    .flat_map(|entry| entry.endpoint_names(service));
-                for (name, port) in names {
-                    self.demand(name, service, port, config, touched);
-                }
-            }
-        }
-        if state.active {
-            self.claim(config, &state, touched);
-            for service in parsed.services.keys() {
-                self.claim_frontends(&mut state, service, touched);
-            }
-        }
-        self.configs.insert(config.clone(), state);
-    }
-
-    fn claim(&mut self, config: &ObjectRef, state: &Config, touched: &mut Touched) {
-        let (parsed, rank) = (&state.parsed, &state.rank);
-        for listener in &parsed.listeners {
-            self.listeners
-                .claim(Arc::clone(&listener.name), rank, listener.clone());
-            touched.listeners.insert(Arc::clone(&listener.name));
-        }
-        for (name, routes) in &parsed.routes {
-            self.routes
-                .claim(Arc::clone(name), rank, Arc::clone(routes));
-            touched.routes.insert(Arc::clone(name));
-        }
-        for (name, cluster) in &parsed.clusters {
-            self.clusters
-                .claim(Arc::clone(name), rank, Arc::clone(cluster));
-            touched.clusters.insert(Arc::clone(name));
-        }
-        for (name, endpoints) in &parsed.assignments {
-            self.assignments
-                .claim(Arc::clone(name), rank, Arc::clone(endpoints));
-            touched.endpoints.insert(Arc::clone(name));
-        }
-        for (name, secret) in &parsed.secrets {
-            self.written
-                .claim(Arc::clone(name), rank, Arc::clone(secret));
-            touched
-                .references
-                .insert(Reference::Secret(Arc::clone(name)));
-        }
-        for reference in parsed.references.keys() {
-            self.referrers
-                .entry(reference.clone())
-                .or_default()
-                .insert(config.clone());
-            touched.references.insert(reference.clone());
-        }
-    }
-
-    fn demand(
-        &mut self,
-        name: ResourceName,
-        service: &ObjectRef,
-        port: String,
-        config: &ObjectRef,
-        touched: &mut Touched,
-    ) {
-        let new = || Demand {
-            service: service.clone(),
-            port,
-            by: BTreeSet::new(),
-        };
-        self.demands
-            .entry(Arc::clone(&name))
-            .or_insert_with(new)
-            .by
-            .insert(config.clone());
-        self.demands_of
-            .entry(service.clone())
-            .or_default()
-            .insert(Arc::clone(&name));
-        touched.endpoints.insert(name);
-    }
-
-    /// Whether the config's node selector picks this node; one that is none picks no node.
-    fn applies(&self, source: &EnvoyConfig) -> bool {
-        let labels = self
-            .this_node
-            .as_ref()
-            .and_then(|node| node.metadata.labels.as_ref());
-        source.spec.picks(labels).unwrap_or(false)
-    }
-
-    fn withdraw_frontends(
-        &mut self,
-        state: &mut Config,
-        service: &ObjectRef,
-        touched: &mut Touched,
-    ) {
-        for key in state.frontends.remove(service).unwrap_or_default() {
-            self.frontends.withdraw(&key, &state.rank);
-            self.frontends.withdraw(&key, &state.rank.general());
-            touched.frontends.insert(key);
-        }
-    }
-
-    fn claim_frontends(
-        &mut self,
-        state: &mut Config,
-        reference: &ObjectRef,
-        touched: &mut Touched,
-    ) {
-        let (Some(service), Some(entries)) = (
-            self.services.get(reference),
-            state.parsed.services.get(reference),
-        ) else {
-            return;
-        };
-        if !state.active || entries.iter().all(|entry| entry.listener.is_none()) {
-            return;
-        }
-        let all = frontends(service, self.this_node.as_deref());
-        let mut claimed = BTreeSet::new();
-        for entry in entries {
-            let Some(listener) = &entry.listener else {
-                continue;
-            };
-            for (key, kind, service_port) in &all {
-                let listed = entry
-                    .ports
-                    .iter()
-                    .any(|(port, _)| *port == service_port.to_string());
-                if !entry.ports.is_empty() && !listed {
-                    continue;
-                }
-                let claim = FrontendClaim {
-                    kind: *kind,
-                    ranges: source_ranges(service, *kind, key.address),
-                    listener: Arc::clone(listener),
-                    service: reference.clone(),
-                    service_port: *service_port,
-                    field: entry.field.clone(),
-                };
-                let rank = match entry.ports.is_empty() {
-                    true => state.rank.general(),
-                    false => state.rank.clone(),
-                };
-                self.frontends.claim(*key, &rank, claim);
-                claimed.insert(*key);
-            }
-        }
-        touched.frontends.extend(claimed.iter().copied());
-        state.frontends.insert(reference.clone(), claimed);
-    }
-}
-
-fn remove_from<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    if let Some(values) = index.get_mut(key) {
-        values.remove(value);
-        if values.is_empty() {
-            index.remove(key);
         }
     }
 }

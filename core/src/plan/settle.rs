@@ -288,7 +288,7 @@ impl Planner {
                     &fix,
                 ));
             }
-            if entry.leads {
+            if entry.leads() {
                 problems.extend(bad_ranges(reference, service));
             }
             problems.extend(self.no_endpoints(reference, entry).map(|reason| {
@@ -308,7 +308,7 @@ impl Planner {
     /// Why a Service that Envoy sends to has nobody to send to. A Service that only leads, as an
     /// Ingress's own does, needs none.
     fn no_endpoints(&self, reference: &ObjectRef, entry: &ServiceEntry) -> Option<String> {
-        if entry.leads {
+        if entry.leads() {
             return None;
         }
         let service = self.services.get(reference)?;

@@ -48,7 +48,7 @@ fn defines(config: &ObjectRef, resource: &Resource) -> Option<Overreach> {
         ResourceKind::Listener | ResourceKind::RouteConfiguration => false,
     };
     (by_name && !is_of(name, &config.namespace)).then(|| Overreach {
-        field: kind.name_field_in_json().to_owned(),
+        field: kind.name_field().to_owned(),
         reason: format!(
             "a {kind} `{name}` is not one of the namespace `{}`",
             config.namespace

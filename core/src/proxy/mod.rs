@@ -10,6 +10,7 @@ mod action;
 mod cluster;
 mod connection_manager;
 mod cover;
+mod domains;
 mod endpoints;
 mod filter_chain;
 mod format;

@@ -356,11 +356,7 @@ fn json(text: &str) -> Option<Vec<Node>> {
         let start = text.len() - rest.trim_start().len();
         let Some(value) = stream.next() else { break };
         let line = text.get(..start)?.matches('\n').count() + 1;
-        let place = Place {
-            line: u32::try_from(line).ok()?,
-            column: 0,
-            span: None,
-        };
+        let place = Place::line(u32::try_from(line).ok()?);
         nodes.push(Node::at(value.ok()?, &place));
     }
     Some(nodes)
@@ -389,13 +385,7 @@ fn options(bytes: usize) -> serde_saphyr::Options {
 }
 
 fn syntax_error(file: &Arc<str>, cut: &Cut<'_>, error: &serde_saphyr::Error) -> SourceError {
-    let mut place = error.location().map_or(
-        Place {
-            line: 1,
-            ..Place::default()
-        },
-        place_of,
-    );
+    let mut place = error.location().map_or(Place::line(1), place_of);
     let indent_has_tab = cut
         .text
         .lines()

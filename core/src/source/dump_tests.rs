@@ -410,3 +410,39 @@ fn policies_are_read_for_whom_they_select() {
     );
     assert_eq!(objects.not_simulated.len(), 3);
 }
+
+const CONFIG_DUMP: &str = r#"{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "dynamic_active_clusters": [{"cluster": {"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "c"}}]}, {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [{"name": "l", "active_state": {"listener": {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l", "address": {"socket_address": {"address": "10.0.0.1", "port_value": 80}}}}}]}]}"#;
+
+#[test]
+fn an_envoys_dump_alone_is_known_in_place_of_objects() {
+    let known = read_any(&[Text::new("d.json", CONFIG_DUMP)]).unwrap();
+    let Known::Dump(dump) = known else {
+        panic!("{known:?}");
+    };
+    assert_eq!(&*dump.file, "d.json");
+}
+
+#[test]
+fn an_envoys_dump_is_refused_where_objects_are_needed() {
+    let errors = read(&[Text::new("d.json", CONFIG_DUMP)]).unwrap_err();
+    assert_eq!(
+        errors[0].reason,
+        "this is Envoy's config_dump, and objects are needed here"
+    );
+}
+
+#[test]
+fn an_envoys_dump_is_refused_beside_objects() {
+    let texts = [
+        Text::new("d.json", CONFIG_DUMP),
+        Text::new(
+            "m.yaml",
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n}\n",
+        ),
+    ];
+    let errors = read_any(&texts).unwrap_err();
+    assert_eq!(
+        errors[0].reason,
+        "Envoy's config_dump stands beside other texts"
+    );
+}

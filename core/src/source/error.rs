@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Text;
+
 /// The kind of a mistake in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -41,6 +43,14 @@ pub struct Place {
 }
 
 impl Place {
+    /// A whole line.
+    pub(crate) fn line(line: u32) -> Self {
+        Self {
+            line,
+            ..Self::default()
+        }
+    }
+
     /// The byte range as a range.
     #[must_use]
     pub fn range(&self) -> Option<Range<usize>> {
@@ -67,6 +77,22 @@ pub struct SourceError {
     pub fix: String,
     /// The other place that matters (the first of two duplicates): file and line.
     pub other: Option<(Arc<str>, u32)>,
+}
+
+impl SourceError {
+    /// What is wrong with a text that has no object there.
+    pub(super) fn of_text(text: &Text, place: Place, reason: &str, fix: &str) -> Self {
+        Self {
+            file: Arc::clone(&text.name),
+            place,
+            fault: Fault::NotAnObject,
+            object: None,
+            field: String::new(),
+            reason: reason.to_owned(),
+            fix: fix.to_owned(),
+            other: None,
+        }
+    }
 }
 
 impl fmt::Display for SourceError {

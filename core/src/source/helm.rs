@@ -1,10 +1,9 @@
 //! What Helm puts between the manifests of a release: hooks, and words for people.
 
-use std::sync::Arc;
-
+use super::Text;
 use super::document::Node;
-use super::error::{Fault, Place, SourceError};
-use super::{Text, is_from_cluster};
+use super::error::{Place, SourceError};
+use super::reader::is_from_cluster;
 
 /// Whether a document is a hook that runs and goes away again: a test's pod or a job. It is no part
 /// of what answers requests. In a dump the pod is there, and counts.
@@ -26,17 +25,8 @@ pub(super) fn words_around(text: &Text) -> Option<SourceError> {
         .lines()
         .position(|line| line.trim_end() == "MANIFEST:")
         .filter(|_| begins)?;
-    Some(SourceError {
-        file: Arc::clone(&text.name),
-        place: Place {
-            line: u32::try_from(line).unwrap_or(u32::MAX).saturating_add(1),
-            ..Place::default()
-        },
-        fault: Fault::NotAnObject,
-        object: None,
-        field: String::new(),
-        reason: "Helm's own words stand around the manifests".to_owned(),
-        fix: "give what `helm template` or `helm get manifest` prints".to_owned(),
-        other: None,
-    })
+    let line = u32::try_from(line).unwrap_or(u32::MAX).saturating_add(1);
+    let reason = "Helm's own words stand around the manifests";
+    let fix = "give what `helm template` or `helm get manifest` prints";
+    Some(SourceError::of_text(text, Place::line(line), reason, fix))
 }

@@ -2,8 +2,8 @@
 
 use super::document::{Node, Tree};
 use super::error::Fault;
-use super::{Mistake, mistake};
-use crate::object::Kind;
+use super::mistake::{Mistake, mistake};
+use crate::object::{DEFAULT_NAMESPACE, Kind};
 
 /// `Ingress default/basic-ingress`, as far as the document says.
 pub(super) fn title(node: &Node) -> Option<String> {
@@ -29,7 +29,7 @@ pub(super) fn namespace_and_name(node: &Node) -> (&str, &str) {
             .filter(|text| !text.is_empty())
     };
     (
-        text("namespace").unwrap_or("default"),
+        text("namespace").unwrap_or(DEFAULT_NAMESPACE),
         text("name").unwrap_or_default(),
     )
 }

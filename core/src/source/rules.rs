@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::object::Object;
 
 use super::error::Fault;
+use super::mistake::{Mistake, mistake};
 use super::path::{FieldPath, Step};
-use super::{Mistake, mistake};
 
 /// Every such field of an object, in the order of the document's type.
 pub(super) fn refused(object: &Object) -> Vec<Mistake> {

@@ -16,6 +16,7 @@ use super::{Step, Way};
 use crate::in_force::InForce;
 use crate::object::{Kind, ObjectRef, Objects, Provenance};
 use crate::proxy::Lost;
+use crate::source::Known;
 
 /// One stage of a request's way, in words. Its JSON form is part of the documented schema.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -106,19 +107,24 @@ impl Stage {
     }
 }
 
-/// Puts a way into words. `objects` is the cluster that it was taken in: evidence and causes come from it.
+/// Puts a way into words. `known` is of the cluster that it was taken in: evidence and causes come from it.
 ///
 /// The proxy's own connection to the endpoint passes hooks too. That it is no frontend is what
 /// everybody expects, so it is left out; if it were one, the request would go round in circles, and
 /// that is told.
 #[must_use]
-pub fn stages(way: &Way, objects: &Objects) -> Vec<Stage> {
-    stages_in_force(way, objects, &[])
+pub fn stages(way: &Way, known: &Known) -> Vec<Stage> {
+    stages_in_force(way, known, &[])
 }
 
 /// The same where nodes did what is in force there: their stages name what they rest on.
 #[must_use]
-pub fn stages_in_force(way: &Way, objects: &Objects, in_force: &[InForce]) -> Vec<Stage> {
+pub fn stages_in_force(way: &Way, known: &Known, in_force: &[InForce]) -> Vec<Stage> {
+    let none = Objects::default();
+    let (objects, dump) = match known {
+        Known::Objects(objects) => (&**objects, None),
+        Known::Dump(dump) => (&none, Some(&**dump)),
+    };
     let mut live = Live::new(in_force);
     let mut words = Words {
         objects,
@@ -142,14 +148,14 @@ pub fn stages_in_force(way: &Way, objects: &Objects, in_force: &[InForce]) -> Ve
         if proxied && expected {
             continue;
         }
-        let mut found = match &objects.config_dump {
+        let mut found = match dump {
             Some(dump) => words.of_dump(dump, step),
             None => words.step(step),
         };
         live.rest_on(step, &mut found);
         for stage in found {
             // A packet that comes again is looked up again.
-            let again = objects.config_dump.is_some() && stages.last() == Some(&stage);
+            let again = dump.is_some() && stages.last() == Some(&stage);
             if !again {
                 stages.push(stage);
             }

@@ -221,6 +221,16 @@ impl Supervisor {
     }
 
     fn retire_all(&mut self) {
+        if !self.ending {
+            // Who pressed Ctrl-C waits for it, and shall know for what.
+            let Bounds { handover, drain } = self.options.bounds;
+            tracing::info!(
+                ?handover,
+                ?drain,
+                "to end: first the agent leads frontends elsewhere, then connections end, each \
+                 within its bound; the same signal once more ends it at once"
+            );
+        }
         self.ending = true;
         for index in 0..self.all.len() {
             self.retire(index);

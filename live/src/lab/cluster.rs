@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nodeway_core::envoy::bootstrap::AccessEntry;
-use nodeway_core::object::Objects;
 use nodeway_core::plan::PlannedFrontend;
+use nodeway_core::source::Known;
 use nodeway_core::trace::{Failure, FrontendStep, ReplyStep, Step};
 use nodeway_sim::{Answer, Ask, AskError, Cluster, Errand, Failed, Place, Redirect, Reply};
 
@@ -66,8 +66,8 @@ impl Cluster for Lab {
         self.model.0.not_applicable(from)
     }
 
-    fn objects(&self) -> &Objects {
-        self.model.0.objects()
+    fn known(&self) -> Known {
+        self.model.0.known()
     }
 }
 

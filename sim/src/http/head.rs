@@ -105,8 +105,13 @@ impl ResponseHead {
         let Some(length) = length(response.parse(bytes), bytes)? else {
             return Ok(None);
         };
+        let status = response.code.unwrap_or_default();
+        // Three digits, which `httparse` asks for, may be no status all the same (RFC 9110, section 15).
+        if http::StatusCode::from_u16(status).is_err() {
+            return Err(HttpError::Head(format!("{status:03} is no status")));
+        }
         let head = Self {
-            status: response.code.unwrap_or_default(),
+            status,
             headers: headers(response.headers)?,
             old: response.version == Some(0),
         };

@@ -64,6 +64,12 @@ fn a_response_has_a_body_by_method_and_status(
 }
 
 #[test]
+fn three_digits_that_are_no_status_are_no_head() {
+    let read = ResponseHead::parse(b"HTTP/1.1 020 x\r\n\r\n");
+    assert_eq!(read, Err(HttpError::Head("020 is no status".to_owned())));
+}
+
+#[test]
 fn a_response_without_a_length_ends_with_its_connection() {
     assert_eq!(
         response("HTTP/1.1 200 OK\r\n\r\n").body("GET"),

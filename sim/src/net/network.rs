@@ -642,11 +642,8 @@ impl Network {
         way: Option<WayId>,
     ) -> Option<crate::process::ListenSocketId> {
         if let Some(Role::Host { node }) = self.tcp.stack(id).map(|stack| stack.role) {
-            let call = Flow {
-                packet: Kind::Call,
-                tcp_flags: 0,
-                ..*flow
-            };
+            let (from, to) = ((flow.src, flow.sport), (flow.dst, flow.dport));
+            let call = Flow::call(flow.family, flow.protocol, Some(from), to);
             let way = way.filter(|_| flow.opens());
             match self.ask(node, &call, Hook::SkLookup, None, way) {
                 Verdict::Assign {
@@ -689,16 +686,7 @@ impl Network {
             return Some(to);
         }
         let (family, dst) = super::packet::widen(to.ip());
-        let call = Flow {
-            family,
-            packet: Kind::Call,
-            protocol: datapath::protocol::TCP,
-            tcp_flags: 0,
-            sport: 0,
-            dport: to.port(),
-            src: [0; 16],
-            dst,
-        };
+        let call = Flow::call(family, datapath::protocol::TCP, None, (dst, to.port()));
         match self.ask(node, &call, Hook::Connect, None, way) {
             Verdict::Connect { port, .. } => Some(SocketAddr::new(
                 match to.ip() {

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeway_core::address::{node_port_addresses, pod_addresses};
 use nodeway_core::in_force::InForce;
 use nodeway_core::netfilter::kube_proxy;
 use nodeway_core::object::Objects;
 use nodeway_core::plan::{Ledger, Planner};
 use nodeway_core::recording::Recording;
 use nodeway_core::redirect::Redirect;
-use nodeway_core::service;
-use nodeway_core::source::SourceError;
+use nodeway_core::source::{Known, SourceError};
 
 use super::Sim;
 use super::fault::Faults;
@@ -28,7 +28,7 @@ use crate::world::World;
 
 /// A cluster about to be simulated.
 pub struct SimBuilder {
-    objects: Objects,
+    known: Known,
     options: Options,
     settings: Settings,
     datapath: Box<dyn Datapath>,
@@ -147,12 +147,13 @@ impl SimBuilder {
         let options = self.options;
         let Assembly {
             objects,
+            dump,
             mut planners,
             ingress_problems,
             topology,
             services,
             names,
-        } = Assembly::of(self.objects, &options);
+        } = Assembly::of(self.known, &options);
         for InForce { node, plan, .. } in &self.in_force {
             let planner = Planner::with_plan(node, plan.clone());
             planners.insert(node.to_string(), planner);
@@ -160,6 +161,7 @@ impl SimBuilder {
         let world = World::new(&topology, self.settings, self.datapath)?;
         let mut sim = Sim {
             objects: Arc::new(objects),
+            dump,
             planners,
             ingress_problems,
             topology,
@@ -213,7 +215,7 @@ impl Sim {
     pub fn from_source(source: &Source) -> Result<SimBuilder, LoadErrors> {
         let builder = match &source.fixture {
             Some(fixture) => Self::from_fixture(fixture)?,
-            None if source.recordings.is_empty() => Self::from_dump(source.objects()?),
+            None if source.recordings.is_empty() => Self::from_known(source.known()?),
             None => Self::from_recordings(&source.recordings)?,
         };
         Ok(builder.named(source.name.clone()))
@@ -264,6 +266,22 @@ impl Sim {
         Ok(builder)
     }
 
+    /// The cluster of what is known of one: [`Sim::from_dump`] of its objects, or the node that
+    /// serves what an Envoy said it has.
+    #[must_use]
+    pub fn from_known(known: Known) -> SimBuilder {
+        match known {
+            Known::Objects(objects) => Self::from_dump(Arc::unwrap_or_clone(objects)),
+            // A dump begins at its listeners: how packets come there is not in it, and this way
+            // alone needs no address of a listener to be told from another.
+            Known::Dump(_) => {
+                let mut builder = Self::of(known);
+                builder.settings.redirect = Redirect::SkLookup;
+                builder
+            }
+        }
+    }
+
     /// A cluster of what somebody dumped: with Cilium's own config among it, as that cluster is set
     /// up. A value of the config that cannot be read is noted.
     #[must_use]
@@ -282,11 +300,6 @@ impl Sim {
             objects.notes.extend(notes.collect::<Vec<_>>());
             chosen = objects.cilium_config.as_ref().map(by_cluster);
         }
-        // A dump begins at its listeners: how packets come there is not in it, and this way alone
-        // needs no address of a listener to be told from another.
-        if objects.config_dump.is_some() {
-            chosen = Some((Redirect::SkLookup, ChosenBy::Default));
-        }
         let mut builder = Self::from_objects(objects).options(options);
         if let Some((redirect, by)) = chosen {
             builder.settings.redirect = redirect;
@@ -298,8 +311,12 @@ impl Sim {
     /// A cluster of these objects. What is missing is derived.
     #[must_use]
     pub fn from_objects(objects: Objects) -> SimBuilder {
+        Self::of(objects.into())
+    }
+
+    fn of(known: Known) -> SimBuilder {
         SimBuilder {
-            objects,
+            known,
             options: Options::default(),
             settings: Settings {
                 seed: Seed(1),
@@ -316,10 +333,8 @@ impl Sim {
 
 /// The addresses that asked at a recorded node and that no node or pod has.
 fn strangers(recordings: &[Recording], objects: &Objects) -> Vec<IpAddr> {
-    let pods = objects.pods().flat_map(|pod| service::pod_addresses(pod));
-    let nodes = objects
-        .nodes()
-        .flat_map(|node| service::node_port_addresses(node));
+    let pods = objects.pods().flat_map(|pod| pod_addresses(pod));
+    let nodes = objects.nodes().flat_map(|node| node_port_addresses(node));
     let known: BTreeSet<IpAddr> = pods.chain(nodes).collect();
     let asked = recordings.iter().flat_map(|recording| {
         let decided = recording.decisions.iter().filter(|it| it.opens());

@@ -1,11 +1,11 @@
 //! Requests of a simulated cluster: each is sent, is under way, and ends in a reply or a failure.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use nodeway_core::certificate::Certificate;
-use nodeway_core::object::{Kind, Objects};
+use nodeway_core::object::Kind;
+use nodeway_core::source::Known;
 use nodeway_core::trace::{Failure, HandshakeStep, Name, NameStep, ReplyStep, Step, Way};
 use serde_json::Value;
 
@@ -227,7 +227,7 @@ impl Sim {
             return None;
         }
         let of_dump = || {
-            self.objects.config_dump.as_ref()?;
+            self.dump.as_ref()?;
             let address = served.endpoint?;
             Some(ReplyStep::Endpoint { address, status })
         };
@@ -312,7 +312,7 @@ impl Sim {
             proxy_pod: served.proxy_pod,
             client_saw: client_saw.map(|address| self.names.seen(address)),
             way,
-            objects: Arc::clone(&self.objects),
+            known: self.known(),
             took,
             replay,
         })
@@ -389,7 +389,7 @@ impl Sim {
             proxy_pod: None,
             client_saw: None,
             way: Way::default(),
-            objects: Arc::clone(&self.objects),
+            known: self.known(),
             took: Duration::ZERO,
             replay: String::new(),
         })
@@ -427,8 +427,8 @@ impl Cluster for Sim {
         self.without_sidecar(from)
     }
 
-    fn objects(&self) -> &Objects {
-        &self.objects
+    fn known(&self) -> Known {
+        Self::known(self)
     }
 }
 

@@ -122,8 +122,8 @@ impl Compared {
         self.requests += 1;
         let in_sim = sim.request(&spec.from, spec.ask());
         let in_lab = lab.request(&spec.from, spec.ask());
-        let sim_row = Row::new(spec, self.redirect, in_sim.clone(), sim.objects());
-        let lab_row = Row::new(spec, self.redirect, in_lab.clone(), lab.objects());
+        let sim_row = Row::new(spec, self.redirect, in_sim.clone(), &sim.known());
+        let lab_row = Row::new(spec, self.redirect, in_lab.clone(), &lab.known());
         let found = differences(
             sim,
             &Outcome {

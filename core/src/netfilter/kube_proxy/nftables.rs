@@ -21,7 +21,8 @@ use ipnet::IpNet;
 use nodeway_datapath::Family;
 use sha2::{Digest, Sha256};
 
-use super::{LOAD_BALANCER, MASQUERADE, ServicePort, letters, of_family};
+use super::MASQUERADE;
+use super::service_port::{LOAD_BALANCER, ServicePort, letters, of_family};
 
 /// The name of the table.
 pub const TABLE: &str = "kube-proxy";

@@ -8,7 +8,7 @@ use nodeway_datapath::{Family, protocol};
 
 use crate::netfilter::{
     BuiltIn, ChainName, ConnectionState, Match, Policy, RecentList, RejectWith, Rule, Ruleset,
-    Table, Target,
+    Target,
 };
 
 /// All tables of a ruleset, for `iptables-restore` or `ip6tables-restore`.
@@ -148,9 +148,9 @@ fn module(out: &mut String, one: &Match, family: Family) -> fmt::Result {
             )
         }
         Match::ConnectionState { not, states } => {
-            let mut states = states.clone();
-            states.sort_unstable_by_key(|it| state_rank(*it));
-            let names: Vec<_> = states.into_iter().map(state_name).collect();
+            let printed = ConnectionState::PRINTED.iter();
+            let named = printed.filter(|it| states.contains(it));
+            let names: Vec<_> = named.map(|it| it.name()).collect();
             write!(
                 out,
                 " -m conntrack{} --ctstate {}",
@@ -289,31 +289,6 @@ fn masked(value: u32, mask: u32) -> String {
     }
 }
 
-/// The order in which iptables prints states.
-fn state_rank(state: ConnectionState) -> u8 {
-    match state {
-        ConnectionState::Invalid => 0,
-        ConnectionState::New => 1,
-        ConnectionState::Related => 2,
-        ConnectionState::Established => 3,
-        ConnectionState::Untracked => 4,
-        ConnectionState::Snat => 5,
-        ConnectionState::Dnat => 6,
-    }
-}
-
-fn state_name(state: ConnectionState) -> &'static str {
-    match state {
-        ConnectionState::Invalid => "INVALID",
-        ConnectionState::New => "NEW",
-        ConnectionState::Related => "RELATED",
-        ConnectionState::Established => "ESTABLISHED",
-        ConnectionState::Untracked => "UNTRACKED",
-        ConnectionState::Snat => "SNAT",
-        ConnectionState::Dnat => "DNAT",
-    }
-}
-
 /// A comment is quoted as soon as it has anything but letters, digits, `_` and `-`.
 fn quoted(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
@@ -328,37 +303,4 @@ fn quoted(text: &str) -> String {
         })
         .collect();
     format!("\"{escaped}\"")
-}
-
-impl BuiltIn {
-    /// The built-in chains of a table, in the order of `iptables-save`.
-    #[must_use]
-    pub const fn of(table: Table) -> &'static [Self] {
-        match table {
-            Table::Raw => &[Self::Prerouting, Self::Output],
-            Table::Mangle => &[
-                Self::Prerouting,
-                Self::Input,
-                Self::Forward,
-                Self::Output,
-                Self::Postrouting,
-            ],
-            Table::Nat => &[
-                Self::Prerouting,
-                Self::Input,
-                Self::Output,
-                Self::Postrouting,
-            ],
-            Table::Filter => &[Self::Input, Self::Forward, Self::Output],
-        }
-    }
-
-    /// The hook of a built-in chain.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::of(Table::Mangle)
-            .iter()
-            .copied()
-            .find(|hook| hook.name() == name)
-    }
 }

@@ -257,30 +257,16 @@ impl Words<'_> {
             let Some(spec) = self.config_spec(config) else {
                 continue;
             };
-            let own = |namespace: &str| match namespace {
-                "" if config.namespace.is_empty() => "default".to_owned(),
-                _ if !config.namespace.is_empty() => config.namespace.clone(),
-                namespace => namespace.to_owned(),
-            };
-            let listed = spec.services.iter().find(|listed| {
-                listed.name == service.name && own(&listed.namespace) == service.namespace
-            });
-            if let Some(listed) = listed {
+            let mut listed = spec.services.iter();
+            if let Some(listed) = listed.find(|it| it.service(config) == *service) {
                 if listed.ports.is_empty() || listed.ports.contains(&port) {
                     return Claim::Listed(config.clone());
                 }
                 let ports: Vec<String> = listed.ports.iter().map(ToString::to_string).collect();
                 return Claim::OtherPorts(config.clone(), ports.join(", "));
             }
-            let backend = spec.backend_services.iter().any(|backend| {
-                let namespace = if backend.namespace.is_empty() {
-                    &config.namespace
-                } else {
-                    &backend.namespace
-                };
-                backend.name == service.name && *namespace == service.namespace
-            });
-            if backend {
+            let mut backends = spec.backend_services.iter();
+            if backends.any(|it| it.service(config) == *service) {
                 claim = Claim::BackendOnly(config.clone());
             }
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nodeway_core::datapath::{
-    Address, Family, Flow, Hook, Packet, Reason, Verdict, decide, parse_frame, protocol,
+    Address, Family, Flow, Hook, Reason, Verdict, decide, parse_frame, protocol,
 };
 use nodeway_live::bpf::LookUp;
 use nodeway_sim::{Random, Seed};
@@ -157,20 +157,14 @@ fn look_up(random: &mut Random, tables: &Tables) -> LookUp {
 
 const fn look_up_flow(look_up: &LookUp) -> Flow {
     let [protocol, ..] = look_up.protocol.to_le_bytes();
-    Flow {
-        family: if look_up.family == 2 {
-            Family::V4
-        } else {
-            Family::V6
-        },
-        packet: Packet::Call,
-        protocol,
-        tcp_flags: 0,
-        sport: look_up.remote_port,
-        dport: look_up.local_port,
-        src: look_up.remote,
-        dst: look_up.local,
-    }
+    let family = if look_up.family == 2 {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    let from = (look_up.remote, look_up.remote_port);
+    let to = (look_up.local, look_up.local_port);
+    Flow::call(family, protocol, Some(from), to)
 }
 
 fn call(random: &mut Random, tables: &Tables) -> Input {
@@ -190,16 +184,8 @@ fn call(random: &mut Random, tables: &Tables) -> Input {
 
 fn call_flow(to: SocketAddr, is_tcp: bool) -> Flow {
     let (family, dst) = widen(to.ip().to_canonical());
-    Flow {
-        family,
-        packet: Packet::Call,
-        protocol: if is_tcp { protocol::TCP } else { protocol::UDP },
-        tcp_flags: 0,
-        sport: 0,
-        dport: to.port(),
-        src: [0; 16],
-        dst,
-    }
+    let protocol = if is_tcp { protocol::TCP } else { protocol::UDP };
+    Flow::call(family, protocol, None, (dst, to.port()))
 }
 
 fn widen(address: IpAddr) -> (Family, Address) {
