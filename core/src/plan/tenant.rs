@@ -145,6 +145,10 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
         let reason = format!("{what} runs in the node's Envoy, with the keys and requests of all");
         Some((field, reason))
     };
+    let agents = |field, in_json| {
+        let cluster = text(field).filter(|it| it == AGENT)?;
+        node(in_json, format!("the cluster `{cluster}`"))
+    };
     match message.descriptor().full_name() {
         "envoy.config.core.v3.Pipe" => {
             let path = text("path").unwrap_or_default();
@@ -173,14 +177,8 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
             let reason = "a client chooses the address by a header, the node's own among them";
             by_header.then(|| ("useHttpHeader", reason.to_owned()))
         }
-        "envoy.config.core.v3.GrpcService.EnvoyGrpc" => {
-            let own = text("cluster_name").filter(|it| it == AGENT)?;
-            node("clusterName", format!("the cluster `{own}`"))
-        }
-        "envoy.config.core.v3.HttpUri" => {
-            let own = text("cluster").filter(|it| it == AGENT)?;
-            node("cluster", format!("the cluster `{own}`"))
-        }
+        "envoy.config.core.v3.GrpcService.EnvoyGrpc" => agents("cluster_name", "clusterName"),
+        "envoy.config.core.v3.HttpUri" => agents("cluster", "cluster"),
         "envoy.config.core.v3.DataSource" => {
             let file = text("filename").map(|it| ("filename", format!("the file `{it}`")));
             let variable = || {
