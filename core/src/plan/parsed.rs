@@ -44,8 +44,8 @@ pub(super) struct Parsed {
     pub(super) services: BTreeMap<ObjectRef, Vec<ServiceEntry>>,
     /// Mistakes that are the config's own.
     pub(super) problems: Vec<Problem>,
-    /// Whether some mistake keeps the config out.
-    pub(super) refused: bool,
+    /// Whether some mistake keeps the config out: then nothing is left of it but its problems.
+    refused: bool,
 }
 
 /// A listener before it has a port.
@@ -89,7 +89,6 @@ pub(super) fn parse(config: &ObjectRef, source: &EnvoyConfig) -> Parsed {
         }
         return Parsed {
             problems: parsed.problems,
-            refused: true,
             ..Parsed::default()
         };
     }

@@ -107,8 +107,7 @@ impl Planner {
     ) {
         touched.configs.insert(config.clone());
         let parsed = Arc::clone(&state.parsed);
-        state.active = !parsed.refused
-            && self.foreign_copy(config, &parsed).is_none()
+        state.active = self.foreign_copy(config, &parsed).is_none()
             && self.picked(&state.source).unwrap_or(false);
         for (service, entries) in &parsed.services {
             self.named_by
