@@ -47,3 +47,34 @@ impl Folder {
         &self.objects
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SERVICE: &str =
+        "{apiVersion: v1, kind: Service, metadata: {name: shop}, spec: {ports: [{port: 80}]}}";
+
+    #[test]
+    fn an_envoys_dump_that_is_put_there_takes_nothing_away() {
+        let place = tempfile::tempdir().unwrap();
+        let manifest = place.path().join("shop.yaml");
+        fs::write(&manifest, SERVICE).unwrap();
+        let mut folder = Folder::at(place.path());
+        assert!(!folder.read().unwrap().is_empty());
+        fs::remove_file(manifest).unwrap();
+        let dump = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../fixtures/dumps/config_dump.json"
+        );
+        fs::copy(dump, place.path().join("dump.json")).unwrap();
+        let errors = folder.read().unwrap_err();
+        assert!(
+            errors.to_string().contains("objects are needed here"),
+            "{errors}"
+        );
+        assert!(folder.objects().service("default", "shop").is_some());
+    }
+}
