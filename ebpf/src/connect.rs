@@ -11,7 +11,7 @@ use aya_ebpf::helpers::bpf_get_netns_cookie;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use nodeway_datapath::layout::{Fault, Peer};
-use nodeway_datapath::{Address, Family, Flow, Hook, Packet, Verdict, decide};
+use nodeway_datapath::{Address, Family, Flow, Hook, Verdict, decide};
 
 use crate::maps::{NETNS_COOKIE, PEERS};
 use crate::node::{CallNode, loopback};

@@ -12,7 +12,7 @@ use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use nodeway_datapath::layout::Fault;
-use nodeway_datapath::{Address, Family, Flow, Hook, Packet, Verdict, decide};
+use nodeway_datapath::{Address, Family, Flow, Hook, Verdict, decide};
 
 use crate::connect::{address4, address6};
 use crate::node::SkLookupNode;
