@@ -171,12 +171,6 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
         "envoy.extensions.dynamic_modules.v3.DynamicModuleConfig" => {
             program("name", "a dynamic module")
         }
-        // Whoever sends a request could name any address, the node's loopback too.
-        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig" => {
-            let by_header = message.get_field_by_name("use_http_header")?.as_bool()?;
-            let reason = "a client chooses the address by a header, the node's own among them";
-            by_header.then(|| ("useHttpHeader", reason.to_owned()))
-        }
         "envoy.config.core.v3.GrpcService.EnvoyGrpc" => agents("cluster_name", "clusterName"),
         "envoy.config.core.v3.HttpUri" => agents("cluster", "cluster"),
         "envoy.config.core.v3.DataSource" => {
@@ -207,16 +201,30 @@ fn reach(config: &ObjectRef, message: &DynamicMessage) -> Option<(&'static str, 
             };
             (!own).then(|| ("name", reason()))
         }
-        // By it whoever sends a request could name any cluster, the agent's too.
-        _ => text("cluster_header")
-            .filter(|it| !it.is_empty())
-            .map(|it| {
-                let reason = format!(
-                    "by the header `{it}` a client chooses among all of the node's clusters"
-                );
-                ("clusterHeader", reason)
-            }),
+        _ => chosen_by_client(message),
     }
+}
+
+/// Where whoever sends a request chooses the cluster or the address it goes to: the agent's cluster, the node's loopback
+/// could be chosen too.
+fn chosen_by_client(message: &DynamicMessage) -> Option<(&'static str, String)> {
+    if message.descriptor().full_name() == "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig" {
+        // Metadata may be made of a header.
+        let by = [
+            ("use_http_header", "useHttpHeader"),
+            ("metadata_key", "metadataKey"),
+        ];
+        let (_, field) = by
+            .into_iter()
+            .find(|(name, _)| message.has_field_by_name(name))?;
+        let reason = "a client chooses the address by a header, the node's own among them";
+        return Some((field, reason.to_owned()));
+    }
+    let header = message.get_field_by_name("cluster_header")?;
+    let header = header.as_str().filter(|it| !it.is_empty())?;
+    let reason =
+        format!("by the header `{header}` a client chooses among all of the node's clusters");
+    Some(("clusterHeader", reason))
 }
 
 /// The address of an endpoint that has one and not a socket.

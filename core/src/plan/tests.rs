@@ -631,6 +631,7 @@ fn logs(format: &str) -> String {
     ),
     "[0].filterChains[0].filters[0].typedConfig.httpFilters[0].typedConfig.grpcService.envoyGrpc.clusterName"
 )]
+#[case::an_address_out_of_metadata(format!("[{{{CLUSTER}, name: a/web, type: ORIGINAL_DST, lbPolicy: CLUSTER_PROVIDED, originalDstLbConfig: {{metadataKey: {{key: k, path: [{{key: a}}]}}}}}}]"), "[0].originalDstLbConfig.metadataKey")]
 #[case::an_address_that_a_client_names(format!("[{{{CLUSTER}, name: a/web, type: ORIGINAL_DST, lbPolicy: CLUSTER_PROVIDED, originalDstLbConfig: {{useHttpHeader: true}}}}]"), "[0].originalDstLbConfig.useHttpHeader")]
 fn a_config_that_reaches_beyond_its_namespace_is_left_out(
     #[case] resources: String,
