@@ -51,6 +51,8 @@ pub(crate) const LOG: &str = "envoy.log";
 const PID: &str = "pid";
 /// How long an answer of its admin is waited for while it starts, before it is asked again.
 const ANSWER: Duration = Duration::from_millis(500);
+/// Between two looks at whether it listens: each walks the kernel's whole table of sockets.
+const LISTENS_LOOK: Duration = Duration::from_millis(20);
 /// Envoy's own words are looked for among that many last lines of its log.
 const WORDS: usize = 12;
 
@@ -460,7 +462,7 @@ impl Envoy {
             if missing.is_empty() {
                 return Ok(());
             }
-            if !deadline.pause(Duration::from_millis(5)) {
+            if !deadline.pause(LISTENS_LOOK) {
                 return Err(EnvoyError::NotListening {
                     node: self.node.clone(),
                     missing,

@@ -1,9 +1,11 @@
 //! `ci/differential lab`: every fixture's requests in the simulator and in the lab, compared.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -11,7 +13,7 @@ use miette::IntoDiagnostic as _;
 use nodeway_ci::differential::known::List;
 use nodeway_ci::differential::lab::{Compared, compare, fixtures};
 use nodeway_live::envoy;
-use nodeway_sim::Redirect;
+use nodeway_sim::{Fixture, Redirect};
 
 /// What `ci/differential lab` takes.
 #[derive(Args)]
@@ -24,9 +26,9 @@ pub(super) struct Lab {
     /// The program of Envoys; `$ENVOY` or the one on `PATH` if absent.
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-    /// How many labs stand at a time.
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
+    /// How many labs stand at a time: four for each core if absent, as they wait most of their time.
+    #[arg(long)]
+    jobs: Option<usize>,
 }
 
 pub(super) fn run(arguments: &Lab) -> miette::Result<ExitCode> {
@@ -47,19 +49,24 @@ pub(super) fn run(arguments: &Lab) -> miette::Result<ExitCode> {
         .iter()
         .flat_map(|folder| ways.iter().map(|way| (folder.clone(), *way)))
         .collect();
-    let compared = compare_all(&root, work, &envoy, arguments.jobs)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = arguments.jobs.unwrap_or(4 * cores);
+    let compared = compare_all(&root, work, &envoy, jobs)?;
     let whole = arguments.redirect.is_none();
     tell(&compared, whole)
 }
 
-/// Compares everything, some at a time, in the order in which it was given.
+/// Compares everything, some at a time, and tells it in the order in which it was given. What takes longest begins
+/// first: a lab in which nobody answers waits for seconds at each request.
 fn compare_all(
     root: &Path,
     work: Vec<(PathBuf, Redirect)>,
     envoy: &Path,
     jobs: usize,
 ) -> miette::Result<Vec<Compared>> {
-    let queue = Mutex::new(work.into_iter().enumerate());
+    let mut work: Vec<_> = work.into_iter().enumerate().collect();
+    work.sort_by_cached_key(|(_, (folder, _))| Reverse(requests_of(folder)));
+    let queue = Mutex::new(work.into_iter());
     let done = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -69,7 +76,11 @@ fn compare_all(
                     let Some((index, (folder, way))) = next else {
                         return;
                     };
+                    let begun = Instant::now();
                     let result = compare(root, &folder, way, envoy);
+                    if let Ok(compared) = &result {
+                        eprintln!("{}, {way}: {:.1?}", compared.fixture, begun.elapsed());
+                    }
                     let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                     done.insert(index, result);
                 }
@@ -78,6 +89,11 @@ fn compare_all(
     });
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.into_values().collect()
+}
+
+/// How many a fixture has; one that cannot be read says so when it is compared.
+fn requests_of(folder: &Path) -> usize {
+    Fixture::load(folder).map_or(0, |fixture| fixture.requests.len())
 }
 
 /// Prints a line a fixture and every difference, and says whether all are known.
