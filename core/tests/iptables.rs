@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nodeway_core::datapath::{Family, Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
-use nodeway_core::netfilter::kube_proxy::ServicePort;
+use nodeway_core::netfilter::kube_proxy::{ExternalKind, ServicePort};
 use nodeway_core::netfilter::{Ruleset, ebpf, kube_proxy, sidecar, text, tproxy};
 use rstest::rstest;
 
@@ -90,7 +90,7 @@ fn services(family: Family) -> Vec<ServicePort> {
     let plain = ServicePort {
         name: "default/shop:http".to_owned(),
         cluster: vec![address(20)],
-        external: vec![(address(120), "loadbalancer IP")],
+        external: vec![(address(120), ExternalKind::LoadBalancer)],
         port: 80,
         node_port: Some(30_080),
         endpoints: (1..8).map(endpoint).collect(),
@@ -102,7 +102,7 @@ fn services(family: Family) -> Vec<ServicePort> {
     let other = |name: &str, last: u8| ServicePort {
         name: name.to_owned(),
         cluster: vec![address(last)],
-        external: vec![(address(last + 100), "external IP")],
+        external: vec![(address(last + 100), ExternalKind::ExternalIp)],
         node_port: Some(30_000 + u16::from(last)),
         ..plain.clone()
     };
@@ -126,7 +126,7 @@ fn services(family: Family) -> Vec<ServicePort> {
             ..other("default/elsewhere", 24)
         },
         ServicePort {
-            external: vec![(address(125), "loadbalancer IP")],
+            external: vec![(address(125), ExternalKind::LoadBalancer)],
             source_ranges: vec![ipnet::IpNet::new(address(16), 28).unwrap()],
             ..other("default/guarded", 25)
         },

@@ -10,6 +10,7 @@ use super::{Condition, ConditionType, PENDING, told};
 const NO_NODE: &str = "NoNode";
 /// The nodes that one message names.
 const MOST_NODES: usize = 3;
+
 /// What one node says of a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSays {
@@ -126,5 +127,92 @@ fn some(nodes: &[&str]) -> String {
     match more {
         0 => some.join(", "),
         more => format!("{} and {more} more", some.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::conditions;
+    use super::super::tests::{config, finding};
+    use super::*;
+    use crate::problem::{Code, Problem, Severity};
+
+    /// What a node says: an error of that code, or what it awaits.
+    fn says(node: &str, generation: i64, code: Option<Code>, awaited: &[String]) -> NodeSays {
+        let findings: Vec<Problem> = code
+            .map(|code| finding(code, Severity::Error))
+            .into_iter()
+            .collect();
+        NodeSays {
+            node: node.to_owned(),
+            generation,
+            conditions: conditions(&config(), &findings, awaited).to_vec(),
+        }
+    }
+
+    fn overall_of(nodes: &[&str], said: &[NodeSays]) -> String {
+        let all = overall(nodes, 2, said).map(|it| {
+            let holds = match it.holds {
+                Some(true) => "+",
+                Some(false) => "-",
+                None => "?",
+            };
+            format!("{holds}{}", it.reason)
+        });
+        all.join(" ")
+    }
+
+    #[rstest]
+    #[case::all_have_it(
+        &["a", "b"], &[says("a", 2, None, &[]), says("b", 2, None, &[])],
+        "+Accepted +ResolvedRefs -NoConflict +Programmed"
+    )]
+    #[case::one_is_silent(
+        &["a", "b"], &[says("a", 2, None, &[])],
+        "+Accepted +ResolvedRefs -NoConflict -Pending"
+    )]
+    #[case::one_means_an_older_spec(
+        &["a", "b"], &[says("a", 2, None, &[]), says("b", 1, None, &[])],
+        "+Accepted +ResolvedRefs -NoConflict -Pending"
+    )]
+    #[case::nobody_has_said_anything(&["a"], &[], "?Pending ?Pending ?Pending -Pending")]
+    #[case::it_is_for_no_node(&[], &[says("a", 2, None, &[])], "?NoNode ?NoNode ?NoNode -NoNode")]
+    #[case::a_node_that_it_is_not_for_does_not_count(
+        &["a"], &[says("a", 2, None, &[]), says("z", 2, Some(Code::RefusedByEnvoy), &[])],
+        "+Accepted +ResolvedRefs -NoConflict +Programmed"
+    )]
+    #[case::one_conflict_is_one(
+        &["a", "b"], &[says("a", 2, None, &[]), says("b", 2, Some(Code::FrontendClaimedTwice), &[])],
+        "+Accepted +ResolvedRefs +FrontendClaimedTwice +Programmed"
+    )]
+    #[case::a_refusal_comes_before_what_is_awaited(
+        &["a", "b"],
+        &[says("a", 2, None, &["a frontend".to_owned()]), says("b", 2, Some(Code::RefusedByEnvoy), &[])],
+        "+Accepted +ResolvedRefs -NoConflict -RefusedByEnvoy"
+    )]
+    fn what_is_bad_on_one_node_is_bad_and_all_must_have_it(
+        #[case] nodes: &[&str],
+        #[case] said: &[NodeSays],
+        #[case] want: &str,
+    ) {
+        assert_eq!(overall_of(nodes, said), want);
+    }
+
+    #[test]
+    fn nodes_that_say_the_same_are_told_together_and_many_by_their_number() {
+        let nodes = ["a", "b", "c", "d", "e"];
+        let mut said: Vec<NodeSays> = nodes
+            .iter()
+            .map(|node| says(node, 2, Some(Code::RefusedByEnvoy), &[]))
+            .collect();
+        said.pop();
+        let [.., programmed] = overall(&nodes, 2, &said);
+        assert_eq!(
+            programmed.message,
+            "a, b, c and 1 more: NW0028 spec.services[0]: it is not there; write it\n\
+             e: nothing said of this spec yet"
+        );
     }
 }

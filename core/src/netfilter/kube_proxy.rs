@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use nodeway_datapath::Family;
 
 pub use mode::{BadMode, Mode};
-pub use service_port::ServicePort;
+pub use service_port::{ExternalKind, ServicePort};
 
 use super::{BuiltIn, ConnectionState, Match, Rule, Ruleset, Table, Target};
 use chains::{of_port, to};

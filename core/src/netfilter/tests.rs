@@ -15,7 +15,7 @@ use nodeway_datapath::{
 };
 use rstest::rstest;
 
-use super::kube_proxy::ServicePort;
+use super::kube_proxy::{ExternalKind, ServicePort};
 use super::*;
 use crate::conntrack::{Conntrack, Direction, Tracked, Tuple};
 use crate::frontend::FrontendKey;
@@ -50,7 +50,7 @@ fn shop() -> ServicePort {
     ServicePort {
         name: "default/shop:http".to_owned(),
         cluster: vec!["10.96.0.20".parse().unwrap(), "fd00::20".parse().unwrap()],
-        external: vec![("192.0.2.20".parse().unwrap(), "loadbalancer IP")],
+        external: vec![("192.0.2.20".parse().unwrap(), ExternalKind::LoadBalancer)],
         port: 80,
         node_port: Some(30_080),
         endpoints: vec![

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::service_port::{LOAD_BALANCER, ServicePort, of_family};
+use super::service_port::{ExternalKind, ServicePort, of_family};
 use super::{CLUSTER_IPS, FIREWALL};
 use crate::netfilter::frontends::tcp;
 use crate::netfilter::{ChainName, Match, RecentList, RejectWith, Rule, Ruleset, Table, Target};
@@ -46,7 +46,9 @@ pub(super) fn of_port(rules: &mut Ruleset, port: &ServicePort) {
     for (address, kind) in &port.external {
         let says = format!("{} {kind}", port.name);
         let to = to_address(*address, port.port);
-        let first = guarded.as_ref().filter(|_| *kind == LOAD_BALANCER);
+        let first = guarded
+            .as_ref()
+            .filter(|_| *kind == ExternalKind::LoadBalancer);
         lead(
             rules,
             "KUBE-EXTERNAL-SERVICES",
@@ -87,12 +89,11 @@ fn check_cluster_ips(rules: &mut Ruleset, port: &ServicePort) {
 /// The chain that lets source ranges through to a LoadBalancer address, where there are some. What
 /// it lets nobody through for keeps that address, and by it is dropped.
 fn guard(rules: &mut Ruleset, port: &ServicePort, all: &[SocketAddr]) -> Option<ChainName> {
-    let balancers = || port.external.iter().filter(|(_, it)| *it == LOAD_BALANCER);
-    if all.is_empty() || port.source_ranges.is_empty() || balancers().next().is_none() {
+    if all.is_empty() || port.source_ranges.is_empty() || port.balancers().next().is_none() {
         return None;
     }
     let chain = port.chain("KUBE-FW");
-    let says = format!("{} {LOAD_BALANCER}", port.name);
+    let says = format!("{} {}", port.name, ExternalKind::LoadBalancer);
     for range in &port.source_ranges {
         let from = Match::Source {
             not: false,
@@ -102,8 +103,8 @@ fn guard(rules: &mut Ruleset, port: &ServicePort, all: &[SocketAddr]) -> Option<
         rules.append(Table::Nat, &chain, [let_through]);
     }
     let says = format!("{} traffic not accepted by {chain}", port.name);
-    for (address, _) in balancers() {
-        let drop = Rule::new(to_address(*address, port.port), Target::Drop).comment(&says);
+    for address in port.balancers() {
+        let drop = Rule::new(to_address(address, port.port), Target::Drop).comment(&says);
         rules.append(Table::Filter, FIREWALL, [drop]);
     }
     Some(chain)

@@ -22,7 +22,7 @@ use nodeway_datapath::Family;
 use sha2::{Digest, Sha256};
 
 use super::MASQUERADE;
-use super::service_port::{LOAD_BALANCER, ServicePort, letters, of_family};
+use super::service_port::{ServicePort, letters, of_family};
 
 /// The name of the table.
 pub const TABLE: &str = "kube-proxy";
@@ -179,8 +179,7 @@ impl Script {
     /// Drops what no source range lets through; a node whose own address is let through may come
     /// by the load balancer's.
     fn firewall(&mut self, dialect: Dialect, port: &ServicePort, own: &[IpAddr]) {
-        let balancers = port.external.iter().filter(|(_, it)| *it == LOAD_BALANCER);
-        let balancers: Vec<IpAddr> = balancers.map(|(it, _)| *it).collect();
+        let balancers: Vec<IpAddr> = port.balancers().collect();
         if port.source_ranges.is_empty() || balancers.is_empty() {
             return;
         }
@@ -449,6 +448,7 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use super::super::service_port::ExternalKind;
     use super::*;
 
     #[test]
@@ -456,7 +456,7 @@ mod tests {
         let port = ServicePort {
             name: "default/web:http".to_owned(),
             cluster: vec!["10.96.0.1".parse().unwrap(), "fd00:96::1".parse().unwrap()],
-            external: vec![("192.0.2.1".parse().unwrap(), LOAD_BALANCER)],
+            external: vec![("192.0.2.1".parse().unwrap(), ExternalKind::LoadBalancer)],
             port: 80,
             node_port: Some(30_080),
             endpoints: vec![

@@ -1,5 +1,6 @@
 //! One port of a Service as kube-proxy's rules need it, and what its chains are called.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -16,8 +17,24 @@ use crate::service;
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` where it is not said.
 const AFFINITY: i32 = 10_800;
 
-/// What the comments of a LoadBalancer address call it.
-pub(super) const LOAD_BALANCER: &str = "loadbalancer IP";
+/// Why an address leads to a Service from outside of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExternalKind {
+    /// `spec.externalIPs`
+    ExternalIp,
+    /// `status.loadBalancer.ingress`
+    LoadBalancer,
+}
+
+/// What kube-proxy's comments call such an address.
+impl fmt::Display for ExternalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ExternalIp => "external IP",
+            Self::LoadBalancer => "loadbalancer IP",
+        })
+    }
+}
 
 /// One port of a Service, as rules need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +43,8 @@ pub struct ServicePort {
     pub name: String,
     /// The Service's own addresses.
     pub cluster: Vec<IpAddr>,
-    /// Its LoadBalancer and external addresses, each with what it is called in a comment.
-    pub external: Vec<(IpAddr, &'static str)>,
+    /// Its LoadBalancer and external addresses.
+    pub external: Vec<(IpAddr, ExternalKind)>,
     /// The port at those addresses, host byte order.
     pub port: u16,
     /// The port at every address of a node.
@@ -58,8 +75,10 @@ impl ServicePort {
         for (key, kind, _) in service::frontends(service, []) {
             match kind {
                 FrontendKind::ClusterIp => cluster.push(key.address),
-                FrontendKind::LoadBalancer => external.push((key.address, LOAD_BALANCER)),
-                FrontendKind::ExternalIp => external.push((key.address, "external IP")),
+                FrontendKind::LoadBalancer => {
+                    external.push((key.address, ExternalKind::LoadBalancer));
+                }
+                FrontendKind::ExternalIp => external.push((key.address, ExternalKind::ExternalIp)),
                 FrontendKind::NodePort => {}
             }
         }
@@ -100,6 +119,13 @@ impl ServicePort {
                 })
             })
             .collect()
+    }
+
+    /// Those of a load balancer, which source ranges guard.
+    pub(super) fn balancers(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.external.iter();
+        let balancers = all.filter(|(_, kind)| *kind == ExternalKind::LoadBalancer);
+        balancers.map(|(address, _)| *address)
     }
 
     pub(super) fn chain(&self, kind: &str) -> ChainName {

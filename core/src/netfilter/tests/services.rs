@@ -221,7 +221,7 @@ fn a_service_needs_not_all_kinds_of_addresses(
 fn rules_of_a_family_have_nothing_of_the_other() {
     let mut port = shop();
     port.external
-        .push(("2001:db8::20".parse().unwrap(), "external IP"));
+        .push(("2001:db8::20".parse().unwrap(), ExternalKind::ExternalIp));
     port.endpoints.push((at("[fd00:244::5]:8080"), true));
     let v4 = text::ruleset(&kube_proxy::rules(Family::V4, [&port]));
     assert!(!v4.contains("fd00") && !v4.contains("2001"), "{v4}");
@@ -341,8 +341,8 @@ fn the_ports_of_a_service_are_what_its_spec_and_slices_say() {
     }));
     let expected = ServicePort {
         external: vec![
-            ("192.0.2.20".parse().unwrap(), "loadbalancer IP"),
-            ("192.0.2.21".parse().unwrap(), "external IP"),
+            ("192.0.2.20".parse().unwrap(), ExternalKind::LoadBalancer),
+            ("192.0.2.21".parse().unwrap(), ExternalKind::ExternalIp),
         ],
         external_local: true,
         affinity: Some(Duration::from_secs(10_800)),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::netfilter::kube_proxy::{self, ServicePort};
+use crate::netfilter::kube_proxy::{self, ExternalKind, ServicePort};
 use crate::netfilter::{
     BuiltIn, ConnectionState, IpSet, Match, Policy, RecentList, RejectWith, Rule, Ruleset,
     SetEntry, Table, Target, sidecar,
@@ -204,7 +204,7 @@ fn the_rules_of_kube_proxy_come_back_as_they_went() {
     let port = ServicePort {
         name: "default/shop:http".to_owned(),
         cluster: vec!["10.96.0.20".parse().unwrap()],
-        external: vec![("192.0.2.20".parse().unwrap(), "external IP")],
+        external: vec![("192.0.2.20".parse().unwrap(), ExternalKind::ExternalIp)],
         port: 80,
         node_port: Some(30_080),
         endpoints: (1..8)

@@ -1,6 +1,6 @@
 //! kube-proxy's translation of what no hook redirects.
 
-use nodeway_core::netfilter::kube_proxy::ServicePort;
+use nodeway_core::netfilter::kube_proxy::{ExternalKind, ServicePort};
 use nodeway_core::plan::PlannedEndpoint;
 use nodeway_core::trace::Step;
 use rstest::rstest;
@@ -22,7 +22,7 @@ fn serve(world: &mut World, address: &str, endpoints: &[&str], affinity: Option<
         name: "default/echo".to_owned(),
         cluster: inside.then_some(address.ip()).into_iter().collect(),
         external: (!inside)
-            .then_some((address.ip(), "external IP"))
+            .then_some((address.ip(), ExternalKind::ExternalIp))
             .into_iter()
             .collect(),
         port: address.port(),

@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &Lab) -> miette::Result<ExitCode> {
 
 /// Compares everything, some at a time, and tells it in the order in which it was given. What takes longest begins
 /// first: a lab in which nobody answers waits for seconds at each request.
+#[expect(clippy::disallowed_methods, reason = "how long each took is told")]
 fn compare_all(
     root: &Path,
     work: Vec<(PathBuf, Redirect)>,
