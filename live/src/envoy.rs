@@ -10,208 +10,48 @@
 //! ([`Envoy::leave`]), the next one finds it again ([`Envoy::adopt`]).
 
 mod admin;
+mod error;
 mod find;
+mod folder;
 mod log;
+mod options;
 mod process;
 mod sockets;
 mod user;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nodeway_core::envoy::bootstrap::{
-    AccessEntry, BadEntry, Bootstrap, Placement, Settings, bootstrap, told,
-};
+use nodeway_core::envoy::bootstrap::{AccessEntry, Bootstrap, Placement, bootstrap, told};
 use nodeway_core::plan::NodePlan;
 
 use crate::clock::Deadline;
-use crate::netns::{NetNs, NetNsError};
+use crate::netns::NetNs;
 use crate::process::Process;
 
 pub use admin::Admin;
+pub use error::EnvoyError;
 pub use find::{ENVOY_VERSION, NoEnvoy, find};
+pub use options::EnvoyOptions;
 pub use user::{RunsAs, user_of_node};
 
+pub(crate) use folder::{ACCESS_LOG, LOG, entries, last_words};
 pub(crate) use sockets::not_listening;
 
+use error::start_error;
+use folder::{lay_out, remove, write};
+use options::command;
 use process::Pid;
 
-const BOOTSTRAP: &str = "bootstrap.json";
-/// The access log's name in an Envoy's folder, from which it is written.
-pub(crate) const ACCESS_LOG: &str = "access.log";
-/// Its own log's.
-pub(crate) const LOG: &str = "envoy.log";
 const PID: &str = "pid";
 /// How long an answer of its admin is waited for while it starts, before it is asked again.
 const ANSWER: Duration = Duration::from_millis(500);
 /// Between two looks at whether it listens: each walks the kernel's whole table of sockets.
 const LISTENS_LOOK: Duration = Duration::from_millis(20);
-/// Envoy's own words are looked for among that many last lines of its log.
-const WORDS: usize = 12;
-
-/// What an Envoy is started with.
-#[derive(Clone, Debug)]
-pub struct EnvoyOptions {
-    /// The program; see [`find`].
-    pub program: PathBuf,
-    /// A folder of its own. It is made, and must not be there yet.
-    pub folder: PathBuf,
-    /// The node's name.
-    pub node: String,
-    /// Whether it serves a node or a pod.
-    pub placement: Placement,
-    /// Worker threads.
-    pub concurrency: u16,
-    /// The user it runs as, when we are root; see [`RunsAs`].
-    pub uid: u32,
-    /// Whether each request gets a line in the access log.
-    pub access_log: bool,
-    /// How long it may take until all sockets listen.
-    pub within: Duration,
-    /// For how long it asks connections to end before it closes listeners that are to be drained.
-    pub drain: Duration,
-}
-
-impl EnvoyOptions {
-    /// An Envoy for a node, with one worker, as `nobody`, with an access log.
-    #[must_use]
-    pub fn new(program: PathBuf, folder: PathBuf, node: impl Into<String>) -> Self {
-        Self {
-            program,
-            folder,
-            node: node.into(),
-            placement: Placement::Node,
-            concurrency: 1,
-            uid: user::NOBODY,
-            access_log: true,
-            within: Duration::from_secs(20),
-            drain: Duration::from_secs(600),
-        }
-    }
-
-    /// An Envoy for a pod, as the user whose traffic the pod's rules leave alone.
-    #[must_use]
-    pub fn sidecar(program: PathBuf, folder: PathBuf, pod: impl Into<String>) -> Self {
-        Self {
-            placement: Placement::Sidecar,
-            uid: nodeway_core::netfilter::sidecar::PROXY_UID,
-            ..Self::new(program, folder, pod)
-        }
-    }
-}
-
-impl EnvoyOptions {
-    fn settings(&self) -> Settings {
-        Settings {
-            node: self.node.clone(),
-            // Relative to its folder: the path of a Unix socket has 107 bytes at most.
-            admin: admin::SOCKET.to_owned(),
-            access_log: self.access_log.then(|| ACCESS_LOG.to_owned()),
-            placement: self.placement,
-        }
-    }
-}
-
-/// What can go wrong with an Envoy.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvoyError {
-    /// Something about its folder.
-    #[error("cannot {action} {path}: {cause}", path = path.display())]
-    Folder {
-        /// `make`, `write`, `read`
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// What the kernel said.
-        cause: io::Error,
-    },
-    /// The program does not even start.
-    #[error("cannot start {program}: {cause}{hint}", program = program.display())]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// What the kernel said.
-        cause: io::Error,
-        /// What to do about it; may be empty.
-        hint: &'static str,
-    },
-    /// A pod's rules leave its Envoy alone by its user, and it cannot run as that one.
-    #[error("Envoy for a pod must run as user {uid}, or its own packets come back to it: {why}")]
-    User {
-        /// The user.
-        uid: u32,
-        /// Why not.
-        why: String,
-    },
-    /// It ended by itself.
-    #[error("Envoy for {node} ended at once. It said:\n{words}")]
-    Ended {
-        /// The node.
-        node: String,
-        /// The last lines of its log.
-        words: String,
-    },
-    /// Some sockets do not listen in time.
-    #[error(
-        "Envoy for {node} does not listen on {} within {within:?}. It said:\n{words}",
-        list(missing)
-    )]
-    NotListening {
-        /// The node.
-        node: String,
-        /// Those that do not.
-        missing: BTreeSet<SocketAddr>,
-        /// How long was waited.
-        within: Duration,
-        /// The last lines of its log.
-        words: String,
-    },
-    /// The folder names no Envoy that runs.
-    #[error("no Envoy runs for {}; start the lab again", .0.display())]
-    Gone(PathBuf),
-    /// The access log has a line of another kind.
-    #[error("{path}: {cause}", path = path.display())]
-    Entry {
-        /// The log.
-        path: PathBuf,
-        /// Which line.
-        cause: BadEntry,
-    },
-    /// The admin gave no answer.
-    #[error("the admin of Envoy for {node} does not answer `{what}`: {cause}")]
-    Admin {
-        /// The node.
-        node: String,
-        /// What was asked.
-        what: String,
-        /// What went wrong.
-        cause: io::Error,
-    },
-    /// The namespace.
-    #[error(transparent)]
-    NetNs(#[from] NetNsError),
-}
-
-fn list(addresses: &BTreeSet<SocketAddr>) -> String {
-    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    texts.join(", ")
-}
-
-fn folder_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EnvoyError {
-    let path = path.to_owned();
-    move |cause| EnvoyError::Folder {
-        action,
-        path,
-        cause,
-    }
-}
 
 /// A running Envoy. When this goes out of scope, so does the process and its folder.
 #[derive(Debug)]
@@ -355,7 +195,7 @@ impl Envoy {
     /// The last lines of its log.
     #[must_use]
     pub fn words(&self) -> String {
-        log::last_words(&self.folder.join(LOG), WORDS)
+        last_words(&self.folder.join(LOG))
     }
 
     /// Every line of its access log so far.
@@ -484,107 +324,10 @@ impl Drop for Envoy {
     }
 }
 
-/// Every line so far of the access log of the Envoy in a folder.
-pub(crate) fn entries(folder: &Path) -> Result<Vec<AccessEntry>, EnvoyError> {
-    let path = folder.join(ACCESS_LOG);
-    let text = fs::read_to_string(&path).map_err(folder_error("read", &path))?;
-    log::whole_lines(&text)
-        .map(AccessEntry::parse)
-        .collect::<Result<_, _>>()
-        .map_err(|cause| EnvoyError::Entry { path, cause })
-}
-
-/// The last lines of a log.
-pub(crate) fn last_words(log: &Path) -> String {
-    log::last_words(log, WORDS)
-}
-
-/// Makes the folder, with the bootstrap and empty logs in it.
-fn lay_out(made: &Bootstrap, options: &EnvoyOptions, runs_as: &RunsAs) -> Result<File, EnvoyError> {
-    let folder = &options.folder;
-    make_folder(folder)?;
-    let text = made.json.to_string();
-    write(&folder.join(BOOTSTRAP), text.as_bytes())?;
-    write(&folder.join(ACCESS_LOG), b"")?;
-    let log = write(&folder.join(LOG), b"")?;
-    user::give(runs_as, folder, &[BOOTSTRAP, ACCESS_LOG, LOG])
-        .map_err(folder_error("give away", folder))?;
-    Ok(log)
-}
-
-fn command(options: &EnvoyOptions, runs_as: &RunsAs, log: File) -> io::Result<Command> {
-    let mut command = runs_as.command(&options.program);
-    command
-        .args(["--config-path", BOOTSTRAP, "--disable-hot-restart"])
-        .args(["--concurrency", &options.concurrency.to_string()])
-        // Each line of the access log at once, not after ten seconds.
-        .args(["--file-flush-min-size-kb", "0"])
-        .args(["--file-flush-interval-msec", "100"])
-        .args(["--log-level", "warn"])
-        .args(["--drain-time-s", &options.drain.as_secs().to_string()])
-        // Who drains wants every client to hear of it at its next answer.
-        .args(["--drain-strategy", "immediate"])
-        .current_dir(&options.folder)
-        // Ctrl-C is for whoever started it.
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
-    Ok(command)
-}
-
 /// Leaves nothing of a start that came to nothing.
 fn abandon<T>(folder: &Path, error: EnvoyError) -> Result<T, EnvoyError> {
     let _ = remove(folder);
     Err(error)
-}
-
-fn start_error(options: &EnvoyOptions) -> impl FnOnce(io::Error) -> EnvoyError {
-    let program = options.program.clone();
-    move |cause| EnvoyError::Start {
-        program,
-        hint: start_hint(&cause),
-        cause,
-    }
-}
-
-fn start_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            "; it, or setpriv (Debian package util-linux) that lowers its rights, is missing"
-        }
-        io::ErrorKind::PermissionDenied => "; it must be executable",
-        _ => "",
-    }
-}
-
-fn make_folder(folder: &Path) -> Result<(), EnvoyError> {
-    if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent).map_err(folder_error("make", parent))?;
-    }
-    let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700);
-    builder.create(folder).map_err(folder_error("make", folder))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<File, EnvoyError> {
-    let mut options = File::options();
-    options.append(true).create(true).mode(0o600);
-    let open = || -> io::Result<File> {
-        let mut file = options.open(path)?;
-        file.write_all(bytes)?;
-        Ok(file)
-    };
-    open().map_err(folder_error("write", path))
-}
-
-fn remove(folder: &Path) -> Result<(), EnvoyError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(folder_error("take away", folder)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether an Envoy would start from a plan: asks the program itself, which opens no socket.
@@ -598,7 +341,7 @@ pub fn validate(plan: &NodePlan, options: &EnvoyOptions) -> Result<(), EnvoyErro
         command.args(["--mode", "validate"]);
         command.status()
     });
-    let words = log::last_words(&options.folder.join(LOG), WORDS);
+    let words = last_words(&options.folder.join(LOG));
     remove(&options.folder)?;
     match output {
         Ok(status) if status.success() => Ok(()),
