@@ -2,7 +2,7 @@
 //!
 //! A process sends; its [`Stack`](stack) makes packets of it (smoltcp, one connection at a time);
 //! a [`Link`](link) carries them to the node, if nothing is broken on the way ([`carriage`]); the
-//! node's hooks decide on them with the very functions that run in the kernel ([`kernel`]), or
+//! node's hooks decide on them ([`hook`]) with the very functions that run in the kernel ([`kernel`]), or
 //! kube-proxy's rules translate them ([`firewall`]), or they are routed on ([`forward`]). Nothing
 //! outside this folder knows smoltcp.
 
@@ -14,6 +14,7 @@ mod event;
 mod external;
 mod firewall;
 mod forward;
+mod hook;
 mod hop;
 mod impairment;
 mod kernel;
