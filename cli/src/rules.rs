@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use nodeway_core::datapath;
 use nodeway_core::netfilter::kube_proxy::{Mode, nftables};
 use nodeway_core::netfilter::{Routing, Ruleset, text};
-use nodeway_sim::{Redirect, Sim};
+use nodeway_sim::{Place, Redirect, Sim};
 
 use crate::cluster::Cluster;
 use crate::explain::load;
@@ -112,9 +112,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         ]);
         if kube_proxy == Mode::Nftables {
             let services = sim.services().on(&node);
-            let mut nodes = sim.topology().nodes.iter();
-            let spec = nodes.find(|it| it.name == node);
-            let own = spec.map(|it| it.addresses.as_slice()).unwrap_or_default();
+            let own = sim.topology().addresses(&Place::Node(node.clone()));
             let table = nftables::script(family, &services, own);
             parts.push((Part::Nft, of("nft -f -"), table));
         }

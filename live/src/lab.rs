@@ -282,7 +282,7 @@ impl Lab {
         let program = self.options.envoy.clone();
         if let Place::Pod(pod) = place {
             let options = EnvoyOptions::sidecar(program, self.envoy_folder(place), pod);
-            let addresses = evidence::addresses_of(&self.model.0, pod);
+            let addresses = self.model.0.topology().addresses(place);
             let envoy = Envoy::start(netns, &plan.of_client(addresses), &options)?;
             self.sidecars.insert(place.clone(), envoy);
         } else {

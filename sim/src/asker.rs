@@ -14,11 +14,10 @@ pub(crate) fn place(
     topology: &Topology,
 ) -> Result<Place, AskError> {
     let found = match (asked.split_once('/'), asked.parse::<IpAddr>()) {
-        (_, Ok(address)) => holder(address, topology),
-        (Some(("node", name)), _) => {
-            let node = topology.nodes.iter().find(|node| node.name == name);
-            node.map(|node| Place::Node(node.name.clone()))
-        }
+        (_, Ok(address)) => topology.holder(address),
+        (Some(("node", name)), _) => topology
+            .node(name)
+            .map(|node| Place::Node(node.name.clone())),
         (Some(("outside", name)), _) => {
             let host = topology.outside.iter().find(|host| host.name == name);
             host.map(|host| Place::Outside(host.name.clone()))
@@ -60,26 +59,6 @@ fn close(asked: &str, objects: &Objects, topology: &Topology) -> Vec<String> {
         .collect();
     all.sort();
     all.into_iter().take(5).map(|(_, name)| name).collect()
-}
-
-fn holder(address: IpAddr, topology: &Topology) -> Option<Place> {
-    for node in &topology.nodes {
-        if node.addresses.contains(&address) {
-            return Some(Place::Node(node.name.clone()));
-        }
-        if let Some(pod) = node
-            .pods
-            .iter()
-            .find(|pod| pod.addresses.contains(&address))
-        {
-            return Some(Place::Pod(pod.name.clone()));
-        }
-    }
-    let host = topology
-        .outside
-        .iter()
-        .find(|host| host.addresses.contains(&address))?;
-    Some(Place::Outside(host.name.clone()))
 }
 
 /// The pod of that name, or the first pod of the Deployment of that name.

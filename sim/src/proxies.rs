@@ -21,10 +21,8 @@ pub(crate) fn places(topology: &Topology, redirect: Redirect, node: &str) -> Vec
     if redirect != Redirect::Sidecar {
         return vec![Place::Node(node.to_owned())];
     }
-    let nodes = topology.nodes.iter().filter(|it| it.name == node);
-    nodes
-        .flat_map(|node| &node.pods)
-        .filter(|pod| !pod.host_network)
+    let pods = topology.node(node).into_iter().flat_map(|node| &node.pods);
+    pods.filter(|pod| !pod.host_network)
         .map(|pod| Place::Pod(pod.name.clone()))
         .collect()
 }
@@ -72,7 +70,7 @@ impl Sim {
     }
 
     fn in_host_network(&self, name: &str) -> bool {
-        let mut pods = self.topology().nodes.iter().flat_map(|node| &node.pods);
-        pods.any(|pod| pod.name == name && pod.host_network)
+        let found = self.topology().pod(name);
+        found.is_some_and(|(_, pod)| pod.host_network)
     }
 }

@@ -53,81 +53,29 @@ pub struct Evidence<'a> {
     pub took: Duration,
 }
 
-/// The node at which a client's packets are looked up first: its own, or for a client outside the
-/// one that has the address or announces it.
-#[must_use]
-pub fn node_of(model: &Sim, place: &Place, to: SocketAddr) -> Option<String> {
-    let topology = model.topology();
-    match place {
-        Place::Node(_) | Place::Pod(_) => node_at(model, place),
-        Place::Outside(_) => {
-            let announced = topology.announcements.get(&to.ip()).cloned();
-            announced.or_else(|| {
-                let mut nodes = topology.nodes.iter();
-                let node = nodes.find(|node| {
-                    let mut pods = node.pods.iter();
-                    node.addresses.contains(&to.ip())
-                        || pods.any(|pod| pod.addresses.contains(&to.ip()))
-                });
-                node.map(|node| node.name.clone())
-            })
-        }
-    }
-}
-
-/// The node of a pod, or the node itself.
-fn node_at(model: &Sim, place: &Place) -> Option<String> {
-    match place {
-        Place::Node(name) => Some(name.clone()),
-        Place::Pod(pod) => {
-            let mut nodes = model.topology().nodes.iter();
-            let here = nodes.find(|node| node.pods.iter().any(|it| it.name == *pod));
-            here.map(|node| node.name.clone())
-        }
-        Place::Outside(_) => None,
-    }
-}
-
-/// A pod's addresses; none of one that is not there.
-pub fn addresses_of<'a>(model: &'a Sim, pod: &str) -> &'a [IpAddr] {
-    let nodes = model.topology().nodes.iter();
-    let mut pods = nodes.flat_map(|node| &node.pods);
-    let found = pods.find(|it| it.name == *pod);
-    found.map_or(&[], |it| it.addresses.as_slice())
-}
-
-/// The address from which somebody asks another.
-fn source(model: &Sim, place: &Place, to: SocketAddr) -> Option<IpAddr> {
-    let topology = model.topology();
-    let addresses = match place {
-        Place::Pod(pod) => addresses_of(model, pod),
-        Place::Node(name) => {
-            let mut nodes = topology.nodes.iter();
-            &nodes.find(|it| it.name == *name)?.addresses
-        }
-        Place::Outside(name) => {
-            let mut hosts = topology.outside.iter();
-            &hosts.find(|it| it.name == *name)?.addresses
-        }
-    };
-    let mut addresses = addresses.iter();
-    addresses.find(|it| it.is_ipv4() == to.is_ipv4()).copied()
+/// The node that a place is on.
+fn name_of<'a>(model: &'a Sim, place: &Place) -> Option<&'a str> {
+    let node = model.topology().node_of(place)?;
+    Some(node.name.as_str())
 }
 
 /// What a node's table has for an address; none where no node looks.
 #[must_use]
 pub fn frontend(model: &Sim, place: &Place, to: SocketAddr) -> Option<FrontendStep> {
-    let node = node_of(model, place, to)?;
+    let topology = model.topology();
+    let node = &topology.entry(place, to.ip())?.name;
+    let mut own = topology.addresses(place).iter();
+    let source = own.find(|it| it.is_ipv4() == to.is_ipv4());
     let address = FrontendKey {
         address: to.ip(),
         port: to.port(),
     };
-    let plan = model.plan(&node)?;
+    let plan = model.plan(node)?;
     Some(FrontendStep {
         state: FrontendState::Active,
         frontend: plan.frontends.get(&address).cloned(),
-        source: source(model, place, to)?,
-        node: node.into(),
+        source: *source?,
+        node: node.as_str().into(),
         address,
     })
 }
@@ -138,7 +86,7 @@ impl Evidence<'_> {
     pub fn way(&self, model: &Sim) -> Way {
         let mut steps = vec![Step::Name(self.errand.name.clone())];
         let listened = self.entries.iter().any(|(place, entry)| {
-            let plan = node_at(model, place).and_then(|node| model.plan(&node));
+            let plan = name_of(model, place).and_then(|node| model.plan(node));
             plan.is_some_and(|plan| plan.listeners.contains_key(entry.listener.as_str()))
         });
         let sidecar = model.settings().redirect == Redirect::Sidecar;
@@ -149,11 +97,9 @@ impl Evidence<'_> {
             steps.extend(self.frontend.clone().map(Step::Frontend));
         }
         for (place, entry) in self.entries {
-            let node = node_at(model, place);
-            if let Some((node, plan)) =
-                node.and_then(|node| Some((node.clone(), model.plan(&node)?)))
-            {
-                self.proxied((&node, place), model, plan, entry, &mut steps);
+            let node = name_of(model, place);
+            if let Some((node, plan)) = node.and_then(|node| Some((node, model.plan(node)?))) {
+                self.proxied((node, place), model, plan, entry, &mut steps);
             }
         }
         // What is led to a listener, kube-proxy never has.
@@ -288,12 +234,12 @@ impl Evidence<'_> {
         let Place::Pod(pod) = &self.errand.place else {
             return None;
         };
-        let node = node_at(model, &self.errand.place)?;
+        let node = name_of(model, &self.errand.place)?;
         let key = FrontendKey {
             address: to.ip(),
             port: to.port(),
         };
-        let listened = model.plan(&node)?.frontends.contains_key(&key);
+        let listened = model.plan(node)?.frontends.contains_key(&key);
         Some(SidecarStep {
             node: node.into(),
             pod: pod.as_str().into(),
@@ -320,7 +266,7 @@ impl Evidence<'_> {
         let place = Place::Pod(pod.to_owned());
         let entry = self.entries.iter().map(|(_, entry)| entry).next()?;
         own.contains(&peer.ip()).then_some(SidecarStep {
-            node: node_at(model, &place)?.into(),
+            node: name_of(model, &place)?.into(),
             pod: pod.into(),
             port: sidecar::INBOUND,
             peer: entry.upstream_source.unwrap_or(entry.peer),
@@ -421,7 +367,7 @@ impl Evidence<'_> {
     fn translation(&self, model: &Sim, to: SocketAddr) -> Option<TranslationStep> {
         let table = model.services();
         let entry = table.entries.get(&(to.ip(), to.port()))?;
-        let node = node_of(model, &self.errand.place, to)?;
+        let node = model.topology().entry(&self.errand.place, to.ip())?;
         let body = self.body();
         let pod = body.get("pod").and_then(Value::as_str);
         let mut endpoints = entry.endpoints.iter();
@@ -433,12 +379,11 @@ impl Evidence<'_> {
         let peer = body.pointer("/saw/peer").and_then(Value::as_str);
         let peer: Option<SocketAddr> = peer.and_then(|it| it.parse().ok());
         let masqueraded = peer.is_some_and(|peer| {
-            let mut nodes = model.topology().nodes.iter();
-            !matches!(self.errand.place, Place::Node(_))
-                && nodes.any(|it| it.addresses.contains(&peer.ip()))
+            let by = model.topology().holder(peer.ip());
+            !matches!(self.errand.place, Place::Node(_)) && matches!(by, Some(Place::Node(_)))
         });
         Some(TranslationStep {
-            node: node.into(),
+            node: node.name.as_str().into(),
             from: to,
             service: entry.service.clone(),
             to: chosen.cloned(),

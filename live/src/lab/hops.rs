@@ -28,17 +28,15 @@ fn at(model: &Sim, place: &Place) -> At {
             pod: None,
         };
     };
-    for node in &model.topology().nodes {
-        if let Some(pod) = node.pods.iter().find(|pod| pod.name == *name) {
-            return At {
-                machine: Place::Node(node.name.clone()),
-                pod: (!pod.host_network).then(|| name.clone()),
-            };
-        }
-    }
-    At {
-        machine: place.clone(),
-        pod: None,
+    match model.topology().pod(name) {
+        Some((node, pod)) => At {
+            machine: Place::Node(node.name.clone()),
+            pod: (!pod.host_network).then(|| name.clone()),
+        },
+        None => At {
+            machine: place.clone(),
+            pod: None,
+        },
     }
 }
 
