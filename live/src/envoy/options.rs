@@ -62,9 +62,7 @@ impl EnvoyOptions {
             ..Self::new(program, folder, pod)
         }
     }
-}
 
-impl EnvoyOptions {
     /// What its bootstrap is made with.
     pub(super) fn settings(&self) -> Settings {
         Settings {

@@ -46,6 +46,11 @@ impl Tcp {
 
     /// Ends a connection without a word to its peer, and tells its process.
     pub(crate) fn fail(&mut self, id: SocketId, error: SocketError) {
+        self.end(id, SocketEvent::Failed(error));
+    }
+
+    /// Ends a connection of which nobody but its process hears.
+    fn end(&mut self, id: SocketId, event: SocketEvent) {
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -55,7 +60,7 @@ impl Tcp {
             self.told.push_back(Told {
                 process,
                 socket: id,
-                event: SocketEvent::Failed(error),
+                event,
             });
         }
         self.unlink(id, owner.is_some());
@@ -91,16 +96,7 @@ impl Tcp {
             return;
         };
         if connection.state == State::SynSent {
-            let owner = connection.owner;
-            connection.end();
-            if let Some(process) = owner {
-                self.told.push_back(Told {
-                    process,
-                    socket: id,
-                    event: SocketEvent::Closed,
-                });
-            }
-            self.unlink(id, owner.is_some());
+            self.end(id, SocketEvent::Closed);
             return;
         }
         connection.socket().close();
