@@ -16,6 +16,7 @@ mod cleanup;
 mod conditions;
 mod connections;
 mod devices;
+mod error;
 mod folder;
 mod memory;
 mod metrics;
@@ -44,11 +45,10 @@ use nodeway_core::plan::{Ledger, PlanDelta, Planner, Update, Withheld};
 use nodeway_core::steering::{Bounds, Generation, Led, Steering};
 
 use crate::clock::Clock;
-use crate::generation::{self, GenerationError, Record};
+use crate::generation::{self, Record};
 use crate::kube::{self, Found};
-use crate::netns::{NetNs, NetNsError};
-use crate::redirect::{NodeRedirect, RedirectError, Site};
-use crate::routes::RoutesError;
+use crate::netns::NetNs;
+use crate::redirect::{NodeRedirect, Site};
 use crate::stop::Stop;
 
 use ages::Ages;
@@ -61,9 +61,10 @@ use run_dir::RunDir;
 use source::Source;
 use status::Status;
 use watch::{Changes, Watch};
-use watching::{LONGEST, Watching};
+use watching::Watching;
 
 pub use cleanup::{CleanupError, cleanup};
+pub use error::AgentError;
 pub use memory::MemoryError;
 pub use options::AgentOptions;
 pub use proxies::ProxiesError;
@@ -79,67 +80,6 @@ pub use watching::Watched;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same when nothing is awaited.
 const REST: Duration = Duration::from_secs(1);
-
-/// Why an agent does not start, or cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The objects, at the start.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The Envoys' folder cannot be watched.
-    #[error(transparent)]
-    Watch(#[from] NotWatched),
-    /// There is no such node.
-    #[error("{from} has no node `{node}`; it has {}: name one with --node", .has.join(", "))]
-    NoSuchNode {
-        /// Where the objects come from.
-        from: From,
-        /// The node.
-        node: String,
-        /// Those that it has.
-        has: Vec<String>,
-    },
-    /// This machine is another.
-    #[error(
-        "this machine has none of the addresses of node `{node}` ({}): name the node that it is with --node, or start the agent in that node's network namespace",
-        list(addresses)
-    )]
-    AnotherMachine {
-        /// The node.
-        node: String,
-        /// Its addresses.
-        addresses: Vec<std::net::IpAddr>,
-    },
-    /// The run directory.
-    #[error(transparent)]
-    Run(#[from] RunDirError),
-    /// What an earlier agent left.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// xDS, or the Envoys' folders.
-    #[error(transparent)]
-    Proxies(#[from] ProxiesError),
-    /// The records of Envoys.
-    #[error(transparent)]
-    Generations(#[from] GenerationError),
-    /// The kernel, at the start.
-    #[error(transparent)]
-    Redirect(#[from] RedirectError),
-    /// The node's devices.
-    #[error(transparent)]
-    Routes(#[from] RoutesError),
-    /// The node's namespace.
-    #[error(transparent)]
-    NetNs(#[from] NetNsError),
-    /// Metrics, health and status.
-    #[error(transparent)]
-    Served(#[from] served::ServedError),
-}
-
-fn list(addresses: &[std::net::IpAddr]) -> String {
-    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    texts.join(", ")
-}
 
 /// What happens to an agent.
 enum Event {
@@ -304,48 +244,6 @@ impl Agent {
                 }
             }
         }
-    }
-
-    /// Who asks where nobody tells gets no answer.
-    fn begin_to_watch(&mut self, within: Duration, answer: Sender<Watched>) {
-        let until = self.clock.now() + within.min(LONGEST);
-        if let Some(watching) = &mut self.watching {
-            watching.join(until, answer);
-            return;
-        }
-        match self.redirect.trace(true) {
-            Ok(true) => {
-                let lost = self.redirect.lost_decisions();
-                self.watching = Some(Watching::begin(until, lost, answer));
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "decisions cannot be told"),
-        }
-    }
-
-    /// Takes what was decided meanwhile, and ends that when its time has come.
-    fn watch(&mut self) {
-        let Some(mut watching) = self.watching.take() else {
-            return;
-        };
-        watching.take(self.redirect.decisions());
-        if !watching.is_over(self.clock.now()) {
-            self.watching = Some(watching);
-            return;
-        }
-        self.watching = Some(watching);
-        self.end_to_watch();
-    }
-
-    fn end_to_watch(&mut self) {
-        let Some(mut watching) = self.watching.take() else {
-            return;
-        };
-        if let Err(error) = self.redirect.trace(false) {
-            tracing::warn!(%error, "decisions are told on; the next agent ends that");
-        }
-        watching.take(self.redirect.decisions());
-        watching.end(self.redirect.lost_decisions());
     }
 
     /// A thread of its own waits for changes of the Envoys' folder, as long as that is watched.

@@ -15,17 +15,15 @@ mod event;
 mod link;
 mod object;
 mod pins;
+mod sockets;
 mod table;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, SockHash};
-use aya::programs::{TestRun, TestRunOptions};
 use ipnet::IpNet;
-use nodeway_core::datapath::layout::SocketKey;
-use nodeway_core::datapath::{Family, Frontend};
+use nodeway_core::datapath::Frontend;
 use nodeway_core::frontend::{FrontendKey, SourceRanges};
 
 use crate::cause::with_causes;
@@ -38,6 +36,7 @@ pub use event::Event;
 pub use link::{AttachError, TcHook};
 pub use object::{Globals, LoadError, Object, ProgramName, is_built, read};
 pub use pins::{PinError, Pins};
+pub use sockets::SocketsError;
 pub use table::{Counters, TableError};
 
 /// The maps that a redirect's programs look into, by their numbers, as `bpftool map` knows them.
@@ -111,25 +110,6 @@ pub struct Options<'a> {
     pub pins: Option<&'a Path>,
     /// Whether each decision becomes an event; what is not traced costs nothing.
     pub trace: bool,
-}
-
-/// Why sockets cannot be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketsError {
-    /// The kernel refused.
-    #[error("cannot put the socket that listens on {address} into the kernel's table: {said}")]
-    Refused {
-        /// Where it listens.
-        address: SocketAddr,
-        /// What the kernel said.
-        said: String,
-    },
-    /// The table.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// The network namespace.
-    #[error(transparent)]
-    NetNs(#[from] NetNsError),
 }
 
 /// Why other programs cannot take over.
@@ -377,64 +357,6 @@ impl Datapath {
         self.sources.all()
     }
 
-    /// Makes the table of listening sockets hold what listens on these ports of `127.0.0.1` and
-    /// `::1` now, and nothing else. All sockets that share a port (`SO_REUSEPORT`) are served by
-    /// the one entry. Says where nobody listens.
-    ///
-    /// To be called again whenever a listener has come or gone: an entry goes with its socket.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn take_sockets(&mut self, ports: &[u16]) -> Result<Vec<SocketAddr>, SocketsError> {
-        let mut missing = Vec::new();
-        for port in ports {
-            for family in [Family::V4, Family::V6] {
-                let address = loopback(family, *port);
-                match self.stash(family, *port)? {
-                    0 => {}
-                    // ENOENT
-                    2 => {
-                        self.sockets.remove(SocketKey::new(family, *port))?;
-                        missing.push(address);
-                    }
-                    errno => {
-                        let said = nix::Error::from_raw(errno).to_string();
-                        return Err(SocketsError::Refused { address, said });
-                    }
-                }
-            }
-        }
-        for key in self.sockets.keys()? {
-            if !ports.contains(&key.port) {
-                self.sockets.remove(key)?;
-            }
-        }
-        Ok(missing)
-    }
-
-    /// Runs the program that finds a socket by its port, in our namespace.
-    fn stash(&mut self, family: Family, port: u16) -> Result<i32, SocketsError> {
-        let refuse = |said: String| SocketsError::Refused {
-            address: loopback(family, port),
-            said,
-        };
-        let program = self
-            .object
-            .tc(ProgramName::Stash)
-            .map_err(|error| refuse(error.to_string()))?;
-        let context = control_block([u32::from(port), u32::from(family as u8)]);
-        let run = self.netns.run(|| {
-            program.test_run(TestRunOptions {
-                // The shortest that the kernel runs a program with.
-                data_in: Some(&[0; 64]),
-                ctx_in: Some(&context),
-                ..TestRunOptions::new()
-            })
-        })?;
-        let run = run.map_err(|error| refuse(error.to_string()))?;
-        Ok(i32::from_ne_bytes(run.return_value.to_ne_bytes()))
-    }
-
     /// Which maps the programs look into.
     ///
     /// # Errors
@@ -553,23 +475,4 @@ fn map(error: aya::maps::MapError) -> LoadError {
     LoadError::Maps {
         said: with_causes(&error),
     }
-}
-
-fn loopback(family: Family, port: u16) -> SocketAddr {
-    match family {
-        Family::V4 => (Ipv4Addr::LOCALHOST, port).into(),
-        Family::V6 => (Ipv6Addr::LOCALHOST, port).into(),
-    }
-}
-
-/// A `struct __sk_buff` whose control block begins with these two words.
-fn control_block([first, second]: [u32; 2]) -> [u8; 68] {
-    const CB: usize = 48;
-    let mut context = [0; 68];
-    for (at, word) in [(CB, first), (CB + 4, second)] {
-        if let Some(bytes) = context.get_mut(at..at + 4) {
-            bytes.copy_from_slice(&word.to_ne_bytes());
-        }
-    }
-    context
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use nodeway_core::recording::Decision;
 use serde::{Deserialize, Serialize};
 
+use super::Agent;
+
 /// More than these are only counted.
 const MOST: usize = 200_000;
 /// The longest time that one asks for.
@@ -66,6 +68,50 @@ impl Watching {
             // Nobody may wait for it any more.
             let _ = tell.send(self.seen.clone());
         }
+    }
+}
+
+impl Agent {
+    /// Who asks where nobody tells gets no answer.
+    pub(super) fn begin_to_watch(&mut self, within: Duration, answer: Sender<Watched>) {
+        let until = self.clock.now() + within.min(LONGEST);
+        if let Some(watching) = &mut self.watching {
+            watching.join(until, answer);
+            return;
+        }
+        match self.redirect.trace(true) {
+            Ok(true) => {
+                let lost = self.redirect.lost_decisions();
+                self.watching = Some(Watching::begin(until, lost, answer));
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "decisions cannot be told"),
+        }
+    }
+
+    /// Takes what was decided meanwhile, and ends that when its time has come.
+    pub(super) fn watch(&mut self) {
+        let Some(mut watching) = self.watching.take() else {
+            return;
+        };
+        watching.take(self.redirect.decisions());
+        if !watching.is_over(self.clock.now()) {
+            self.watching = Some(watching);
+            return;
+        }
+        self.watching = Some(watching);
+        self.end_to_watch();
+    }
+
+    pub(super) fn end_to_watch(&mut self) {
+        let Some(mut watching) = self.watching.take() else {
+            return;
+        };
+        if let Err(error) = self.redirect.trace(false) {
+            tracing::warn!(%error, "decisions are told on; the next agent ends that");
+        }
+        watching.take(self.redirect.decisions());
+        watching.end(self.redirect.lost_decisions());
     }
 }
 
