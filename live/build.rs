@@ -37,9 +37,7 @@ const PACKAGED: &str = concat!(
 
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(nodeway_ebpf_object)");
-    for variable in ["EBPF_RUSTC", "PATH", "CI"] {
-        println!("cargo:rerun-if-env-changed={variable}");
-    }
+    println!("cargo:rerun-if-env-changed=EBPF_RUSTC");
     let root = root();
     if !root.join("ebpf/Cargo.toml").is_file() {
         println!("cargo:rerun-if-changed=build.rs");
@@ -60,6 +58,10 @@ fn main() {
             println!("cargo:rustc-env=NODEWAY_EBPF_OBJECT={}", object.display());
         }
         Err(missing) => {
+            // What was missing may be there by then; what was found is no reason to build everything again.
+            for variable in ["PATH", "CI"] {
+                println!("cargo:rerun-if-env-changed={variable}");
+            }
             if env::var("CI").is_ok_and(|ci| ci == "true") {
                 println!("cargo::error=the kernel's programs cannot be built: {missing}");
             } else {
