@@ -11,10 +11,19 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde_json::json;
 
 pub use text::Text;
 use wish::Wish;
+
+/// The containers of a pod that run as long as it does, in the order in which Kubernetes looks for the name of a port: its
+/// containers, then those of its init containers that are sidecars (Kubernetes, `FindPort`).
+pub fn containers(pod: &PodSpec) -> impl Iterator<Item = &Container> {
+    let init = pod.init_containers.iter().flatten();
+    let sidecars = init.filter(|it| it.restart_policy.as_deref() == Some("Always"));
+    pod.containers.iter().chain(sidecars)
+}
 
 /// Who a backend is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
-use nodeway_core::backend::Identity;
+use nodeway_core::backend::{self, Identity};
 use nodeway_core::certificate::Certificate;
 use nodeway_core::object::{Kind, ObjectRef, Objects};
 use nodeway_core::plan::PlannedSecret;
@@ -45,7 +45,7 @@ pub(crate) fn backends(pod: &Pod, reference: &ObjectRef, objects: &Objects) -> V
     };
     let mounted = mounted(pod, reference, objects);
     let mut first = true;
-    let containers = spec.containers.iter().map(|container| {
+    let containers = backend::containers(spec).map(|container| {
         let own = container
             .ports
             .iter()

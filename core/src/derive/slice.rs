@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::address::pod_addresses;
+use crate::backend;
 use crate::object::{Object, ObjectRef, Objects, Provenance, namespace_of};
 use crate::selector::{Labels, has_all};
 use crate::service::{SERVICE_NAME, of_slice, reference};
@@ -193,7 +194,7 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<Resolved> {
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(name)) if name.is_empty() => port.port,
         Some(IntOrString::String(name)) => {
-            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+            let containers = pod.spec.iter().flat_map(backend::containers);
             let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
             let found = ports.find(|candidate| {
                 candidate.name.as_ref() == Some(name)

@@ -201,6 +201,31 @@ fn pods_whose_named_ports_differ_stand_in_slices_of_their_own() {
     );
 }
 
+#[rstest]
+#[case::of_a_sidecar("restartPolicy: Always, ", Some(9000))]
+#[case::of_an_init_container_that_ends("", None)]
+fn a_named_port_is_looked_for_in_containers_that_stay(
+    #[case] policy: &str,
+    #[case] port: Option<i32>,
+) {
+    let objects = derived(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: http}}]}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: web, labels: {{app: web}}}}
+spec:
+  initContainers: [{{{policy}name: proxy, ports: [{{name: http, containerPort: 9000}}]}}]
+  containers: [{{name: web, ports: [{{containerPort: 8080}}]}}]
+"
+    ));
+    let ports = objects
+        .endpoint_slices()
+        .flat_map(|slice| slice.ports.iter().flatten());
+    let ports: Vec<_> = ports.filter_map(|port| port.port).collect();
+    assert_eq!(ports, port.into_iter().collect::<Vec<_>>());
+}
+
 #[test]
 fn what_an_operator_makes_does_not_replace_what_a_cluster_has() {
     let mut objects = read(&[Text::new("m.yaml", SHOP)]).unwrap();

@@ -27,12 +27,16 @@ pub(super) fn trim(kind: Kind, object: &mut Value) {
     }
     match kind {
         Kind::Pod => {
-            keep(object, "spec", &["nodeName", "hostNetwork", "containers"]);
+            let containers = ["containers", "initContainers"];
+            let kept = ["nodeName", "hostNetwork"].into_iter().chain(containers);
+            keep(object, "spec", &kept.collect::<Vec<_>>());
             keep(object, "status", &["phase", "podIP", "podIPs", "hostIP"]);
-            let containers = object.pointer_mut("/spec/containers");
-            let containers = containers.and_then(Value::as_array_mut);
-            for container in containers.into_iter().flatten() {
-                retain(container, &["name", "image", "ports"]);
+            for list in containers {
+                let list = object.pointer_mut(&format!("/spec/{list}"));
+                let list = list.and_then(Value::as_array_mut);
+                for container in list.into_iter().flatten() {
+                    retain(container, &["name", "image", "ports", "restartPolicy"]);
+                }
             }
         }
         Kind::Node => {
@@ -76,8 +80,8 @@ mod tests {
     )]
     #[case::of_a_pod(
         Kind::Pod,
-        json!({"spec": {"nodeName": "n", "volumes": [1], "containers": [{"name": "c", "image": "i", "env": [1]}]}, "status": {"podIP": "10.0.0.1", "conditions": [1]}}),
-        json!({"spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}, "status": {"podIP": "10.0.0.1"}})
+        json!({"spec": {"nodeName": "n", "volumes": [1], "containers": [{"name": "c", "image": "i", "env": [1]}], "initContainers": [{"name": "d", "restartPolicy": "Always", "env": [1]}]}, "status": {"podIP": "10.0.0.1", "conditions": [1]}}),
+        json!({"spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}], "initContainers": [{"name": "d", "restartPolicy": "Always"}]}, "status": {"podIP": "10.0.0.1"}})
     )]
     #[case::of_a_secret(
         Kind::Secret,
