@@ -116,21 +116,8 @@ fn blank(origin: Origin) -> Event {
         // SAFETY: the helper takes and touches nothing.
         time: unsafe { bpf_ktime_get_ns() },
         ifindex: origin.ifindex,
-        mark: 0,
-        src: [0; 16],
-        dst: [0; 16],
-        sport: 0,
-        dport: 0,
-        listener_port: 0,
-        socket_port: 0,
         hook: row(origin.hook),
-        verdict: 0,
-        reason: 0,
-        family: 0,
-        packet: 0,
-        protocol: 0,
-        tcp_flags: 0,
-        socket_state: 0,
+        ..Event::default()
     }
 }
 

@@ -295,7 +295,7 @@ pub struct Peer {
 
 /// One decision, as the ring of events holds it. What a hook does not see is zero.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     /// Nanoseconds since the machine was started, without the time it slept.
     pub time: u64,
