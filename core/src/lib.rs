@@ -61,6 +61,11 @@ pub mod xds;
 
 pub use nodeway_datapath as datapath;
 
+// Crates whose types stand in this one's interface: objects are Kubernetes' own, a listener of a plan is Envoy's message. Whoever
+// makes or reads such a value takes these, and has the same version.
+#[doc(no_inline)]
+pub use {bytes, ipnet, k8s_openapi, prost_reflect, serde_json};
+
 /// What the package says of itself holds.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

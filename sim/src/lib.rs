@@ -99,6 +99,9 @@ pub use net::{
     NodeKernel, NodeSpec, NodewayDatapath, NotAShare, Place, PodSpec, ServiceEntry, ServiceTable,
     Settings, Share, SimSocket, StackId, Topology, TopologyError, Toward, hook_name,
 };
+/// Objects, plans and traces, which stand in this crate's interface.
+#[doc(no_inline)]
+pub use nodeway_core;
 pub use nodeway_core::backend::Identity;
 pub use nodeway_core::redirect::{Fate, Fates, Missing, Redirect, UnknownRedirect};
 pub use nodeway_core::trace::{Failure, Way};
