@@ -60,7 +60,7 @@ pub(crate) fn screen(reports: &[Report]) {
 fn cells(row: &Row) -> [String; 9] {
     let way = row.redirect.to_string();
     if !row.applicable {
-        let texts = ["-", &way, "not applicable", "", "", "", "", "", ""];
+        let texts = ["-", &way, "", "not applicable", "", "", "", "", ""];
         return texts.map(str::to_owned);
     }
     let envoy = match (row.redirected, &row.proxy_pod, &row.proxy_node) {
