@@ -68,3 +68,12 @@ fn a_request_to_a_node_port_from_outside_is_answered_through_the_nodes_envoy() {
     assert!(answer.contains("\r\nserver: envoy\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nweb\n"), "{answer}");
 }
+
+#[test]
+fn the_image_says_under_which_licence_it_is() {
+    let (found, said) = run(
+        &node(),
+        &["head", "-n", "2", "/usr/share/doc/nodeway/LICENSE.txt"],
+    );
+    assert!(found && said.contains("Apache License"), "{said}");
+}
