@@ -22,6 +22,9 @@ struct Arguments {
     task: Option<Task>,
     /// Which parts; all but `build` when none is named.
     parts: Vec<Part>,
+    /// `build` once more as it was at a commit before, which is the reference then; may be said again.
+    #[arg(long, value_name = "COMMIT")]
+    at: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -74,7 +77,7 @@ enum Part {
 }
 
 impl Part {
-    fn run(self) -> Result<Vec<Line>, Box<dyn Error>> {
+    fn run(self, at: &[String]) -> Result<Vec<Line>, Box<dyn Error>> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         Ok(match self {
             Self::Decide => bench::decide::run(),
@@ -83,7 +86,7 @@ impl Part {
             Self::Xds => bench::xds::run(10_000, 10, 20)?,
             Self::Packets => bench::packets::run(7, 200_000)?,
             Self::Sim => bench::sim::run(&root.join("fixtures/bookinfo"), 5, 200)?,
-            Self::Build => bench::build::run(&root, "nodeway")?,
+            Self::Build => bench::build::run(&root, "nodeway", at)?,
         })
     }
 }
@@ -109,12 +112,21 @@ fn main() -> ExitCode {
             Part::Sim,
         ];
     }
+    if !arguments.at.is_empty() && !arguments.parts.contains(&Part::Build) {
+        eprintln!("error: --at is for the part `build`: ci/bench build --at COMMIT");
+        return ExitCode::from(2);
+    }
     let mut machine = Machine::now();
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(["WHAT", "FIGURE", "REFERENCE", "RATIO"]);
     for part in arguments.parts {
-        match part.run() {
+        let name = part.to_possible_value();
+        let name = name.as_ref().map_or("", |value| value.get_name());
+        eprint!("ci/bench: {name}");
+        let (took, lines) = bench::timed(|| part.run(&arguments.at));
+        eprintln!(" ({} s)", took.as_secs());
+        match lines {
             Ok(lines) => {
                 for line in lines {
                     table.add_row([line.what, line.figure, line.reference, line.ratio]);
