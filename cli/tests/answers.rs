@@ -1,21 +1,11 @@
 //! What the command answers, by exit code and by what it is told to look at.
 //! Whole outputs are compared by the book (`ci/book`).
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use rstest::rstest;
 
-fn nodeway(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
+use crate::process::{command, nodeway};
 
 fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -172,9 +162,7 @@ fn a_fixture_whose_expectation_does_not_hold_ends_with_one() {
 
 #[test]
 fn a_reader_who_has_seen_enough_ends_the_command_in_peace() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(["sim", "fixtures/path-types", "--trace", "--redirect", "all"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let mut child = command(&["sim", "fixtures/path-types", "--trace", "--redirect", "all"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

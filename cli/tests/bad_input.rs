@@ -1,32 +1,11 @@
 //! Bad input gets an answer that names the place and what to do: an error with exit code 2, or a
 //! numbered problem beside an answer. Never a panic, never silence.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test's own set-up may fail loudly"
-)]
-
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use rstest::rstest;
 
-/// Runs the command in the project's root with that standard input.
-fn nodeway(arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that has seen enough may close its input before all is written.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
-}
+use crate::process::nodeway_with;
 
 /// What a reader sees, without the line breaks and frames of a report.
 fn words(output: &Output) -> String {
@@ -66,7 +45,7 @@ fn a_manifest_that_cannot_be_read_is_an_error_with_its_place(
     #[case] manifest: &str,
     #[case] fragments: &[&str],
 ) {
-    let output = nodeway(
+    let output = nodeway_with(
         &["explain", "-", "--from", "outside", "--to", "http://a/"],
         manifest,
     );
@@ -85,7 +64,7 @@ fn a_manifest_that_cannot_be_read_is_an_error_with_its_place(
 ))]
 #[case::binary("\u{0}\u{1}\u{2}".to_owned())]
 fn hostile_yaml_is_refused_in_good_time(#[case] manifest: String) {
-    let output = nodeway(&["translate", "-"], &manifest);
+    let output = nodeway_with(&["translate", "-"], &manifest);
     assert_eq!(output.status.code(), Some(2), "{}", words(&output));
 }
 
@@ -94,7 +73,7 @@ fn hostile_yaml_is_refused_in_good_time(#[case] manifest: String) {
 #[case::expression("http: {paths: [{path: /(, pathType: ImplementationSpecific, BACKEND}]}", &["NW0011", "spec.rules[0].http.paths[0].path"])]
 #[case::host("{host: shop_example., http: {paths: [{path: /, pathType: Prefix, BACKEND}]}}", &["NW0010", "spec.rules[0].host"])]
 fn a_bad_rule_is_left_out_with_a_numbered_problem(#[case] rule: &str, #[case] fragments: &[&str]) {
-    let output = nodeway(
+    let output = nodeway_with(
         &["translate", "-"],
         &ingress(&rule.replace("BACKEND", BACKEND)),
     );
@@ -136,7 +115,7 @@ fn a_config_that_refers_to_nothing_has_a_numbered_problem(
         "--to",
         "http://192.0.2.1/",
     ];
-    let words = words(&nodeway(&arguments, &config(services, &resources)));
+    let words = words(&nodeway_with(&arguments, &config(services, &resources)));
     for fragment in fragments {
         assert!(words.contains(fragment), "`{fragment}` is not in: {words}");
     }
@@ -151,7 +130,7 @@ fn a_fixture_is_read_as_strictly_as_an_object(#[case] text: &str, #[case] fragme
     std::fs::write(folder.path().join("fixture.yaml"), text).unwrap();
     std::fs::create_dir(folder.path().join("manifests")).unwrap();
     std::fs::write(folder.path().join("manifests/a.yaml"), "").unwrap();
-    let output = nodeway(&["sim", folder.path().to_str().unwrap()], "");
+    let output = nodeway_with(&["sim", folder.path().to_str().unwrap()], "");
     // Paths are long and wrapped: what is compared has no blanks.
     let words = words(&output).replace(' ', "");
     assert_eq!(output.status.code(), Some(2), "{words}");
@@ -174,7 +153,7 @@ fn a_bad_argument_is_an_error_that_says_what_would_be_right(
     #[case] arguments: &[&str],
     #[case] fragment: &str,
 ) {
-    let output = nodeway(arguments, "");
+    let output = nodeway_with(arguments, "");
     let words = words(&output);
     assert_eq!(output.status.code(), Some(2), "{words}");
     assert!(words.contains(fragment), "`{fragment}` is not in: {words}");

@@ -1,7 +1,5 @@
 //! Where a way stops, `explain` names the object and the field that is the cause, and what to change.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
 use std::process::Command;
 
 use rstest::rstest;

@@ -1,31 +1,15 @@
 //! `nodeway check`: exit codes, and the two forms that machines read.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test's own set-up may fail loudly"
-)]
-
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// Runs `nodeway check` in the project's root with that standard input.
+use crate::process::nodeway_with;
+
+/// Runs `nodeway check` with that standard input.
 fn check(arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .arg("check")
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
+    nodeway_with(&[&["check"], arguments].concat(), stdin)
 }
 
 fn json_of(arguments: &[&str], stdin: &str) -> Value {

@@ -1,10 +1,9 @@
 //! Scripts for shells, as the command prints them.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
-mod help;
-
 use rstest::rstest;
+
+use crate::help;
+use crate::process::nodeway;
 
 #[rstest]
 #[case::bash("bash")]
@@ -26,7 +25,7 @@ fn each_shells_script_names_every_subcommand(#[case] shell: &str) {
 
 #[test]
 fn a_shell_that_is_none_is_bad_input() {
-    let output = help::nodeway(&["completions", "sh"]);
+    let output = nodeway(&["completions", "sh"]);
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(

@@ -1,28 +1,13 @@
 //! Dumps as sources: what a running cluster or a running Envoy says of itself.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's own set-up may fail loudly"
-)]
-
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use rstest::rstest;
 use serde_json::{Value, json};
 
-fn nodeway(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
+use crate::process::nodeway;
 
 fn text(output: &Output) -> String {
     let bytes = [output.stdout.as_slice(), &output.stderr].concat();

@@ -1,26 +1,14 @@
 //! `nodeway inject`: what it prints can be applied, and what it leaves is told.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use rstest::rstest;
 
-/// Runs `nodeway inject` in the project's root with that standard input.
+use crate::process::nodeway_with;
+
+/// Runs `nodeway inject` with that standard input.
 fn inject(arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .arg("inject")
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
+    nodeway_with(&[&["inject"], arguments].concat(), stdin)
 }
 
 fn printed(output: Output) -> String {

@@ -1,10 +1,9 @@
 //! Manual pages, as the command writes them.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
-mod help;
-
 use std::fs;
+
+use crate::help;
+use crate::process::nodeway;
 
 #[test]
 fn every_subcommand_has_a_page_with_its_examples() {
@@ -41,7 +40,7 @@ fn the_commands_own_page_is_printed_and_names_the_others() {
 fn a_folder_that_cannot_be_made_is_bad_input() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let folder = file.path().join("man1");
-    let output = help::nodeway(&["man", &folder.to_string_lossy()]);
+    let output = nodeway(&["man", &folder.to_string_lossy()]);
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(

@@ -1,21 +1,10 @@
 //! What `record` makes of sources, and what `replay` says of what is none.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: what fails there fails the test"
-)]
-
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-fn nodeway(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
-        .unwrap()
-}
+use crate::process::nodeway;
 
 fn told(output: &Output) -> String {
     let bytes = [output.stdout.as_slice(), output.stderr.as_slice()].concat();

@@ -1,18 +1,8 @@
 //! The rules of a node, as the command prints them.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
-use std::process::{Command, Output};
-
 use rstest::rstest;
 
-fn nodeway(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
-        .unwrap()
-}
+use crate::process::nodeway;
 
 #[rstest]
 #[case::iptables("iptables", &["-j TPROXY", "skbmark", "fwmark 0x200/0xf00 lookup 2004 pref 9"], &["KUBE-"])]

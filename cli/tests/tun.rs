@@ -1,14 +1,6 @@
 //! `nodeway sim --tun` as a process: how it begins, what it says, how it ends, and that nothing is
 //! left. Needs root, /dev/net/tun and curl.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's own set-up may fail loudly"
-)]
-
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 

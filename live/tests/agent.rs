@@ -1,15 +1,6 @@
 //! An agent with its folder, a real Envoy and the kernel, in a namespace that is a node. Needs root,
 //! and Envoy in `$ENVOY` or on `PATH`: `ci/setup` gets it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "the set-up of tests"
-)]
-
-mod bed;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bed::{Machine, serve_endpoints};
+use crate::bed::{Machine, serve_endpoints};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nodeway_core::plan::NodePlan;
 use nodeway_live::agent::status::Status;

@@ -1,7 +1,5 @@
 //! Every fixture's plans start a real Envoy: it says so itself, with `--mode validate`.
 
-#![expect(clippy::unwrap_used, reason = "the set-up of tests")]
-
 use std::path::{Path, PathBuf};
 
 use nodeway_core::envoy::bootstrap::Placement;

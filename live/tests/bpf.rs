@@ -1,21 +1,13 @@
 //! The kernel's programs on real connections: a pod, a node with listening sockets on loopback,
 //! and frontends between them. Needs root: `sudo -E cargo nextest run -p nodeway-live`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "the set-up of tests"
-)]
-
-mod bpf_net;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bpf_net::{BpfFs, Net, SERVICE4, SERVICE6, cgroup, transparent};
+use crate::bpf_net::{BpfFs, Net, SERVICE4, SERVICE6, cgroup, transparent};
 use ipnet::IpNet;
 use nodeway_core::datapath::layout::Fault;
 use nodeway_core::datapath::{Frontend, FrontendState, Reason};

@@ -2,20 +2,12 @@
 //! their IP header, and with headers outside of the linear part.
 //! Needs root: `sudo -E cargo nextest run -p nodeway-live`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "the set-up of tests"
-)]
-
-mod bpf_net;
-
 use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bpf_net::{Net, SERVICE4, SERVICE6};
+use crate::bpf_net::{Net, SERVICE4, SERVICE6};
 use nodeway_core::datapath::{Frontend, FrontendState, Reason};
 use nodeway_core::plan::FrontendKey;
 use nodeway_live::bpf::{Datapath, Mode, Options};

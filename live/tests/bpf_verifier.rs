@@ -1,8 +1,6 @@
 //! The object and the verifier: every program loads at each optimization level, nothing in it can
 //! panic, and it does not grow unseen. Needs root: `sudo -E cargo nextest run -p nodeway-live`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "the set-up of tests")]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

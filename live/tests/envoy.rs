@@ -1,20 +1,11 @@
 //! A real Envoy from a plan, in a namespace of its own. Needs root, and Envoy in `$ENVOY` or on
 //! `PATH`: `ci/setup` gets it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "the set-up of tests"
-)]
-
-mod bed;
-
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bed::{Bed, Listener, Machine, serve_endpoints};
+use crate::bed::{self, Bed, Listener, Machine, serve_endpoints};
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::envoy::bootstrap::{AccessEntry, AccessKind};
 use nodeway_core::frontend::FrontendKey;

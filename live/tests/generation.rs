@@ -1,15 +1,6 @@
 //! A supervisor with a real Envoy, in a namespace of its own. Needs root, and Envoy in `$ENVOY` or
 //! on `PATH`: `ci/setup` gets it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "the set-up of tests"
-)]
-
-mod bed;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -17,7 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bed::Machine;
+use crate::bed::Machine;
 use nix::sys::signal::{Signal, kill};
 use nodeway_live::envoy::find;
 use nodeway_live::generation::{

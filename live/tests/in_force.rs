@@ -1,12 +1,6 @@
 //! A node of a lab, looked at: what its kernel and its Envoy have is simulated, and says where it comes
 //! from. Needs root and what `ci/setup` installs.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests: what fails there fails the test"
-)]
-
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

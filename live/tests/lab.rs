@@ -2,12 +2,6 @@
 //! Envoy. Needs root, iproute2, iptables, ipset, and Envoy in `$ENVOY` or on `PATH`: `ci/setup` gets
 //! them.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests: what fails there fails the test"
-)]
-
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;

@@ -1,12 +1,5 @@
 //! The machines of a lab, without Envoy and without a redirect. Needs root and iproute2.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests: what fails there fails the test"
-)]
-
 use std::net::{IpAddr, SocketAddr};
 
 use nodeway_core::backend::Identity;

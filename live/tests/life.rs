@@ -1,22 +1,12 @@
 //! The eBPF ways through changes and settings: what stands goes on, what is new is led, and no
 //! TIME_WAIT traps anybody. Needs root, a cgroup2 mount, and Envoy for one test (`ci/setup`).
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "the set-up of tests"
-)]
-
-mod bed;
-
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bed::{BACKEND, Bed, Listener, NODE, behind, echo, echo_much, service};
+use crate::bed::{BACKEND, Bed, Listener, NODE, behind, echo, echo_much, service};
 use nodeway_core::datapath::{Frontend, FrontendState, Reason};
 use nodeway_core::derive::{DeriveOptions, derive};
 use nodeway_core::frontend::{FrontendKey, SourceRanges};

@@ -1,11 +1,7 @@
 //! Rules in a real kernel: what they lead, what they leave alone, and what is left of them. Needs
 //! root: `sudo -E cargo nextest run -p nodeway-live`.
 
-#![expect(clippy::unwrap_used, reason = "the set-up of tests")]
-
-mod bed;
-
-use bed::{Bed, Listener, POD, behind, echo, echo_much, service};
+use crate::bed::{self, Bed, Listener, POD, behind, echo, echo_much, service};
 use nodeway_core::datapath::{Frontend, FrontendState};
 use nodeway_core::frontend::FrontendKey;
 use nodeway_core::netfilter::Marking;

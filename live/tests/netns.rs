@@ -1,7 +1,5 @@
 //! Namespaces come, are entered, and go. Needs root: `sudo -E cargo nextest run -p nodeway-live`.
 
-#![expect(clippy::unwrap_used, reason = "the set-up of tests")]
-
 use nodeway_live::netns::{NetNs, NetNsError};
 
 /// A name of this test process's own.

@@ -1,13 +1,6 @@
 //! A node of a lab, recorded while it is asked, and replayed in the simulator. Needs root and what
 //! `ci/setup` installs.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "helpers of tests: what fails there fails the test"
-)]
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;

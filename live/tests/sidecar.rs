@@ -1,11 +1,5 @@
 //! The Envoy of a pod that has its plan from files, in a network namespace of its own.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "the set-up of tests"
-)]
-
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;

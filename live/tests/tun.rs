@@ -2,16 +2,6 @@
 //! /dev/net/tun and curl; one test needs Envoy in `$ENVOY`, on `PATH` or in target/tools: `ci/setup`
 //! gets both.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's own set-up may fail loudly"
-)]
-
-mod bed;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{fs, thread};
 
-use bed::Machine;
+use crate::bed::Machine;
 use nodeway_core::plan::FrontendKind;
 use nodeway_live::envoy::find;
 use nodeway_live::tun::{Ended, Event, LinkError, Traffic, Tun, TunError};

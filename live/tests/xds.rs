@@ -1,16 +1,6 @@
 //! The xDS server against a real Envoy, in both protocols. Needs root, and Envoy in `$ENVOY` or on
 //! `PATH`: `ci/setup` gets it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "the set-up of tests"
-)]
-
-mod bed;
-
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -19,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bed::{Machine, serve_endpoints};
+use crate::bed::{Machine, serve_endpoints};
 use nodeway_core::envoy::bootstrap::{Settings, told};
 use nodeway_core::envoy::{self, ResourceKind};
 use nodeway_core::plan::{

@@ -8,7 +8,6 @@ use nodeway_core::netfilter::kube_proxy::Mode;
 use nodeway_sim::{Cluster, Fixture, Happening, Redirect, Sim};
 use rstest::rstest;
 
-#[expect(clippy::unwrap_used, clippy::panic, reason = "the set-up of tests")]
 fn start(file: &std::path::Path, redirect: Redirect, kube_proxy: Mode) -> (Fixture, Sim) {
     let fixture = Fixture::load(file.parent().unwrap()).unwrap_or_else(|it| panic!("{it}"));
     let sim = Sim::from_fixture(&fixture).unwrap();

@@ -1,7 +1,5 @@
 //! A cluster changes while it runs: each node's plan, hook and proxy follow, and no more than that.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
 use nodeway_core::object::{Change, Kind, Object, ObjectRef};
 use nodeway_sim::{Cluster, Redirect, Sim};
 use rstest::rstest;

@@ -10,7 +10,6 @@ use rstest::rstest;
 const BOOKINFO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/bookinfo");
 const DETAILS: &str = "http://cilium-ingress-basic-ingress/details/0";
 
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn bookinfo(redirect: Redirect) -> Sim {
     Sim::load(BOOKINFO)
         .unwrap()

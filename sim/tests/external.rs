@@ -1,14 +1,6 @@
 //! A host outside that is not simulated: here a TCP/IP stack of its own, which looks at checksums as
 //! a kernel does, asks a simulated cluster for things.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's own set-up may fail loudly"
-)]
-
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Something is missing under a running cluster: what becomes of connections is what is declared.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
 use nodeway_core::object::{Change, Kind, Object, ObjectRef};
 use nodeway_sim::{
     Ask, Cause, Cluster, Failed, Fate, Fates, Fault, Fixture, Missing, Redirect, Reply, Sim,
@@ -27,7 +25,6 @@ fn ask(cluster: &mut Sim, connection: &str) -> Result<Reply, Box<Failed>> {
     cluster.request("default/client", Ask::get(SHOP).over(connection))
 }
 
-#[expect(clippy::panic, reason = "the set-up of tests")]
 fn fate(outcome: Result<Reply, Box<Failed>>) -> Fate {
     match outcome {
         Ok(reply) if reply.took.as_secs() >= 5 && [503, 504].contains(&reply.status) => {

@@ -17,7 +17,6 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-#[expect(clippy::panic, reason = "the set-up of tests")]
 fn play(fixture: &Fixture, redirect: Redirect) -> Report {
     let options = RunOptions {
         redirect: Some(redirect),
@@ -27,7 +26,6 @@ fn play(fixture: &Fixture, redirect: Redirect) -> Report {
 }
 
 /// The report of a fixture whose expectations all hold.
-#[expect(clippy::panic, reason = "the set-up of tests")]
 fn as_expected(folder: &Path, redirect: Redirect) -> Report {
     let fixture = Fixture::load(folder).unwrap_or_else(|it| panic!("{folder:?}: {it}"));
     let report = play(&fixture, redirect);
@@ -43,7 +41,6 @@ fn as_expected(folder: &Path, redirect: Redirect) -> Report {
 }
 
 /// What `nodeway check` tells of a fixture: lints too, which no run looks for.
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn findings(folder: &Path) -> Vec<Problem> {
     Sim::load(folder).unwrap().start().unwrap().findings()
 }
@@ -107,7 +104,6 @@ fn a_fixed_twin_has_no_problem_and_does_what_was_meant(
 }
 
 /// One Service led to the last of so many listeners of one config; the listeners carry bare TCP.
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn many_listeners(count: usize) -> Fixture {
     let listeners: String = (0..count)
         .map(|n| {
@@ -153,7 +149,6 @@ fn the_one_listener_more_than_there_are_ports_gets_no_request() {
 }
 
 /// A config with an annotation of so many bytes.
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn of_size(bytes: usize) -> Vec<Problem> {
     let twin = root().join("fixtures/findings/NW0001-misspelt-field/fixed");
     let mut fixture = Fixture::load(twin).unwrap();

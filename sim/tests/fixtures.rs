@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use nodeway_sim::{Fixture, Redirect, Report, Row, RunOptions, Seen, run};
 use rstest::rstest;
 
-#[expect(clippy::unwrap_used, clippy::panic, reason = "the set-up of tests")]
 fn play(fixture: &Path, redirect: Redirect, seed: Option<u64>) -> Report {
     let fixture =
         Fixture::load(fixture.parent().unwrap()).unwrap_or_else(|errors| panic!("{errors}"));

@@ -52,7 +52,6 @@ fn ask(redirect: Redirect, url: &str, host: &str) -> Result<Reply, Box<nodeway_s
     ask_of(&manifests, redirect, url, host)
 }
 
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn ask_of(
     manifests: &str,
     redirect: Redirect,

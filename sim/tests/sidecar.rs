@@ -8,7 +8,6 @@ const BOOKINFO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/bookinf
 const DETAILS: &str = "http://cilium-ingress-basic-ingress/details/0";
 const PLAIN: &str = "http://productpage:9080/productpage";
 
-#[expect(clippy::unwrap_used, reason = "the set-up of tests")]
 fn bookinfo() -> Sim {
     let builder = Sim::load(BOOKINFO).unwrap().redirect(Redirect::Sidecar);
     builder.seed(7).start().unwrap()

@@ -1,8 +1,6 @@
 //! Many faults at once, by chance: every request ends, the same seed gives the same run, and once
 //! all is mended everything works again.
 
-#![allow(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
-
 use std::time::Duration;
 
 use nodeway_core::object::{Change, Kind, ObjectRef};

@@ -1,14 +1,6 @@
 //! A pod and a node as network namespaces, with a veth between them and echo servers on the node's
 //! loopback. Everything is named after the process and goes with the value.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "the set-up of tests"
-)]
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
-
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -27,8 +19,8 @@ use nix::sys::socket::{
 use nodeway_live::bpf::Mode;
 use nodeway_live::netns::NetNs;
 
-pub const SERVICE4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
-pub const SERVICE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x10));
+pub(crate) const SERVICE4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
+pub(crate) const SERVICE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x10));
 const POD4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 1, 7));
 const POD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, 7));
 
@@ -36,7 +28,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// What a connection's two sides saw.
 #[derive(Debug)]
-pub struct Talk {
+pub(crate) struct Talk {
     /// The peer, to the client.
     pub peer: SocketAddr,
     /// The server's own address, to the server.
@@ -45,7 +37,7 @@ pub struct Talk {
     pub seen_peer: SocketAddr,
 }
 
-pub struct Net {
+pub(crate) struct Net {
     node: String,
     pod: String,
     device: String,
@@ -55,7 +47,7 @@ pub struct Net {
 impl Net {
     /// A net that is ready for a mode's packets, with echo servers on these ports of the node's
     /// `127.0.0.1` and `::1`.
-    pub fn new(mode: Mode, ports: &[u16]) -> Self {
+    pub(crate) fn new(mode: Mode, ports: &[u16]) -> Self {
         let id = format!(
             "{}-{}",
             std::process::id(),
@@ -91,20 +83,20 @@ impl Net {
         net
     }
 
-    pub fn node(&self) -> NetNs {
+    pub(crate) fn node(&self) -> NetNs {
         NetNs::open(&self.node).unwrap()
     }
 
-    pub fn device(&self) -> &str {
+    pub(crate) fn device(&self) -> &str {
         &self.device
     }
 
-    pub fn pod_name(&self) -> &str {
+    pub(crate) fn pod_name(&self) -> &str {
         &self.pod
     }
 
     /// The Ethernet address of the pod's device in the node.
-    pub fn device_address(&self) -> [u8; 6] {
+    pub(crate) fn device_address(&self) -> [u8; 6] {
         let text = self.in_node("cat /sys/class/net/DEVICE/address");
         let bytes: Vec<u8> = text
             .trim()
@@ -114,7 +106,7 @@ impl Net {
         bytes.try_into().unwrap()
     }
 
-    pub const fn pod_address(&self, family_of: IpAddr) -> IpAddr {
+    pub(crate) const fn pod_address(&self, family_of: IpAddr) -> IpAddr {
         match family_of {
             IpAddr::V4(_) => POD4,
             IpAddr::V6(_) => POD6,
@@ -122,17 +114,17 @@ impl Net {
     }
 
     /// Runs a command in the node; `DEVICE` is the pod's device there. Its output.
-    pub fn in_node(&self, command: &str) -> String {
+    pub(crate) fn in_node(&self, command: &str) -> String {
         let command = command.replace("DEVICE", &self.device);
         run(&format!("ip netns exec {} {command}", self.node))
     }
 
     /// Runs a command in the pod. Its output.
-    pub fn in_pod(&self, command: &str) -> String {
+    pub(crate) fn in_pod(&self, command: &str) -> String {
         run(&format!("ip netns exec {} {command}", self.pod))
     }
 
-    pub fn listen(&mut self, ports: &[u16]) {
+    pub(crate) fn listen(&mut self, ports: &[u16]) {
         for port in ports {
             for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
                 let address = SocketAddr::new(address, *port);
@@ -142,26 +134,26 @@ impl Net {
         }
     }
 
-    pub fn stop_listening(&mut self) {
+    pub(crate) fn stop_listening(&mut self) {
         self.servers.clear();
     }
 
     /// A connection from the pod. It waits long enough for a lost SYN or neighbour solicitation, which
     /// are sent again after a second.
-    pub fn open(&self, to: SocketAddr) -> io::Result<TcpStream> {
+    pub(crate) fn open(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let pod = NetNs::open(&self.pod).unwrap();
         pod.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(2_500)))
             .unwrap()
     }
 
     /// A connection from the pod, and what both sides see.
-    pub fn connect(&self, to: SocketAddr) -> io::Result<Talk> {
+    pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<Talk> {
         self.talk(self.open(to)?)
     }
 
     /// A connection from the node, and what both sides see. The call blocks: an interrupted one
     /// would be answered by getpeername in another way.
-    pub fn connect_from_node(&self, to: SocketAddr) -> io::Result<Talk> {
+    pub(crate) fn connect_from_node(&self, to: SocketAddr) -> io::Result<Talk> {
         let stream = self.node().run(|| TcpStream::connect(to)).unwrap()?;
         self.talk(stream)
     }
@@ -212,7 +204,7 @@ fn routing(mode: Mode) -> Vec<String> {
 }
 
 /// Runs a command that has to succeed; its output.
-pub fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let mut words = command.split(' ');
     let output = Command::new(words.next().unwrap())
         .args(words)
@@ -224,7 +216,7 @@ pub fn run(command: &str) -> String {
 }
 
 /// A listening socket that takes connections to any address, as Envoy's `transparent` ones do.
-pub fn transparent(address: SocketAddr) -> TcpListener {
+pub(crate) fn transparent(address: SocketAddr) -> TcpListener {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -290,7 +282,7 @@ impl Drop for Server {
 }
 
 /// The machine's cgroups of version 2.
-pub fn cgroup() -> PathBuf {
+pub(crate) fn cgroup() -> PathBuf {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let mount = mounts
         .lines()
@@ -304,17 +296,17 @@ pub fn cgroup() -> PathBuf {
 }
 
 /// A BPF file system of this test's own.
-pub struct BpfFs(tempfile::TempDir);
+pub(crate) struct BpfFs(tempfile::TempDir);
 
 impl BpfFs {
-    pub fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (kind, flags) = (Some("bpf"), MsFlags::empty());
         mount(kind, folder.path(), kind, flags, None::<&str>).expect("mounting needs root");
         Self(folder)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

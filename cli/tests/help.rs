@@ -1,13 +1,6 @@
 //! What `--help` says that there is.
 
-use std::process::{Command, Output};
-
-pub(crate) fn nodeway(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nodeway"))
-        .args(arguments)
-        .output()
-        .unwrap()
-}
+use crate::process::nodeway;
 
 /// What a command prints that succeeds.
 pub(crate) fn said(arguments: &[&str]) -> String {
