@@ -366,7 +366,7 @@ fn connections_old_and_new_go_on_when_the_loader_is_killed_and_the_next_one_adop
     let pins = fs.path().join("node");
     let told = format!("{} {} {}", net.node().name(), net.device(), pins.display());
     let name =
-        "connections_old_and_new_go_on_when_the_loader_is_killed_and_the_next_one_adopts_them";
+        "bpf::connections_old_and_new_go_on_when_the_loader_is_killed_and_the_next_one_adopts_them";
     let mut loader = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env("NODEWAY_TEST_LOADER", told)

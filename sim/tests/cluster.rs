@@ -294,7 +294,7 @@ fn a_failing_test_tells_how_its_last_request_went_and_how_to_see_it_again() {
         let reply = cluster.get("default/client", DETAILS).unwrap();
         assert_eq!(reply.status, 500);
     }
-    let name = "a_failing_test_tells_how_its_last_request_went_and_how_to_see_it_again";
+    let name = "cluster::a_failing_test_tells_how_its_last_request_went_and_how_to_see_it_again";
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(ON_PURPOSE, "1")
