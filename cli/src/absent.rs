@@ -18,15 +18,34 @@ pub(crate) const LIVE: [&str; 9] = [
     "uninstall",
 ];
 
-/// The failure to report when the arguments name such a command; none when something else is wrong with them.
+/// What it adds to the options of commands that are there without it.
+pub(crate) const LIVE_OPTIONS: [&str; 3] = ["--kubeconfig", "--live", "--read-only"];
+
+/// How to come by it.
+const BUILD: &str = "build it on Linux with: cargo install --path cli --features live (in a checkout, after ci/setup: cargo build --features live)";
+
+/// The failure to report when the arguments name such a command or option; none when something else is wrong with them.
 pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {
-    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidSubcommand) else {
-        return None;
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(named)) => Some(named.as_str()),
+        _ => None,
     };
-    LIVE.contains(&named.as_str()).then(|| {
-        Failure::argument(
-            format!("`nodeway {named}` acts on a real kernel or cluster, and this `nodeway` was built without the feature `live`"),
-            "build it on Linux with: cargo install --path cli --features live (in a checkout, after ci/setup: cargo build --features live)",
-        )
-    })
+    if let Some(command) = named(ContextKind::InvalidSubcommand)
+        && LIVE.contains(&command)
+    {
+        return Some(acts(&format!("nodeway {command}")));
+    }
+    let option = named(ContextKind::InvalidArg)?;
+    let is_absent = cfg!(not(feature = "live")) && LIVE_OPTIONS.contains(&option);
+    is_absent.then(|| acts(option))
+}
+
+/// What is named acts on what this build cannot reach.
+pub(crate) fn acts(named: &str) -> Failure {
+    Failure::argument(
+        format!(
+            "`{named}` acts on a real kernel or cluster, and this `nodeway` was built without the feature `live`"
+        ),
+        BUILD,
+    )
 }

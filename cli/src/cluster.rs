@@ -1,16 +1,16 @@
 //! A cluster where a source could stand, `kube`: which one it is. Nothing is ever written there.
 
+use std::path::Path;
 #[cfg(feature = "live")]
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-#[cfg(feature = "live")]
 use nodeway_sim::Source;
 
-#[cfg(feature = "live")]
+#[cfg(not(feature = "live"))]
+use crate::absent;
 use crate::failure::Failure;
 
 /// What stands for a cluster where a source could stand; a folder of that name is `./kube`.
-#[cfg(feature = "live")]
 pub(crate) const KUBE: &str = "kube";
 
 /// Which cluster `kube` is.
@@ -53,6 +53,18 @@ impl Cluster {
             recordings: Vec::new(),
             texts: texts.map_err(miette::Report::from_err)?,
         }))
+    }
+}
+
+#[cfg(not(feature = "live"))]
+impl Cluster {
+    /// No cluster: there is none to ask without the feature `live`, and who names one is told so.
+    #[expect(clippy::unused_self, reason = "with the feature it has options")]
+    pub(crate) fn source(&self, sources: &[String]) -> Result<Option<Source>, Failure> {
+        match sources {
+            [only] if only == KUBE && !Path::new(KUBE).exists() => Err(absent::acts(KUBE)),
+            _ => Ok(None),
+        }
     }
 }
 

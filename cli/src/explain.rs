@@ -289,12 +289,7 @@ fn asked_address(url: &str) -> Option<IpAddr> {
 }
 
 /// Reads the sources that a user named; standard input once, if `-` is among them.
-#[cfg_attr(
-    not(feature = "live"),
-    expect(unused_variables, reason = "there is no cluster to ask then")
-)]
 pub(crate) fn load(sources: &[String], cluster: &Cluster) -> Result<Source, Failure> {
-    #[cfg(feature = "live")]
     if let Some(source) = cluster.source(sources)? {
         return Ok(source);
     }

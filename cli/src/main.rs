@@ -175,4 +175,17 @@ mod tests {
         assert_eq!(told("lab"), !cfg!(feature = "live"));
         assert!(!told("lap"));
     }
+
+    #[test]
+    fn an_option_of_the_feature_live_is_not_called_unexpected_without_it() {
+        use clap::Parser;
+        let told = |command: &str, option: &str| {
+            let error = super::Arguments::try_parse_from(["nodeway", command, option]).err();
+            error.is_some_and(|error| super::absent::failure(&error).is_some())
+        };
+        for option in super::absent::LIVE_OPTIONS {
+            assert_eq!(told("explain", option), !cfg!(feature = "live"), "{option}");
+        }
+        assert!(!told("explain", "--lives"));
+    }
 }
