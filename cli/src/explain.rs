@@ -300,13 +300,19 @@ pub(crate) fn load(sources: &[String], cluster: &Cluster) -> Result<Source, Fail
 pub(crate) fn texts(sources: &[String]) -> Result<Source, Failure> {
     let paths: Vec<_> = sources.iter().map(Into::into).collect();
     let stdin = if sources.iter().any(|source| source == "-") {
-        let content = std::io::read_to_string(std::io::stdin());
-        Some(content.map_err(|error| {
+        let content = std::io::read_to_string(std::io::stdin()).map_err(|error| {
             Failure::argument(
                 format!("standard input cannot be read: {error}"),
                 "give it UTF-8 text, for instance from kubectl get -o yaml",
             )
-        })?)
+        })?;
+        if content.trim().is_empty() {
+            return Err(Failure::argument(
+                "standard input is empty".to_owned(),
+                "see what the command before the pipe said: it wrote nothing",
+            ));
+        }
+        Some(content)
     } else {
         None
     };

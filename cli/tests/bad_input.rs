@@ -28,6 +28,20 @@ fn ingress(path: &str) -> String {
 const BACKEND: &str = "backend: {service: {name: shop, port: {number: 80}}}";
 
 #[rstest]
+#[case::explain(&["explain", "-", "--from", "outside", "--to", "http://a/"])]
+#[case::check(&["check", "-"])]
+#[case::beside_a_folder(&["check", "fixtures/bookinfo/manifests", "-"])]
+fn nothing_on_standard_input_is_no_cluster_without_objects(
+    #[case] arguments: &[&str],
+    #[values("", "\n")] nothing: &str,
+) {
+    let output = nodeway(arguments, nothing);
+    let words = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("standard input is empty"), "{words}");
+}
+
+#[rstest]
 #[case::syntax("kind: [Ingress\n", &["-:"])]
 #[case::tab("kind: Ingress\n\tmetadata: {}\n", &["-:1", "tab"])]
 #[case::no_kind("apiVersion: v1\n", &["-:1", "kind"])]
