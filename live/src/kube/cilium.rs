@@ -80,10 +80,26 @@ pub enum BesideCilium {
         list(.0)
     )]
     Runs(Vec<Found>),
-    /// Nobody says whether it is.
+    /// This account may not know whether it is.
     #[error(
         "whether Cilium is in this cluster is unknown: cannot list {kind}s: {said}; let this account list DaemonSets, Deployments and CustomResourceDefinitions"
     )]
+    Refused {
+        /// What cannot be listed.
+        kind: &'static str,
+        /// What the API server said.
+        said: String,
+    },
+    /// No API server does.
+    #[error(
+        "whether Cilium is in this cluster is unknown, since its API server gives no answer: {said}"
+    )]
+    NoAnswer {
+        /// What came instead.
+        said: String,
+    },
+    /// What it says is no list.
+    #[error("whether Cilium is in this cluster is unknown: cannot list {kind}s: {said}")]
     Unknown {
         /// What cannot be listed.
         kind: &'static str,
@@ -127,12 +143,18 @@ where
     let wanted = ListParams::default().labels(labels);
     // Their names are enough.
     let all = api.list_metadata(&wanted).await;
-    let all = all.map_err(|error| BesideCilium::Unknown {
-        kind,
-        said: with_causes(&error),
-    })?;
+    let all = all.map_err(|error| unknown(kind, &error))?;
     let all = all.items.iter().map(|it| Found::of(kind, it));
     Ok(all.collect())
+}
+
+fn unknown(kind: &'static str, error: &kube::Error) -> BesideCilium {
+    let said = with_causes(error);
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => BesideCilium::Refused { kind, said },
+        kube::Error::Service(_) => BesideCilium::NoAnswer { said },
+        _ => BesideCilium::Unknown { kind, said },
+    }
 }
 
 /// What of Cilium's is in a cluster, followed as long as the watches' runtime lives.

@@ -39,23 +39,34 @@ pub enum ClientError {
 /// # Errors
 /// When nothing says where an API server is.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
-    let config = match kubeconfig {
-        None => {
-            let config = Config::infer().await;
-            config.map_err(|error| ClientError::NoConfig(with_causes(&error)))?
-        }
-        Some(path) => {
-            let failed = |error: KubeconfigError| ClientError::File {
-                path: path.to_owned(),
-                said: with_causes(&error),
-            };
-            let file = Kubeconfig::read_from(path).map_err(failed)?;
-            let options = KubeConfigOptions::default();
-            let config = Config::from_custom_kubeconfig(file, &options).await;
-            config.map_err(failed)?
-        }
-    };
+    let config = config(kubeconfig).await?;
+    // Who waits for its first answer knows whose.
+    tracing::info!(server = %config.cluster_url, "asks the API server");
     Client::try_from(config).map_err(|error| ClientError::Client(with_causes(&error)))
+}
+
+/// Where the API server is that [`client`] asks, for messages.
+pub(super) async fn server(kubeconfig: Option<&Path>) -> String {
+    match config(kubeconfig).await {
+        Ok(config) => config.cluster_url.to_string(),
+        // It could be read a moment ago.
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
+    let Some(path) = kubeconfig else {
+        let config = Config::infer().await;
+        return config.map_err(|error| ClientError::NoConfig(with_causes(&error)));
+    };
+    let failed = |error: KubeconfigError| ClientError::File {
+        path: path.to_owned(),
+        said: with_causes(&error),
+    };
+    let file = Kubeconfig::read_from(path).map_err(failed)?;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    config.map_err(failed)
 }
 
 /// The same, and what it runs on.

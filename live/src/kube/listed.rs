@@ -10,6 +10,7 @@ use nodeway_core::object::Kind;
 use nodeway_core::source::Text;
 use serde_json::{Value, json};
 
+use super::client::server;
 use super::trimmed::trim;
 use super::watch::Wish;
 use super::{ClientError, connect, typed};
@@ -29,6 +30,35 @@ pub enum ListError {
         /// What the API server said.
         said: String,
     },
+    /// It tells nothing.
+    #[error("the API server {server} gives no answer: {said}")]
+    NoAnswer {
+        /// Where it should be.
+        server: String,
+        /// What came instead.
+        said: String,
+    },
+}
+
+/// Why objects of a kind are not told.
+pub(super) enum Untold {
+    /// By the API server's word.
+    Kind(ListError),
+    /// It said none.
+    NoAnswer(String),
+}
+
+impl Untold {
+    /// With the API server's address, where the reason is that it gives no answer.
+    pub(super) async fn by(self, kubeconfig: Option<&Path>) -> ListError {
+        match self {
+            Self::Kind(error) => error,
+            Self::NoAnswer(said) => ListError::NoAnswer {
+                server: server(kubeconfig).await,
+                said,
+            },
+        }
+    }
 }
 
 /// What changes an answer of a cluster's, one text a kind, as `kubectl get -A -o json` prints it.
@@ -41,7 +71,10 @@ pub fn listed(kubeconfig: Option<&Path>) -> Result<Vec<Text>, ListError> {
     runtime.block_on(async {
         let mut texts = Vec::new();
         for (resource, fields, kind) in wanted() {
-            let items = items(&client, &resource, fields).await?.into_iter();
+            let items = match items(&client, &resource, fields).await {
+                Ok(items) => items.into_iter(),
+                Err(untold) => return Err(untold.by(kubeconfig).await),
+            };
             let items = items.map(|mut item| {
                 if let Some(kind) = kind {
                     trim(kind, &mut item);
@@ -105,7 +138,7 @@ pub(super) async fn items(
     client: &Client,
     resource: &ApiResource,
     fields: Option<String>,
-) -> Result<Vec<Value>, ListError> {
+) -> Result<Vec<Value>, Untold> {
     const UNKNOWN: u16 = 404;
     let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
     let wanted = ListParams {
@@ -115,9 +148,10 @@ pub(super) async fn items(
     let all = match api.list(&wanted).await {
         Ok(all) => all.items,
         Err(kube::Error::Api(status)) if status.code == UNKNOWN => Vec::new(),
+        Err(error @ kube::Error::Service(_)) => return Err(Untold::NoAnswer(with_causes(&error))),
         Err(error) => {
             let (kind, said) = (resource.kind.clone(), with_causes(&error));
-            return Err(ListError::Kind { kind, said });
+            return Err(Untold::Kind(ListError::Kind { kind, said }));
         }
     };
     let all = all.into_iter().map(serde_json::to_value);

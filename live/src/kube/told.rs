@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::config_status::{said, together};
 use super::connect;
-use super::listed::{ListError, items};
+use super::listed::{ListError, Untold, items};
 use super::watch::resource;
 
 /// A config, and what is said of it.
@@ -96,19 +96,26 @@ impl ToldConfig {
 pub fn told(kubeconfig: Option<&Path>) -> Result<Vec<ToldConfig>, ListError> {
     let (client, runtime) = connect(kubeconfig)?;
     runtime.block_on(async {
-        let nodes = all(&client, Kind::Node).await?;
-        let nodes: Vec<(String, Option<Labels>)> = nodes.iter().map(named).collect();
-        let mut told = Vec::new();
-        for kind in [Kind::CiliumEnvoyConfig, Kind::CiliumClusterwideEnvoyConfig] {
-            for object in all(&client, kind).await? {
-                told.push(of(kind, &object, &nodes));
-            }
+        match of_all(&client).await {
+            Ok(told) => Ok(told),
+            Err(untold) => Err(untold.by(kubeconfig).await),
         }
-        Ok(told)
     })
 }
 
-async fn all(client: &Client, kind: Kind) -> Result<Vec<Value>, ListError> {
+async fn of_all(client: &Client) -> Result<Vec<ToldConfig>, Untold> {
+    let nodes = all(client, Kind::Node).await?;
+    let nodes: Vec<(String, Option<Labels>)> = nodes.iter().map(named).collect();
+    let mut told = Vec::new();
+    for kind in [Kind::CiliumEnvoyConfig, Kind::CiliumClusterwideEnvoyConfig] {
+        for object in all(client, kind).await? {
+            told.push(of(kind, &object, &nodes));
+        }
+    }
+    Ok(told)
+}
+
+async fn all(client: &Client, kind: Kind) -> Result<Vec<Value>, Untold> {
     items(client, &resource(kind), None).await
 }
 
