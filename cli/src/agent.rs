@@ -12,7 +12,7 @@ use nodeway_live::netns::NetNs;
 use nodeway_live::stop::AtSignal;
 use nodeway_sim::Redirect;
 
-use crate::failure::{Failure, Outcome, verdict};
+use crate::failure::{Failure, Outcome, unstarted, verdict};
 use crate::logs::Logs;
 use crate::paint::{BAD, paint};
 use crate::screen::say;
@@ -30,7 +30,7 @@ Examples:
 
 Ended or killed, it leaves everything as it is: Envoys, rules and programs go on, and the next agent
 takes them up.
-Needs root, iptables and ipset. Exit codes: 0 ended, 2 it cannot start.")]
+Needs root, iptables and ipset. Exit codes: 0 ended, 2 it cannot start, 130 or 143 a signal came before it had started.")]
 pub(crate) struct Arguments {
     /// The cluster: a folder of manifests, which is watched, a fixture, or `kube`, the API server of
     /// the cluster that this runs in or of the kubeconfig.
@@ -130,7 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     arguments.logs.begin();
     // Before the agent's threads begin: they inherit who waits for signals.
-    let signal = AtSignal::wait().into_diagnostic()?;
+    let signal = AtSignal::wait(unstarted).into_diagnostic()?;
     let agent = Agent::start(arguments.options()).map_err(failed)?;
     signal.ends(agent.stop());
     tracing::info!("the node is on the plan");

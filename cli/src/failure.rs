@@ -18,6 +18,13 @@ pub(crate) fn verdict(as_expected: bool) -> ExitCode {
     }
 }
 
+/// Ends this process at a signal that comes before there is what it would end.
+#[cfg(feature = "live")]
+pub(crate) fn unstarted(signal: nodeway_live::signal::Signal) {
+    tracing::info!("{signal} before it had started");
+    std::process::exit(128 + signal as i32);
+}
+
 /// Bad input: everything that is wrong with it, at once.
 pub(crate) struct Failure(Vec<Report>);
 

@@ -12,7 +12,7 @@ use nodeway_live::kube::crds;
 use nodeway_live::operator::{Operator, OperatorOptions};
 use nodeway_live::stop::AtSignal;
 
-use crate::failure::Outcome;
+use crate::failure::{Outcome, unstarted};
 use crate::logs::Logs;
 use crate::screen::say;
 
@@ -25,7 +25,7 @@ Examples:
 
 Of several the one that holds the Lease `nodeway-operator` writes. What is there as it should be is
 not written again. While Cilium is in the cluster nothing is written.
-Exit codes: 0 ended, 2 it cannot start.")]
+Exit codes: 0 ended, 2 it cannot start, 130 or 143 a signal came before it had started.")]
 pub(crate) struct Arguments {
     /// Which cluster; that of `KUBECONFIG`, or that this runs in, if absent.
     #[arg(long, value_name = "FILE")]
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         },
     };
     // Before the operator's threads begin: they inherit who waits for signals.
-    let signal = AtSignal::wait().into_diagnostic()?;
+    let signal = AtSignal::wait(unstarted).into_diagnostic()?;
     let operator = Operator::start(options).map_err(Report::from_err)?;
     signal.ends(operator.stop());
     tracing::info!("all is listed");

@@ -12,7 +12,7 @@ use nodeway_live::envoy;
 use nodeway_live::sidecar::{PodEnvoyOptions, Sidecar, SidecarOptions, install_rules};
 use nodeway_live::stop::AtSignal;
 
-use crate::failure::{Outcome, verdict};
+use crate::failure::{Outcome, unstarted, verdict};
 use crate::logs::Logs;
 use crate::screen::put;
 
@@ -121,7 +121,7 @@ fn keep(arguments: &Run) -> Outcome {
         },
     };
     // Before its threads begin: they inherit who waits for signals.
-    let signal = AtSignal::wait().into_diagnostic()?;
+    let signal = AtSignal::wait(unstarted).into_diagnostic()?;
     let sidecar = Sidecar::start(options).map_err(Report::from_err)?;
     signal.ends(sidecar.stop());
     tracing::info!("all is listed, Envoy is started");

@@ -9,6 +9,8 @@
 )]
 
 mod answers;
+#[cfg(feature = "live")]
+mod api_server;
 mod bad_input;
 mod captures;
 mod causes;

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
-use crate::signal;
+use crate::signal::{self, Signal};
+
+/// How long a signal waits for the end of a start. One that waits for an API server takes minutes.
+const STARTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Ends one of them. One that has ended by itself is what is wanted.
 #[derive(Clone)]
@@ -39,16 +43,21 @@ pub struct AtSignal(Sender<Stop>);
 
 impl AtSignal {
     /// Waits from now on. Call it before other threads begin: they inherit who waits for signals.
+    /// `unstarted` ends the process when the signal comes while what it ends is still starting: that
+    /// may be killed at any time.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn wait() -> io::Result<Self> {
+    pub fn wait(unstarted: fn(Signal)) -> io::Result<Self> {
         let (stops, stop) = mpsc::channel::<Stop>();
-        signal::on_interrupt(move || {
-            // It comes when what it ends has started; what has not is ended by its own error.
-            if let Ok(stop) = stop.recv() {
-                stop.now();
+        signal::on_each(move |signal| {
+            match stop.recv_timeout(STARTED_WITHIN) {
+                Ok(stop) => stop.now(),
+                Err(RecvTimeoutError::Timeout) => unstarted(signal),
+                // What has not started is ended by its own error.
+                Err(RecvTimeoutError::Disconnected) => {}
             }
+            false
         })?;
         Ok(Self(stops))
     }
