@@ -35,7 +35,7 @@ fn nothing_on_standard_input_is_no_cluster_without_objects(
     #[case] arguments: &[&str],
     #[values("", "\n")] nothing: &str,
 ) {
-    let output = nodeway(arguments, nothing);
+    let output = nodeway_with(arguments, nothing);
     let words = words(&output);
     assert_eq!(output.status.code(), Some(2), "{words}");
     assert!(words.contains("standard input is empty"), "{words}");
@@ -156,6 +156,7 @@ fn a_fixture_is_read_as_strictly_as_an_object(#[case] text: &str, #[case] fragme
 
 #[rstest]
 #[case::no_such_file(&["explain", "nowhere.yaml", "--from", "outside", "--to", "http://a/"], "nowhere.yaml: there is no such file")]
+#[case::no_folder(&["sim", "fixtures/bokinfo"], "fixtures/bokinfo: there is no such file or folder")]
 #[case::no_fixture(&["sim", "fixtures/bookinfo/manifests"], "it is no fixture")]
 #[case::nothing_to_translate(&["translate", "fixtures/bookinfo/manifests/client.yaml"], "has no Ingress")]
 #[case::no_client(&["explain", "fixtures/bookinfo", "--from", "default/cleint", "--to", "http://a/"], "default/client")]

@@ -150,6 +150,7 @@ fn fixture_folder(path: &Path) -> Option<&Path> {
 
 /// Reads a fixture's folder.
 pub(crate) fn fixture(folder: &Path) -> Result<Fixture, LoadErrors> {
+    fs::metadata(folder).map_err(|error| LoadError::of_io(folder, &error))?;
     if !folder.join(FIXTURE).is_file() {
         return Err(LoadError::io(
             folder,
