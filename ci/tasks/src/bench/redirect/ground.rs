@@ -18,7 +18,7 @@ use nodeway_live::lab::name::{BadName, LabName};
 pub enum GroundError {
     /// Only root may make namespaces and load programs.
     #[error(
-        "this needs root: it makes network namespaces and loads programs into the kernel; run it as root, or: sudo -E ci/bench redirect"
+        "this needs root: it makes network namespaces and loads programs into the kernel; run it as root, or: sudo env \"PATH=$PATH\" \"HOME=$HOME\" ci/bench redirect"
     )]
     NotRoot,
     /// The name.
