@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// Where agent and Envoys meet.
     #[arg(long, value_name = "FOLDER", default_value = "/run/nodeway")]
     run_dir: PathBuf,
-    /// The program; `$ENVOY` or the one on `PATH` if absent.
+    /// The program; `$ENVOY`, the one on `PATH` or that of ci/setup if absent.
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
     /// Worker threads.

@@ -63,7 +63,7 @@ struct Which {
     /// The lab's name; that of the fixture's folder if absent. Several labs stand side by side.
     #[arg(long)]
     name: Option<String>,
-    /// The program of its Envoys; `$ENVOY` or the one on `PATH` if absent.
+    /// The program of its Envoys; `$ENVOY`, the one on `PATH` or that of ci/setup if absent.
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
 }

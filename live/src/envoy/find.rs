@@ -16,14 +16,16 @@ pub struct NoEnvoy {
     found: String,
 }
 
-/// Finds an Envoy: the one that is named, else `$ENVOY`, else `envoy` on `PATH`.
+/// Finds an Envoy: the one that is named, else `$ENVOY`, else `envoy` on `PATH`, else, for a program that
+/// was built in a checkout, the one that ci/setup put there.
 ///
 /// # Errors
 /// When there is none, or what is named is no program.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf, NoEnvoy> {
     let variable = env::var_os("ENVOY").filter(|it| !it.is_empty());
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    folders.extend(env::current_exe().ok().and_then(|it| tools_beside(&it)));
     find_among(
         explicit,
         variable.as_deref().map(Path::new),
@@ -53,6 +55,13 @@ fn find_among(
         .ok_or_else(|| NoEnvoy {
             found: "there is no `envoy` on PATH".to_owned(),
         })
+}
+
+/// `target/tools/bin` for `target/debug/nodeway`: sudo does not keep a `PATH` that has it.
+fn tools_beside(program: &Path) -> Option<PathBuf> {
+    let target = program.parent()?.parent()?;
+    let is_target = target.file_name().is_some_and(|name| name == "target");
+    is_target.then(|| target.join("tools/bin"))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -93,6 +102,14 @@ mod tests {
             (Err(error), Err(found)) => assert!(error.to_string().contains(found), "{error}"),
             (is, _) => panic!("{is:?}"),
         }
+    }
+
+    #[rstest]
+    #[case::built("/a/target/debug/nodeway", Some("/a/target/tools/bin"))]
+    #[case::installed("/root/.cargo/bin/nodeway", None)]
+    #[case::nowhere("nodeway", None)]
+    fn a_program_of_a_checkout_knows_its_tools(#[case] program: &str, #[case] tools: Option<&str>) {
+        assert_eq!(tools_beside(Path::new(program)), tools.map(PathBuf::from));
     }
 
     #[test]

@@ -89,7 +89,9 @@ pub(super) fn choose(uid: u32, program: &Path) -> RunsAs {
         };
         if mode & bit == 0 {
             let part = part.display();
-            return ourselves(format!("user {uid} cannot pass {part} to the program"));
+            return ourselves(format!(
+                "user {uid} cannot pass {part} to the program: let it by `chmod o+x {part}`, or name an Envoy elsewhere by $ENVOY"
+            ));
         }
     }
     RunsAs::User(uid)
