@@ -56,7 +56,7 @@ pub enum RedirectError {
     NetNs(#[from] NetNsError),
     /// There is no cgroup that all processes are in.
     #[error(
-        "no cgroup file system of version 2 is mounted, and calls of a node itself hang on one; mount it: mount -t cgroup2 none /sys/fs/cgroup/unified"
+        "no cgroup file system of version 2 is mounted, and calls of a node itself hang on one; mount it: mount -t cgroup2 none /sys/fs/cgroup; or where version 1 is there: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"
     )]
     NoCgroup,
 }
