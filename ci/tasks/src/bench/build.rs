@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::{Line, timed};
 
 /// Why nothing was built.
@@ -40,23 +42,24 @@ struct Built {
 /// # Errors
 /// When it does not build.
 pub fn run(workspace: &Path, package: &str, commits: &[String]) -> Result<Vec<Line>, BuildError> {
-    let now = build(workspace, package)?;
+    // A commit that is not there is told before minutes of building.
+    let before: Vec<TempDir> = commits
+        .iter()
+        .map(|commit| lay_out(workspace, commit))
+        .collect::<Result<_, _>>()?;
+    let now = figures(&build(workspace, package)?);
     if commits.is_empty() {
-        let lines = figures(&now).map(|(what, figure, _)| Line::plain(what, figure));
+        let lines = now.map(|(what, figure, _)| Line::plain(what, figure));
         return Ok(lines.into());
     }
     let mut lines = Vec::new();
-    for commit in commits {
-        let before = tempfile::tempdir()?;
-        lay_out(workspace, commit, before.path())?;
-        let before = build(before.path(), package)?;
-        for ((what, figure, amount), (_, then, of)) in
-            figures(&now).into_iter().zip(figures(&before))
-        {
+    for (commit, before) in commits.iter().zip(&before) {
+        let then = figures(&build(before.path(), package)?);
+        for ((what, figure, amount), (_, then, of)) in now.iter().zip(then) {
             lines.push(Line {
                 reference: format!("{then} at {commit}"),
                 ratio: format!("{:.2}", amount / of),
-                ..Line::plain(what, figure)
+                ..Line::plain(*what, figure)
             });
         }
     }
@@ -108,31 +111,21 @@ fn build(workspace: &Path, package: &str) -> Result<Built, BuildError> {
     })
 }
 
-/// The files of a commit, in a folder.
-fn lay_out(workspace: &Path, commit: &str, folder: &Path) -> Result<(), BuildError> {
-    let archive = folder.with_extension("tar");
-    let made = tell(
-        Command::new("git")
-            .current_dir(workspace)
-            .args(["archive", "--output"])
-            .arg(&archive)
-            .arg(commit),
-    )
-    .and_then(|()| {
-        tell(
-            Command::new("tar")
-                .arg("-xf")
-                .arg(&archive)
-                .arg("-C")
-                .arg(folder),
-        )
-    });
-    // What was not made is not there.
-    let _ = std::fs::remove_file(&archive);
-    made.map_err(|said| BuildError::Commit {
-        commit: commit.to_owned(),
-        said,
-    })
+/// The files of a commit, in a folder of their own.
+fn lay_out(workspace: &Path, commit: &str) -> Result<TempDir, BuildError> {
+    let folder = tempfile::tempdir()?;
+    let archive = folder.path().join("commit.tar");
+    let mut git = Command::new("git");
+    git.current_dir(workspace).args(["archive", "--output"]);
+    let mut tar = Command::new("tar");
+    tar.current_dir(folder.path()).args(["-xf", "commit.tar"]);
+    tell(git.arg(&archive).arg(commit))
+        .and_then(|()| tell(&mut tar))
+        .map_err(|said| BuildError::Commit {
+            commit: commit.to_owned(),
+            said,
+        })?;
+    Ok(folder)
 }
 
 /// Runs it, and says what it said when it failed.
