@@ -8,3 +8,4 @@ pub mod kind_fixtures;
 pub mod kind_load;
 pub mod kubectl;
 pub mod load;
+pub mod output;

@@ -18,10 +18,11 @@ pub mod xds;
 use std::time::{Duration, Instant};
 
 pub use machine::Machine;
+use serde::Serialize;
 pub use spread::Spread;
 
 /// One line of the table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// What was measured.
     pub what: String,

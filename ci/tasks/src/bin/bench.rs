@@ -2,7 +2,6 @@
 //! redirect costs, on this machine's kernel.
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use nodeway_ci::bench::redirect::ground::Ground;
-use nodeway_ci::bench::redirect::report::Report;
 use nodeway_ci::bench::{self, Line, Machine, redirect};
+use nodeway_ci::output::{Output, Progress};
+use serde::Serialize;
 
 /// Measures what Nodeway promises. Build it with `--release`; `ci/bench` does.
 #[derive(Parser)]
@@ -25,6 +25,9 @@ struct Arguments {
     /// `build` once more as it was at a commit before, which is the reference then; may be said again.
     #[arg(long, value_name = "COMMIT")]
     at: Vec<String>,
+    /// As a table, or as JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 #[derive(Subcommand)]
@@ -50,12 +53,6 @@ struct Redirect {
     /// As tables, or as JSON with every round.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -116,10 +113,10 @@ fn main() -> ExitCode {
         eprintln!("error: --at is for the part `build`: ci/bench build --at COMMIT");
         return ExitCode::from(2);
     }
-    let mut machine = Machine::now();
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["WHAT", "FIGURE", "REFERENCE", "RATIO"]);
+    let mut measured = Measured {
+        machine: Machine::now(),
+        lines: Vec::new(),
+    };
     for part in arguments.parts {
         let name = part.to_possible_value();
         let name = name.as_ref().map_or("", |value| value.get_name());
@@ -127,20 +124,43 @@ fn main() -> ExitCode {
         let (took, lines) = bench::timed(|| part.run(&arguments.at));
         eprintln!(" ({} s)", took.as_secs());
         match lines {
-            Ok(lines) => {
-                for line in lines {
-                    table.add_row([line.what, line.figure, line.reference, line.ratio]);
-                }
-            }
+            Ok(lines) => measured.lines.extend(lines),
             Err(error) => {
                 eprintln!("error: this cannot be measured: {error}");
                 return ExitCode::from(2);
             }
         }
     }
-    machine.end();
-    println!("{machine}\nratios are medians of rounds, with the least and the greatest\n\n{table}");
-    ExitCode::SUCCESS
+    measured.machine.end();
+    match arguments.output.print(&measured, Measured::print) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: this cannot be told: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What was measured, and on what.
+#[derive(Serialize)]
+struct Measured {
+    machine: Machine,
+    lines: Vec<Line>,
+}
+
+impl Measured {
+    fn print(&self) {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["WHAT", "FIGURE", "REFERENCE", "RATIO"]);
+        for line in &self.lines {
+            table.add_row([&line.what, &line.figure, &line.reference, &line.ratio]);
+        }
+        println!(
+            "{}\nratios are medians of rounds, with the least and the greatest\n\n{table}",
+            self.machine
+        );
+    }
 }
 
 fn redirect(arguments: &Redirect) -> Result<(), Box<dyn Error>> {
@@ -154,29 +174,15 @@ fn redirect(arguments: &Redirect) -> Result<(), Box<dyn Error>> {
         own.clear();
         std::process::exit(130);
     })?;
-    let on_terminal = io::stderr().is_terminal();
-    let outcome = redirect::run(&arguments.options, &ground, &mut |what| {
-        let (begin, end) = if on_terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
-        let _ = write!(io::stderr(), "{begin}{what}{end}");
-    });
+    let mut progress = Progress::begin();
+    let outcome = redirect::run(&arguments.options, &ground, &mut |what| progress.say(what));
     // What was interrupted fails too, and whoever clears up ends this process.
     while interrupted.load(Ordering::SeqCst) {
         std::thread::park();
     }
-    if on_terminal {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
-    print(&outcome?, arguments.output)
-}
-
-fn print(report: &Report, output: Output) -> Result<(), Box<dyn Error>> {
-    match output {
-        Output::Table => println!("{report}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(report)?),
-    }
+    drop(progress);
+    arguments
+        .output
+        .print(&outcome?, |report| println!("{report}"))?;
     Ok(())
 }

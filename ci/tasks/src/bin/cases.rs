@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use comfy_table::{Table, presets};
 use nodeway_ci::cases::{Answered, pending, run};
+use nodeway_ci::output::Output;
 
 /// Answers the rows of a folder of row files and counts them per file.
 #[derive(Parser)]
@@ -15,17 +16,11 @@ struct Arguments {
     #[arg(env = "NODEWAY_CASES", default_value = "../shared/cases")]
     folder: PathBuf,
     /// `table`: a line a row file; `json`: an object a row.
-    #[arg(short, long, default_value = "table")]
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// Fails unless the rows that don't pass are exactly those of `ci/cases.pending.yaml`.
     #[arg(long)]
     check: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 fn main() -> miette::Result<ExitCode> {

@@ -1,11 +1,13 @@
 //! `ci/kind-load`: what becomes of requests while a kind cluster's parts are rolled, drained and restarted.
 
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use comfy_table::{Table, presets};
-use nodeway_ci::kind_load::{self, KindLoadError, Options, Row, cluster};
+use nodeway_ci::kind_load::{self, Options, Row, cluster};
+use nodeway_ci::output::Output;
 use nodeway_live::signal::on_interrupt;
 
 /// Loads a kind cluster at a fixed rate while things happen to it, and holds what is promised of them.
@@ -26,14 +28,8 @@ struct Arguments {
     #[command(flatten)]
     options: Options,
     /// As a table, or as JSON.
-    #[arg(short, long, value_enum, default_value_t = Form::Table)]
-    output: Form,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Form {
-    Table,
-    Json,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 fn main() -> ExitCode {
@@ -48,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool, KindLoadError> {
+fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     // One that cannot be held back ends the process at once, as without it.
     let _ = on_interrupt(|| {
         cluster::leave();
@@ -59,13 +55,7 @@ fn run(arguments: &Arguments) -> Result<bool, KindLoadError> {
     });
     cluster::leave();
     let rows = rows?;
-    match arguments.output {
-        Form::Json => println!(
-            "{}",
-            serde_json::to_string_pretty(&rows).unwrap_or_default()
-        ),
-        Form::Table => print(&rows),
-    }
+    arguments.output.print(&*rows, print)?;
     Ok(rows.iter().all(|row| row.broken.is_empty()))
 }
 

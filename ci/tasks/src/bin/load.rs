@@ -1,11 +1,12 @@
 //! `ci/load`: what becomes of requests while the parts of a node are killed, replaced and changed.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use comfy_table::{Table, presets};
 use nodeway_ci::load::{self, LoadError, Options, Row};
+use nodeway_ci::output::{Output, Progress};
 use nodeway_live::lab;
 use nodeway_live::lab::state::Labs;
 
@@ -32,12 +33,6 @@ struct Arguments {
     output: Output,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -50,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let name = load::name()?;
     let interrupted = nodeway_live::signal::on_interrupt(move || {
         // What is not there yet is made by nobody any more.
@@ -59,25 +54,11 @@ fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     });
     interrupted
         .map_err(|error| LoadError::Missing(format!("signals stay as they are: {error}")))?;
-    let on_terminal = io::stderr().is_terminal();
-    let rows = load::run(&arguments.options, &mut |what| {
-        let (begin, end) = if on_terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
-        let _ = write!(io::stderr(), "{begin}{what}{end}");
-    })?;
-    if on_terminal {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
-    match arguments.output {
-        Output::Json => println!(
-            "{}",
-            serde_json::to_string_pretty(&rows).unwrap_or_default()
-        ),
-        Output::Table => print(&rows),
-    }
+    let mut progress = Progress::begin();
+    let rows = load::run(&arguments.options, &mut |what| progress.say(what));
+    drop(progress);
+    let rows = rows?;
+    arguments.output.print(&*rows, print)?;
     Ok(rows.iter().all(|row| row.broken.is_empty()))
 }
 
