@@ -127,9 +127,13 @@ impl Source {
     ) -> Result<(Self, Vec<Change>), SourceError> {
         match from {
             From::Folder(path) => {
+                let mut folder = Box::new(Folder::at(path));
+                if !path.exists() {
+                    // It says so better than a watch.
+                    folder.read().map_err(Box::new)?;
+                }
                 // What changes from here on is told, so that nothing is missed between two looks.
                 let (watch, changes) = Watch::on(path)?;
-                let mut folder = Box::new(Folder::at(path));
                 let first = folder.read().map_err(Box::new)?;
                 thread::spawn(move || while changes.wait() && agent.send(Event::Source).is_ok() {});
                 let source = Self::Folder {
@@ -251,4 +255,20 @@ fn read_folder(path: &Path) -> Result<Objects, SourceError> {
     let mut folder = Folder::at(path);
     folder.read().map_err(Box::new)?;
     Ok(folder.objects().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_said_so() {
+        let (agent, _events) = channel();
+        let from = From::Folder("no/such/folder".into());
+        let error = Source::begin(&from, "node-1", agent).err();
+        let text = error.map(|it| it.to_string()).unwrap_or_default();
+        assert!(text.contains("there is no such file or folder"), "{text}");
+    }
 }
