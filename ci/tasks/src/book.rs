@@ -15,6 +15,9 @@ use std::process::Command;
 use miette::{IntoDiagnostic, WrapErr};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 
+/// How long a command may take: the longest builds an image on a machine that does other things too. In seconds.
+const LIMIT: &str = "600";
+
 /// The commands of one fence.
 #[derive(Debug)]
 struct Fence {
@@ -269,15 +272,17 @@ fn shell(root: &Path, folder: &Path, command: &str) -> miette::Result<(String, i
         binaries.display(),
         std::env::var("PATH").unwrap_or_default()
     );
-    let output = Command::new("bash")
-        .args(["-c", &format!("{{ {command}\n}} 2>&1")])
+    // One that waits for what never comes ends, and fails by its exit code.
+    let output = Command::new("timeout")
+        .args(["--kill-after", "5", LIMIT, "bash", "-c"])
+        .arg(format!("{{ {command}\n}} 2>&1"))
         .current_dir(folder)
         .env("PATH", path)
         .env("NO_COLOR", "1")
         .env("COLUMNS", "120")
         .output()
         .into_diagnostic()
-        .wrap_err("bash is needed to run the book's commands")?;
+        .wrap_err("bash and timeout are needed to run the book's commands")?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

@@ -1,5 +1,6 @@
 //! How a task says what it found and where it is: a table or JSON on standard output, progress on standard error.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
@@ -26,10 +27,15 @@ impl Output {
     ) -> serde_json::Result<()> {
         match self {
             Self::Table => table(found),
-            Self::Json => println!("{}", serde_json::to_string_pretty(found)?),
+            Self::Json => tell(serde_json::to_string_pretty(found)?),
         }
         Ok(())
     }
+}
+
+/// Prints a text and ends its line. Who reads no more has seen enough.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// The line that says where a task is: on a terminal the next one takes its place, and none is left at the end; elsewhere they

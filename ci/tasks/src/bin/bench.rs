@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use nodeway_ci::bench::redirect::ground::Ground;
 use nodeway_ci::bench::{self, Line, Machine, redirect};
-use nodeway_ci::output::{Output, Progress};
+use nodeway_ci::output::{Output, Progress, tell};
 use serde::Serialize;
 
 /// Measures what Nodeway promises. Build it with `--release`; `ci/bench` does.
@@ -156,10 +156,10 @@ impl Measured {
         for line in &self.lines {
             table.add_row([&line.what, &line.figure, &line.reference, &line.ratio]);
         }
-        println!(
+        tell(format_args!(
             "{}\nratios are medians of rounds, with the least and the greatest\n\n{table}",
             self.machine
-        );
+        ));
     }
 }
 
@@ -181,8 +181,6 @@ fn redirect(arguments: &Redirect) -> Result<(), Box<dyn Error>> {
         std::thread::park();
     }
     drop(progress);
-    arguments
-        .output
-        .print(&outcome?, |report| println!("{report}"))?;
+    arguments.output.print(&outcome?, |report| tell(report))?;
     Ok(())
 }

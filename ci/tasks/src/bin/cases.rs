@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use comfy_table::{Table, presets};
 use nodeway_ci::cases::{Answered, pending, run};
-use nodeway_ci::output::Output;
+use nodeway_ci::output::{Output, tell};
 
 /// Answers the rows of a folder of row files and counts them per file.
 #[derive(Parser)]
@@ -27,8 +27,8 @@ fn main() -> miette::Result<ExitCode> {
     let arguments = Arguments::parse();
     let answered = run(&arguments.folder)?;
     match arguments.output {
-        Output::Table => println!("{}", table(&answered)),
-        Output::Json => answered.iter().for_each(|row| println!("{}", row.json())),
+        Output::Table => tell(table(&answered)),
+        Output::Json => answered.iter().for_each(|row| tell(row.json())),
     }
     if !arguments.check {
         return Ok(ExitCode::SUCCESS);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use comfy_table::{Table, presets};
 use nodeway_ci::kind_load::{self, Options, Row, cluster};
-use nodeway_ci::output::Output;
+use nodeway_ci::output::{Output, tell};
 use nodeway_live::signal::on_interrupt;
 
 /// Loads a kind cluster at a fixed rate while things happen to it, and holds what is promised of them.
@@ -92,20 +92,23 @@ fn print(rows: &[Row]) {
             row.held.idle.cut.to_string(),
         ]);
     }
-    println!("{}", table.trim_fmt());
+    tell(table.trim_fmt());
     for row in rows.iter().filter(|row| !row.broken.is_empty()) {
         let (event, connections) = (row.event.name(), row.connections.name());
-        println!("{event}, {connections}: {}", row.broken.join("; "));
+        tell(format_args!(
+            "{event}, {connections}: {}",
+            row.broken.join("; ")
+        ));
         for (words, count) in &row.loaded.failed {
-            println!("  {count} × {words}");
+            tell(format_args!("  {count} × {words}"));
         }
         for (words, count) in &row.probe.failed {
-            println!("  the probe: {count} × {words}");
+            tell(format_args!("  the probe: {count} × {words}"));
         }
     }
-    println!(
+    tell(format_args!(
         "\
 GAP: the longest time that a new connection waited for its answer; CONTROL: the same of a pod asked past Nodeway.
 TOLD, CUT: kept connections in use that ended by the server's word, or without; IDLE CUT: kept ones that said nothing."
-    );
+    ));
 }

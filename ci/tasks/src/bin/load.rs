@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use comfy_table::{Table, presets};
 use nodeway_ci::load::{self, LoadError, Options, Row};
-use nodeway_ci::output::{Output, Progress};
+use nodeway_ci::output::{Output, Progress, tell};
 use nodeway_live::lab;
 use nodeway_live::lab::state::Labs;
 
@@ -82,19 +82,19 @@ fn print(rows: &[Row]) {
             format!("{} ms", row.probe.outage.as_millis()),
         ]);
     }
-    println!("{}", table.trim_fmt());
+    tell(table.trim_fmt());
     for row in rows.iter().filter(|row| !row.broken.is_empty()) {
         let (event, redirect) = (row.event.name(), row.redirect);
-        println!(
+        tell(format_args!(
             "{event}, {redirect}, {}: {}",
             row.connections.name(),
             row.broken.join("; ")
-        );
+        ));
         for (words, count) in &row.loaded.failed {
-            println!("  {count} × {words}");
+            tell(format_args!("  {count} × {words}"));
         }
         for (words, count) in &row.probe.failed {
-            println!("  the probe: {count} × {words}");
+            tell(format_args!("  the probe: {count} × {words}"));
         }
     }
 }
