@@ -9,14 +9,18 @@
 //! page may edit what it likes. `…` at the end of an expected block stands for any further lines.
 //! The pages are the book's and those of the incidents' fixtures.
 
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use miette::{IntoDiagnostic, WrapErr};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 
-/// How long a command may take: the longest builds an image on a machine that does other things too. In seconds.
-const LIMIT: &str = "600";
+/// How long a command may take: the longest builds an image, on a machine that does other things too.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The commands of one fence.
 #[derive(Debug)]
@@ -272,18 +276,15 @@ fn shell(root: &Path, folder: &Path, command: &str) -> miette::Result<(String, i
         binaries.display(),
         std::env::var("PATH").unwrap_or_default()
     );
-    // One that waits for what never comes ends, and fails by its exit code.
-    let output = Command::new("timeout")
-        .args(["--kill-after", "5", LIMIT, "bash", "-c"])
-        .arg(format!("{{ {command}\n}} 2>&1"))
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &format!("{{ {command}\n}} 2>&1")])
         .current_dir(folder)
         .env("PATH", path)
         .env("NO_COLOR", "1")
-        .env("COLUMNS", "120")
-        .output()
+        .env("COLUMNS", "120");
+    let (mut text, code) = printed(&mut bash, LIMIT)
         .into_diagnostic()
-        .wrap_err("bash and timeout are needed to run the book's commands")?;
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        .wrap_err("bash is needed to run the book's commands")?;
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
@@ -292,7 +293,35 @@ fn shell(root: &Path, folder: &Path, command: &str) -> miette::Result<(String, i
         .lines()
         .map(|line| format!("{}\n", line.trim_end()))
         .collect();
-    Ok((trimmed, output.status.code().unwrap_or(-1)))
+    Ok((trimmed, code))
+}
+
+/// What a program prints, and how it ends. One that waits for what never comes is ended, and says so.
+fn printed(program: &mut Command, limit: Duration) -> io::Result<(String, i32)> {
+    let mut child = program
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let (tell, told) = mpsc::channel();
+    if let Some(mut stdout) = child.stdout.take() {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let read = stdout.read_to_end(&mut bytes).map(|_| bytes);
+            // Nobody may wait for it any more.
+            let _ = tell.send(read);
+        });
+    }
+    match told.recv_timeout(limit) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes?).into_owned();
+            Ok((text, child.wait()?.code().unwrap_or(-1)))
+        }
+        Err(_) => {
+            child.kill()?;
+            child.wait()?;
+            Ok((format!("ci/book: no end within {} s", limit.as_secs()), -1))
+        }
+    }
 }
 
 /// Copies a folder of files.
@@ -328,6 +357,14 @@ mod tests {
         assert_eq!(fences[0].commands[0], ("one".into(), "a\n\nb\n".into()));
         assert_eq!(fences[0].commands[1], ("two".into(), String::new()));
         assert_eq!(&text[fences[0].range.clone()], "$ one\na\n\nb\n$ two\n");
+    }
+
+    #[test]
+    fn a_command_that_waits_for_what_never_comes_is_ended_and_says_so() {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", "until false; do sleep 0.1; done"]);
+        let ended = printed(&mut bash, Duration::from_millis(50)).unwrap();
+        assert_eq!(ended, ("ci/book: no end within 0 s".to_owned(), -1));
     }
 
     #[test]
