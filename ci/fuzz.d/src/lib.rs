@@ -4,6 +4,7 @@
 //! `ci/fuzz` lets libFuzzer look for bytes of which that does not hold. What it found stands in `finds/PARSER/`, and is asked
 //! again by this crate's tests, beside the seeds that the project itself has.
 
+mod archive;
 mod rules;
 mod texts;
 mod wire;
@@ -25,6 +26,11 @@ pub const PARSERS: &[Parser] = &[
         name: "access-log",
         seeds: &[],
         hold: wire::access_log,
+    },
+    Parser {
+        name: "archive",
+        seeds: &[],
+        hold: archive::archive,
     },
     Parser {
         name: "certificate",
