@@ -91,18 +91,16 @@ impl Agent {
 
     /// Takes what was decided meanwhile, and ends that when its time has come.
     pub(super) fn watch(&mut self) {
-        let Some(mut watching) = self.watching.take() else {
+        let Some(watching) = &mut self.watching else {
             return;
         };
         watching.take(self.redirect.decisions());
-        if !watching.is_over(self.clock.now()) {
-            self.watching = Some(watching);
-            return;
+        if watching.is_over(self.clock.now()) {
+            self.end_to_watch();
         }
-        self.watching = Some(watching);
-        self.end_to_watch();
     }
 
+    /// Tells everybody who waits, now.
     pub(super) fn end_to_watch(&mut self) {
         let Some(mut watching) = self.watching.take() else {
             return;

@@ -106,7 +106,7 @@ mod tests {
 
     #[rstest]
     #[case::built("/a/target/debug/nodeway", Some("/a/target/tools/bin"))]
-    #[case::installed("/root/.cargo/bin/nodeway", None)]
+    #[case::installed("/usr/local/bin/nodeway", None)]
     #[case::nowhere("nodeway", None)]
     fn a_program_of_a_checkout_knows_its_tools(#[case] program: &str, #[case] tools: Option<&str>) {
         assert_eq!(tools_beside(Path::new(program)), tools.map(PathBuf::from));
